@@ -1,1 +1,30 @@
-//! Placeholder of the skeleton.
+//! Every byte layout of Understudy, and the rules of its streams and sessions: no I/O, no async, no clock.
+//!
+//! The way of the data: a volume is an array of blocks ([`geometry`]), each block has a [`Digest`];
+//! neighbouring blocks travel in a [`chunk`] whose mapping says what each of them is; chunks between a
+//! begin and a commit record are a [`stream`], in [`frame`]s, the same bytes in a file and over a
+//! connection, where the messages of [`wire`] go around them and the two ends of [`session`] decide
+//! what is said next. The appliance appends blocks ([`codec`]) and pages of the [`map`] to [`segment`]s, and commits
+//! a [`point`]; people name it by [`select`]. What the initiator remembers is a [`mapfile`].
+//!
+//! SPEC.md beside this crate is normative; tests hold its tables and vectors against this code.
+
+pub mod chunk;
+pub mod codec;
+pub mod digest;
+pub mod error;
+pub mod frame;
+pub mod geometry;
+pub mod layout;
+pub mod map;
+pub mod mapfile;
+pub mod point;
+pub mod segment;
+pub mod select;
+pub mod session;
+pub mod stream;
+pub mod wire;
+
+pub use digest::Digest;
+pub use error::{ErrorKind, FormatError};
+pub use geometry::{BlockId, BlockSize, Geometry};

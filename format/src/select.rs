@@ -1,0 +1,98 @@
+//! How people name a point: `NAME`, `NAME@3`, `NAME@latest`, `NAME@label`, `NAME@2026-11-21T10:00`.
+//!
+//! A pure function from text and points to a point; the time zone is passed in. What the choice
+//! means: numbers and labels name one point or none (of several points with the same label the newest);
+//! a time names the newest point at or before it.
+
+use crate::error::{FormatError, Result};
+use crate::point::{Label, Point, VolumeName};
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use std::fmt;
+
+/// One point of a volume, as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
+    /// The newest.
+    Latest,
+    /// By its number.
+    Number(u64),
+    /// The newest with this label.
+    Label(Label),
+    /// The newest at or before this time, nanoseconds since 1970-01-01T00:00:00Z; and the text it came from.
+    AtOrBefore(i64, String),
+}
+
+/// A volume and one of its points, as asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PointName {
+    /// The volume.
+    pub volume: VolumeName,
+    /// The point.
+    pub selector: Selector,
+}
+
+impl PointName {
+    /// Reads `NAME` or `NAME@POINT`; times without an offset are in `zone`.
+    pub fn parse(text: &str, zone: &TimeZone) -> Result<Self> {
+        let (name, selector) = text.split_once('@').unwrap_or((text, "latest"));
+        Ok(Self { volume: name.parse()?, selector: Selector::parse(selector, zone)? })
+    }
+}
+
+impl fmt::Display for PointName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.volume, self.selector)
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Latest => f.write_str("latest"),
+            Self::Number(number) => number.fmt(f),
+            Self::Label(label) => f.write_str(label.as_str()),
+            Self::AtOrBefore(_, text) => f.write_str(text),
+        }
+    }
+}
+
+impl Selector {
+    /// Reads the part after the `@`.
+    pub fn parse(text: &str, zone: &TimeZone) -> Result<Self> {
+        if text == "latest" {
+            return Ok(Self::Latest);
+        }
+        if let Ok(number) = text.parse() {
+            return Ok(Self::Number(number));
+        }
+        if let Ok(label) = text.parse() {
+            return Ok(Self::Label(label));
+        }
+        let ns = parse_time(text, zone).ok_or_else(|| {
+            let expected = "expected a number, \"latest\", a label, or a time such as 2026-11-21T10:00";
+            FormatError::invalid("point", format!("{text:?}: {expected}"))
+        })?;
+        Ok(Self::AtOrBefore(ns, text.to_owned()))
+    }
+
+    /// The point that is meant, out of all points of the volume in ascending order.
+    pub fn find<'a>(&self, points: &'a [Point]) -> Option<&'a Point> {
+        let mut newest_first = points.iter().rev();
+        match self {
+            Self::Latest => newest_first.next(),
+            Self::Number(number) => newest_first.find(|point| point.number == *number),
+            Self::Label(label) => newest_first.find(|point| point.label.as_ref() == Some(label)),
+            Self::AtOrBefore(ns, _) => newest_first.find(|point| point.created_ns <= *ns),
+        }
+    }
+}
+
+/// A date, or a date and time of day, with or without an offset. A time without seconds means its first moment.
+fn parse_time(text: &str, zone: &TimeZone) -> Option<i64> {
+    let timestamp = match text.parse::<jiff::Timestamp>() {
+        Ok(timestamp) => timestamp,
+        Err(_) => zone.to_timestamp(text.parse::<DateTime>().ok()?).ok()?,
+    };
+    i64::try_from(timestamp.as_nanosecond()).ok()
+}

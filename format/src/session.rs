@@ -1,0 +1,14 @@
+//! The two ends of a stream as plain values: what may be said next, and what must hold.
+//!
+//! [`Sender`] and [`Receiver`] do no I/O and know no clock; the same two run online, offline and in the
+//! simulation. Offers carry digests, needs answer which blocks are lacking, chunks carry those; the
+//! window of offers without their chunk bounds memory on both ends and hides the latency.
+
+mod receiver;
+mod sender;
+
+pub use receiver::Receiver;
+pub use sender::{Prepared, Ready, Sender, pack};
+
+/// Most chunks that may be offered and not yet sent.
+pub const WINDOW_MAX: u32 = 64;

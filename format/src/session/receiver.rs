@@ -1,0 +1,81 @@
+//! The receiving end of a stream.
+//!
+//! Invariants: offers and chunks come in order, an offer at most a window ahead of its chunk; a
+//! block is asked for once, even when it is offered again before it arrived; only a stream whose chunks
+//! cover the volume, whose totals agree and whose root is the one that was computed here commits.
+
+use super::WINDOW_MAX;
+use crate::Digest;
+use crate::chunk::{Chunk, ChunkHead, Entry};
+use crate::error::{FormatError, Result};
+use crate::geometry::BlockId;
+use crate::stream::{Begin, Checker, Commit, Totals};
+use std::collections::HashSet;
+
+/// The receiving end; see the module documentation.
+#[derive(Debug)]
+pub struct Receiver {
+    checker: Checker,
+    next_offer: u64,
+    /// Digests that were asked for and did not arrive yet.
+    asked: HashSet<Digest>,
+}
+
+impl Receiver {
+    /// The receiver of the stream that begins so.
+    pub fn new(begin: Begin) -> Self {
+        Self { checker: Checker::new(begin), next_offer: 0, asked: HashSet::new() }
+    }
+
+    /// How the stream began.
+    pub fn begin(&self) -> &Begin {
+        self.checker.begin()
+    }
+
+    /// What was received so far.
+    pub fn totals(&self) -> &Totals {
+        self.checker.totals()
+    }
+
+    /// The block that the next chunk starts with.
+    pub fn next_block(&self) -> BlockId {
+        self.checker.next_block()
+    }
+
+    /// Answers an offer: which of its data entries are lacking, when `has` knows what is there.
+    pub fn offer<E: From<FormatError>>(
+        &mut self,
+        head: &ChunkHead,
+        mut has: impl FnMut(&Digest) -> Result<bool, E>,
+    ) -> Result<Vec<bool>, E> {
+        let received = self.checker.totals().chunks;
+        let ahead = head.sequence >= self.next_offer && head.sequence < received + u64::from(WINDOW_MAX);
+        if head.sequence < received || !ahead || head.stream != self.begin().stream {
+            let reason = format!("of chunk {} is out of turn (chunk {received} is next)", head.sequence);
+            return Err(FormatError::invalid("offer", reason).into());
+        }
+        self.next_offer = head.sequence + 1;
+        head.offered().map(|digest| Ok(!has(&digest)? && self.asked.insert(digest))).collect()
+    }
+
+    /// Takes the next chunk.
+    pub fn chunk(&mut self, chunk: &Chunk) -> Result<()> {
+        self.checker.chunk(&chunk.head)?;
+        self.next_offer = self.next_offer.max(chunk.head.sequence + 1);
+        for entry in &chunk.head.entries {
+            if let Entry::Data { digest, .. } = entry {
+                self.asked.remove(digest);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the commit record; `root` is the one that was computed here.
+    pub fn commit(&self, commit: &Commit, root: Digest) -> Result<()> {
+        self.checker.commit(commit)?;
+        match commit.root == root {
+            true => Ok(()),
+            false => Err(FormatError::Digest { what: "root of the stream", expected: commit.root, computed: root }),
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! The messages of a session between initiator and appliance: one frame each.
+//!
+//! A stream inside a session is the very frames of an offline stream ([`BEGIN`], [`CHUNK`],
+//! [`COMMIT`]) with offers and needs between them. Invariants: every body except those that carry
+//! chunks ends with a CRC-32 of itself (chunks have their own); every list and text has a named maximum; the hello is
+//! pinned byte by byte, so that any two versions can at least say why they do not understand each other.
+//! A client names points by volume and number, never digests by themselves: it cannot probe for existence.
+
+use crate::chunk::{Chunk, ChunkHead};
+use crate::digest::Digest;
+use crate::error::{ErrorKind, FormatError, Result};
+use crate::frame::FrameHeader;
+use crate::layout::{Field, Layout, Reader, check_range, put_text, seal, unseal};
+use crate::map::PAGE_SIZE;
+use crate::point::{Label, Point, Volume, VolumeName};
+use crate::stream::{BEGIN, Begin, CHUNK, COMMIT, Commit};
+use bytes::Bytes;
+use uuid::Uuid;
+
+/// The session version that this program speaks.
+pub const SESSION_VERSION: u16 = 1;
+/// Most bytes of a message for people.
+pub const TEXT_MAX: usize = 4096;
+/// Most volumes in one answer.
+pub const VOLUMES_MAX: u32 = 65_536;
+/// Most points in one answer.
+pub const POINTS_MAX: u32 = 100_000;
+/// Most pages in one request.
+pub const PAGES_MAX: u32 = 1024;
+/// Most ranges in one request.
+pub const RANGES_MAX: u32 = 65_536;
+/// Most data entries of one offer, so of a need.
+pub const NEED_MAX: u32 = crate::chunk::ENTRIES_MAX;
+
+crate::layout! {
+    /// The fixed part of what `VOLL` says of a volume; the volume record follows as a list of bytes.
+    pub struct VolumeStatus, 112 {
+        /// Number of points.
+        0 points: u64,
+        /// The number of the newest point; 0 when there is none.
+        8 newest: u64,
+        /// Size of the newest point, bytes.
+        16 size: u64,
+        /// Root of the newest point.
+        24 newest_root: Digest,
+        /// 0 none, 1 native.
+        56 secondary_mode: u8,
+        /// 0.
+        57 reserved: [u8; 7],
+        /// Root that the secondary has; zeros before the first point settled.
+        64 settled_root: Digest,
+        /// Blocks that are still to be applied to the secondary.
+        96 behind_blocks: u64,
+        /// 0.
+        104 reserved_tail: [u8; 8],
+    }
+}
+
+/// What an appliance says of a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeInfo {
+    /// As recorded.
+    pub volume: Volume,
+    /// Its state.
+    pub status: VolumeStatus,
+}
+
+/// A run of blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockRange {
+    /// The first block.
+    pub first: u64,
+    /// Number of blocks.
+    pub count: u64,
+}
+
+/// One message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// The client's first message: its version, and its name for the log.
+    Hello {
+        /// See [`SESSION_VERSION`].
+        version: u16,
+        /// Program and version.
+        software: String,
+    },
+    /// The appliance's answer to a hello.
+    Welcome {
+        /// See [`SESSION_VERSION`].
+        version: u16,
+        /// The pool behind it.
+        pool: Uuid,
+        /// Program and version.
+        software: String,
+        /// Where it serves NBD (`HOST:PORT`); empty when it does not.
+        nbd: String,
+    },
+    /// The request failed; the session goes on unless it was a stream.
+    Fail {
+        /// What to do about it.
+        kind: ErrorKind,
+        /// For people.
+        text: String,
+    },
+    /// Asks for all volumes.
+    ListVolumes,
+    /// All volumes, by name.
+    Volumes(Vec<VolumeInfo>),
+    /// Asks for a volume and its newest points.
+    ListPoints {
+        /// The volume.
+        name: VolumeName,
+        /// At most this many, the newest.
+        newest: u32,
+    },
+    /// A volume, if it exists, and points in ascending order.
+    Points {
+        /// `None` when there is no such volume.
+        volume: Option<VolumeInfo>,
+        /// Ascending.
+        points: Vec<Point>,
+    },
+    /// Asks for pages of a point's map.
+    GetPages {
+        /// The volume.
+        volume: Uuid,
+        /// The point.
+        point: u64,
+        /// Of the entries of the pages.
+        level: u8,
+        /// Which pages.
+        indexes: Vec<u64>,
+    },
+    /// The pages that were asked for, one after another, zero pages included.
+    Pages(Bytes),
+    /// Asks for blocks of a point; answered by chunks and a [`Message::ReadEnd`].
+    Read {
+        /// The volume.
+        volume: Uuid,
+        /// The point.
+        point: u64,
+        /// Ascending, not overlapping.
+        ranges: Vec<BlockRange>,
+    },
+    /// All chunks of a read went by.
+    ReadEnd,
+    /// Announces a stream: the next message is its begin record.
+    Push {
+        /// The volume, created when it does not exist.
+        name: VolumeName,
+        /// For the new point.
+        label: Option<Label>,
+    },
+    /// Opens a stream.
+    Begin(Begin),
+    /// The stream may be sent.
+    Accept {
+        /// Chunks that may be offered and not yet sent.
+        window: u32,
+    },
+    /// A chunk without its payload.
+    Offer(ChunkHead),
+    /// Which data entries of an offer the appliance lacks.
+    Need {
+        /// Of the offered chunk.
+        sequence: u64,
+        /// One for each data entry, in order.
+        wanted: Vec<bool>,
+    },
+    /// A chunk.
+    Chunk(Chunk),
+    /// Closes a stream.
+    Commit(Commit),
+    /// The point is durable.
+    Stored(Point),
+}
+
+/// A message as bytes: the frame header and all but the payload, then the payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// Frame header and body, up to the payload.
+    pub head: Vec<u8>,
+    /// The rest of the body; shared, not copied.
+    pub payload: Bytes,
+}
+
+const HELLO: [u8; 4] = *b"HELO";
+const WELCOME: [u8; 4] = *b"WELC";
+const FAIL: [u8; 4] = *b"FAIL";
+const LIST_VOLUMES: [u8; 4] = *b"LVOL";
+const VOLUMES: [u8; 4] = *b"VOLL";
+const LIST_POINTS: [u8; 4] = *b"LPNT";
+const POINTS: [u8; 4] = *b"PNTL";
+const GET_PAGES: [u8; 4] = *b"GPAG";
+const PAGES: [u8; 4] = *b"PAGS";
+const READ: [u8; 4] = *b"READ";
+const READ_END: [u8; 4] = *b"REND";
+const PUSH: [u8; 4] = *b"PUSH";
+const ACCEPT: [u8; 4] = *b"ACPT";
+const OFFER: [u8; 4] = *b"OFFR";
+const NEED: [u8; 4] = *b"NEED";
+const STORED: [u8; 4] = *b"STOR";
+
+/// Every tag of a session, with what it is for; SPEC.md lists the same.
+pub const TAGS: [([u8; 4], &str); 19] = [
+    (HELLO, "Hello"),
+    (WELCOME, "Welcome"),
+    (FAIL, "Fail"),
+    (LIST_VOLUMES, "ListVolumes"),
+    (VOLUMES, "Volumes"),
+    (LIST_POINTS, "ListPoints"),
+    (POINTS, "Points"),
+    (GET_PAGES, "GetPages"),
+    (PAGES, "Pages"),
+    (READ, "Read"),
+    (READ_END, "ReadEnd"),
+    (PUSH, "Push"),
+    (BEGIN, "Begin"),
+    (ACCEPT, "Accept"),
+    (OFFER, "Offer"),
+    (NEED, "Need"),
+    (CHUNK, "Chunk"),
+    (COMMIT, "Commit"),
+    (STORED, "Stored"),
+];
+
+impl Message {
+    /// The name of the message, for errors.
+    pub fn name(&self) -> &'static str {
+        let tag = self.tag();
+        TAGS.iter().find(|(known, _)| *known == tag).expect("every tag is listed").1
+    }
+
+    fn tag(&self) -> [u8; 4] {
+        match self {
+            Self::Hello { .. } => HELLO,
+            Self::Welcome { .. } => WELCOME,
+            Self::Fail { .. } => FAIL,
+            Self::ListVolumes => LIST_VOLUMES,
+            Self::Volumes(_) => VOLUMES,
+            Self::ListPoints { .. } => LIST_POINTS,
+            Self::Points { .. } => POINTS,
+            Self::GetPages { .. } => GET_PAGES,
+            Self::Pages(_) => PAGES,
+            Self::Read { .. } => READ,
+            Self::ReadEnd => READ_END,
+            Self::Push { .. } => PUSH,
+            Self::Begin(_) => BEGIN,
+            Self::Accept { .. } => ACCEPT,
+            Self::Offer(_) => OFFER,
+            Self::Need { .. } => NEED,
+            Self::Chunk(_) => CHUNK,
+            Self::Commit(_) => COMMIT,
+            Self::Stored(_) => STORED,
+        }
+    }
+
+    /// The message as bytes.
+    ///
+    /// Fails when it would be longer than a frame may be.
+    pub fn encode(&self) -> Result<Encoded> {
+        let (body, payload) = match self {
+            Self::Begin(begin) => (begin.encode(), Bytes::new()),
+            Self::Commit(commit) => (commit.encode(), Bytes::new()),
+            Self::Offer(head) => (head.encode(), Bytes::new()),
+            Self::Chunk(chunk) => (chunk.head.encode(), chunk.payload.clone()),
+            other => (other.encode_sealed(), Bytes::new()),
+        };
+        let header = FrameHeader::encode(self.tag(), 0, body.len() + payload.len())?;
+        Ok(Encoded { head: [&header[..], &body].concat(), payload })
+    }
+
+    fn encode_sealed(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.put_body(&mut out);
+        out.extend_from_slice(&[0; 4]);
+        seal(&mut out);
+        out
+    }
+
+    fn put_body(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Hello { version, software } => {
+                version.put(out);
+                put_text(out, software);
+            }
+            Self::Welcome { version, pool, software, nbd } => {
+                version.put(out);
+                pool.put(out);
+                put_text(out, software);
+                put_text(out, nbd);
+            }
+            Self::Fail { kind, text } => {
+                (*kind as u8).put(out);
+                put_text(out, shortened(text));
+            }
+            Self::Volumes(volumes) => put_list(out, volumes, |out, info| put_volume(out, info)),
+            Self::ListPoints { name, newest } => {
+                put_text(out, name.as_str());
+                newest.put(out);
+            }
+            Self::Points { volume, points } => {
+                put_list(out, volume.as_slice(), |out, info| put_volume(out, info));
+                put_list(out, points, |out, point| put_record(out, &point.encode()));
+            }
+            Self::GetPages { volume, point, level, indexes } => {
+                volume.put(out);
+                point.put(out);
+                level.put(out);
+                put_list(out, indexes, |out, index| index.put(out));
+            }
+            Self::Pages(pages) => out.extend_from_slice(pages),
+            Self::Read { volume, point, ranges } => {
+                volume.put(out);
+                point.put(out);
+                put_list(out, ranges, |out, range| {
+                    range.first.put(out);
+                    range.count.put(out);
+                });
+            }
+            Self::Push { name, label } => {
+                put_text(out, name.as_str());
+                put_text(out, label.as_ref().map_or("", Label::as_str));
+            }
+            Self::Accept { window } => window.put(out),
+            Self::Need { sequence, wanted } => {
+                sequence.put(out);
+                put_list(out, wanted, |out, wanted| u8::from(*wanted).put(out));
+            }
+            Self::Stored(point) => out.extend_from_slice(&point.encode()),
+            Self::ListVolumes | Self::ReadEnd => {}
+            Self::Begin(_) | Self::Offer(_) | Self::Chunk(_) | Self::Commit(_) => {
+                unreachable!("stream records are encoded by their own modules")
+            }
+        }
+    }
+
+    /// Reads the body of a frame; `None` for a tag that is unknown and may be skipped.
+    pub fn decode(header: &FrameHeader, body: &Bytes) -> Result<Option<Self>> {
+        let tag = header.tag;
+        match tag {
+            BEGIN => return Begin::decode(body).map(Self::Begin).map(Some),
+            COMMIT => return Commit::decode(body).map(Self::Commit).map(Some),
+            CHUNK => return Chunk::decode(body).map(Self::Chunk).map(Some),
+            OFFER => return decode_offer(body).map(Some),
+            _ => {}
+        }
+        let Some((_, what)) = TAGS.iter().find(|(known, _)| *known == tag) else {
+            return if header.may_skip() { Ok(None) } else { Err(header.unexpected("a known message")) };
+        };
+        let body = body.slice_ref(unseal(what, body)?);
+        let mut reader = Reader::new(what, &body);
+        let message = Self::read_body(tag, &mut reader, &body)?;
+        reader.finish()?;
+        Ok(Some(message))
+    }
+
+    fn read_body(tag: [u8; 4], r: &mut Reader<'_>, body: &Bytes) -> Result<Self> {
+        Ok(match tag {
+            HELLO => Self::Hello { version: r.field()?, software: r.text("software", TEXT_MAX)? },
+            WELCOME => Self::Welcome {
+                version: r.field()?,
+                pool: r.field()?,
+                software: r.text("software", TEXT_MAX)?,
+                nbd: r.text("nbd", TEXT_MAX)?,
+            },
+            FAIL => Self::Fail { kind: ErrorKind::from_wire(r.field()?)?, text: r.text("text", TEXT_MAX)? },
+            LIST_VOLUMES => Self::ListVolumes,
+            VOLUMES => Self::Volumes(r.list("volumes", VOLUMES_MAX, read_volume)?),
+            LIST_POINTS => Self::ListPoints { name: read_name(r)?, newest: r.field()? },
+            POINTS => Self::Points {
+                volume: r.list("volume", 1, read_volume)?.pop(),
+                points: r.list("points", POINTS_MAX, |r| Point::decode(read_record(r)?))?,
+            },
+            GET_PAGES => Self::GetPages {
+                volume: r.field()?,
+                point: r.field()?,
+                level: r.field()?,
+                indexes: r.list("pages", PAGES_MAX, Reader::field)?,
+            },
+            PAGES => {
+                let pages = body.slice_ref(r.take(body.len())?);
+                let left_over = (pages.len() % PAGE_SIZE) as u64;
+                check_range("Pages", "bytes after the last page", left_over, 0, 0)?;
+                Self::Pages(pages)
+            }
+            READ => Self::Read {
+                volume: r.field()?,
+                point: r.field()?,
+                ranges: r.list("ranges", RANGES_MAX, |r| Ok(BlockRange { first: r.field()?, count: r.field()? }))?,
+            },
+            READ_END => Self::ReadEnd,
+            PUSH => {
+                let name = read_name(r)?;
+                let label = r.text("label", crate::point::LABEL_MAX)?;
+                Self::Push { name, label: if label.is_empty() { None } else { Some(label.parse()?) } }
+            }
+            ACCEPT => Self::Accept { window: r.field()? },
+            NEED => Self::Need { sequence: r.field()?, wanted: r.list("entries", NEED_MAX, read_bool)? },
+            STORED => Self::Stored(Point::decode(r.take(body.len())?)?),
+            _ => unreachable!("the caller looked the tag up"),
+        })
+    }
+}
+
+fn decode_offer(body: &[u8]) -> Result<Message> {
+    match ChunkHead::decode(body)? {
+        (head, []) => Ok(Message::Offer(head)),
+        (_, rest) => Err(FormatError::LeftOver { what: "Offer", count: rest.len() as u64 }),
+    }
+}
+
+fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
+    (items.len() as u32).put(out);
+    items.iter().for_each(|item| put(out, item));
+}
+
+/// A volume or point record: length as `u16`, then its bytes.
+fn put_record(out: &mut Vec<u8>, record: &[u8]) {
+    u16::try_from(record.len()).expect("records are some hundred bytes").put(out);
+    out.extend_from_slice(record);
+}
+
+fn read_record<'a>(r: &mut Reader<'a>) -> Result<&'a [u8]> {
+    let length = r.field::<u16>()?;
+    r.take(length.into())
+}
+
+fn put_volume(out: &mut Vec<u8>, info: &VolumeInfo) {
+    info.status.put(out);
+    put_record(out, &info.volume.encode());
+}
+
+fn read_volume(r: &mut Reader<'_>) -> Result<VolumeInfo> {
+    Ok(VolumeInfo { status: r.layout()?, volume: Volume::decode(read_record(r)?)? })
+}
+
+fn read_name(r: &mut Reader<'_>) -> Result<VolumeName> {
+    r.text("name", crate::point::NAME_MAX)?.parse()
+}
+
+fn read_bool(r: &mut Reader<'_>) -> Result<bool> {
+    let number = r.field::<u8>()?;
+    check_range("Need", "wanted", number.into(), 0, 1)?;
+    Ok(number == 1)
+}
+
+/// At most [`TEXT_MAX`] bytes of a text, cut between characters.
+fn shortened(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_MAX)]
+}

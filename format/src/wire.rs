@@ -294,13 +294,13 @@ impl Message {
                 (*kind as u8).put(out);
                 put_text(out, shortened(text));
             }
-            Self::Volumes(volumes) => put_list(out, volumes, |out, info| put_volume(out, info)),
+            Self::Volumes(volumes) => put_list(out, volumes, put_volume),
             Self::ListPoints { name, newest } => {
                 put_text(out, name.as_str());
                 newest.put(out);
             }
             Self::Points { volume, points } => {
-                put_list(out, volume.as_slice(), |out, info| put_volume(out, info));
+                put_list(out, volume.as_slice(), put_volume);
                 put_list(out, points, |out, point| put_record(out, &point.encode()));
             }
             Self::GetPages { volume, point, level, indexes } => {

@@ -1,1 +1,11 @@
-//! Placeholder of the skeleton.
+//! The only shared code that touches sockets: messages of a session, frames of a file, NBD.
+//!
+//! What is said is decided by the sans-I/O halves in `understudy_format`; this crate moves bytes
+//! ([`framed`] over connections, [`blocking`] over files and pipes). It knows no pool, no
+//! source and no clock but the one that limits how long a peer may be silent.
+
+pub mod blocking;
+pub mod error;
+pub mod framed;
+
+pub use error::NetError;

@@ -1,0 +1,118 @@
+//! Messages over an asynchronous byte stream: one half reads, the other writes.
+//!
+//! Invariants: memory for a body is taken only after its frame header was checked; the bytes of a
+//! chunk are received into one buffer and shared from there on, never copied; an end of
+//! the connection is clean only between two messages. Nothing here decides what is said.
+
+use crate::error::{NetError, Result};
+use bytes::{Bytes, BytesMut};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use understudy_format::FormatError;
+use understudy_format::frame::FrameHeader;
+use understudy_format::wire::Message;
+
+/// Reads messages.
+#[derive(Debug)]
+pub struct MessageReader<R> {
+    from: R,
+    idle_max: Duration,
+    bytes_received: u64,
+}
+
+impl<R: AsyncRead + Unpin> MessageReader<R> {
+    /// Reads messages from a byte stream; each must have come `idle_max` after it was asked for.
+    pub fn new(from: R, idle_max: Duration) -> Self {
+        Self { from, idle_max, bytes_received: 0 }
+    }
+
+    /// Bytes received so far, frame headers included.
+    pub fn bytes_received(&self) -> u64 {
+        self.bytes_received
+    }
+
+    /// The next message; `None` when the peer closed the connection between two messages.
+    pub async fn next(&mut self) -> Result<Option<Message>> {
+        loop {
+            let idle_max = self.idle_max;
+            let frame = tokio::time::timeout(idle_max, self.frame()).await;
+            let Some((header, body)) = frame.map_err(|_| NetError::Silent { seconds: idle_max.as_secs() })?? else {
+                return Ok(None);
+            };
+            if let Some(message) = Message::decode(&header, &body)? {
+                return Ok(Some(message));
+            }
+        }
+    }
+
+    /// The next message, where one must come; a failure that the peer reports is an error.
+    pub async fn expect(&mut self, expected: &'static str) -> Result<Message> {
+        match self.next().await? {
+            Some(Message::Fail { kind, text }) => Err(NetError::Remote { kind, text }),
+            Some(message) => Ok(message),
+            None => Err(NetError::Closed(expected)),
+        }
+    }
+
+    async fn frame(&mut self) -> Result<Option<(FrameHeader, Bytes)>> {
+        let Some(header) = self.exactly(16).await? else { return Ok(None) };
+        let header = FrameHeader::decode(header[..].try_into().expect("16 bytes were read"))?;
+        let body = self.exactly(header.length as usize).await?;
+        match body {
+            Some(body) => Ok(Some((header, body))),
+            None => Err(truncated(header.length.into(), 0)),
+        }
+    }
+
+    /// Exactly `length` bytes; `None` when the connection ended before the first of them.
+    async fn exactly(&mut self, length: usize) -> Result<Option<Bytes>> {
+        let mut buffer = BytesMut::with_capacity(length);
+        while buffer.len() < length {
+            let want = (length - buffer.len()) as u64;
+            if (&mut self.from).take(want).read_buf(&mut buffer).await? == 0 {
+                return if buffer.is_empty() { Ok(None) } else { Err(truncated(length as u64, buffer.len() as u64)) };
+            }
+        }
+        self.bytes_received += length as u64;
+        Ok(Some(buffer.freeze()))
+    }
+}
+
+fn truncated(needed: u64, found: u64) -> NetError {
+    FormatError::Truncated { what: "frame", needed, found }.into()
+}
+
+/// Writes messages.
+#[derive(Debug)]
+pub struct MessageWriter<W> {
+    to: W,
+    bytes_sent: u64,
+}
+
+impl<W: AsyncWrite + Unpin> MessageWriter<W> {
+    /// Writes messages to a byte stream.
+    pub fn new(to: W) -> Self {
+        Self { to, bytes_sent: 0 }
+    }
+
+    /// Bytes sent so far, frame headers included.
+    pub fn bytes_sent(&self) -> u64 {
+        self.bytes_sent
+    }
+
+    /// Sends a message.
+    pub async fn send(&mut self, message: &Message) -> Result<()> {
+        let encoded = message.encode()?;
+        self.to.write_all(&encoded.head).await?;
+        if !encoded.payload.is_empty() {
+            self.to.write_all(&encoded.payload).await?;
+        }
+        self.bytes_sent += (encoded.head.len() + encoded.payload.len()) as u64;
+        Ok(())
+    }
+
+    /// Hands everything that was sent to the connection.
+    pub async fn flush(&mut self) -> Result<()> {
+        Ok(self.to.flush().await?)
+    }
+}

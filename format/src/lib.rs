@@ -19,6 +19,8 @@ pub mod layout;
 pub mod map;
 pub mod mapfile;
 pub mod point;
+pub mod pool;
+pub mod secondary;
 pub mod segment;
 pub mod select;
 pub mod session;

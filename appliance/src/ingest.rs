@@ -1,0 +1,221 @@
+//! A stream on its way into the pool: verify, store, map, commit.
+//!
+//! Offline and online streams go through the same [`Ingest`]; online ones ask it first what they need
+//! to send. Invariants: every block is decoded and its digest computed before it is stored; nothing of a
+//! stream can be seen before its commit; a stream commits only when the root computed here is the
+//! one that was sent.
+
+use crate::error::{Error, Result};
+use crate::pool::{Pool, StreamGuard, VolumeEntry};
+use std::sync::Arc;
+use understudy_format::chunk::{Chunk, ChunkHead, Entry};
+use understudy_format::codec::{Codec, decode_into};
+use understudy_format::map::Builder;
+use understudy_format::point::{Label, Point, Volume, VolumeName};
+use understudy_format::session::Receiver;
+use understudy_format::stream::{Begin, Commit};
+use understudy_format::{BlockId, Digest, FormatError};
+use uuid::Uuid;
+
+/// A stream that is announced: into which volume, and with which label.
+#[derive(Debug, Clone)]
+pub struct Announced {
+    /// The volume, created by the first commit.
+    pub name: VolumeName,
+    /// For the new point.
+    pub label: Option<Label>,
+    /// Of the volume if it is new and the stream names none.
+    pub new_uuid: Uuid,
+    /// When the volume is new.
+    pub now_ns: i64,
+}
+
+/// A stream that began.
+#[derive(Debug)]
+pub struct Ingest {
+    pool: Arc<Pool>,
+    guard: StreamGuard,
+    receiver: Receiver,
+    builder: Builder,
+    volume: Volume,
+    number: u64,
+    base: Option<u64>,
+    label: Option<Label>,
+    scratch: Vec<u8>,
+    stored_bytes: u64,
+    new_bytes: u64,
+}
+
+impl Ingest {
+    /// Begins a stream; refuses one that does not fit the volume.
+    pub fn begin(pool: Arc<Pool>, announced: Announced, begin: Begin) -> Result<Self> {
+        let guard = pool.begin_stream(&announced.name)?;
+        let known = pool.volume(&announced.name);
+        let base = find_base(&announced.name, known.as_ref(), &begin)?;
+        let number = known.as_ref().and_then(|entry| entry.points.last()).map_or(1, |point| point.number + 1);
+        let volume = match known {
+            Some(entry) => same_volume(entry.volume, &begin)?,
+            None => new_volume(&pool, &announced, &begin)?,
+        };
+        let builder = Builder::new(begin.geometry, base.as_ref().map(|point| point.map));
+        Ok(Self {
+            pool,
+            guard,
+            receiver: Receiver::new(begin),
+            builder,
+            volume,
+            number,
+            base: base.map(|point| point.number),
+            label: announced.label,
+            scratch: vec![0; begin.geometry.block_size().bytes() as usize],
+            stored_bytes: 0,
+            new_bytes: 0,
+        })
+    }
+
+    /// Which data entries of an offer are lacking here.
+    pub fn offer(&mut self, head: &ChunkHead) -> Result<Vec<bool>> {
+        self.receiver.offer(head, |digest| self.pool.has(digest))
+    }
+
+    /// Takes the next chunk.
+    pub fn chunk(&mut self, chunk: &Chunk) -> Result<()> {
+        self.receiver.chunk(chunk)?;
+        for (block, entry) in chunk.head.blocks() {
+            match entry {
+                Entry::Data { digest, codec, block_length, .. } => {
+                    let (_, encoded) = chunk.encoded(entry).expect("a data entry has bytes");
+                    self.store(block, *digest, *codec, *block_length, &encoded)?;
+                    self.push(*digest)?;
+                }
+                Entry::Reference { digest, .. } => {
+                    self.check_reference(block, digest)?;
+                    self.push(*digest)?;
+                }
+                Entry::Zero { count } => self.with_pages(|builder, pages| builder.zero(*count, pages))?,
+                Entry::Unchanged { count } => self.with_pages(|builder, pages| builder.unchanged(*count, pages))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits: durable and visible when this returns.
+    pub fn commit(mut self, commit: &Commit) -> Result<Point> {
+        let mut pages = self.pool.pages(Some(self.guard.epoch()));
+        let uncovered = self.receiver.next_block().0 != self.receiver.begin().geometry.block_count();
+        if uncovered {
+            self.receiver.commit(commit, Digest::ZERO)?;
+        }
+        let map = self.builder.finish(&mut pages)?;
+        self.stored_bytes += pages.stored_bytes;
+        self.receiver.commit(commit, map.root())?;
+        let totals = self.receiver.totals();
+        let point = Point {
+            volume: self.volume.uuid,
+            number: self.number,
+            base: self.base,
+            created_ns: self.receiver.begin().created_ns,
+            map,
+            stream: commit.stream,
+            changed_blocks: totals.data + totals.reference + if self.base.is_some() { totals.zero } else { 0 },
+            stored_bytes: self.stored_bytes,
+            new_bytes: self.new_bytes,
+            label: self.label,
+        };
+        self.pool.commit(self.guard.epoch(), &self.volume, point.clone())?;
+        Ok(point)
+    }
+
+    fn push(&mut self, digest: Digest) -> Result<()> {
+        self.with_pages(|builder, pages| builder.block(digest, pages))
+    }
+
+    fn with_pages(&mut self, step: impl FnOnce(&mut Builder, &mut crate::pool::Pages<'_>) -> Result<()>) -> Result<()> {
+        let mut pages = self.pool.pages(Some(self.guard.epoch()));
+        step(&mut self.builder, &mut pages)?;
+        self.stored_bytes += pages.stored_bytes;
+        Ok(())
+    }
+
+    fn store(&mut self, block: BlockId, digest: Digest, codec: Codec, length: u32, encoded: &[u8]) -> Result<()> {
+        self.verify(digest, codec, length, encoded).map_err(|e| self.in_block(block, &e))?;
+        let added = self.pool.store_block(self.guard.epoch(), digest, codec, length, encoded)?;
+        self.stored_bytes += added;
+        self.new_bytes += if added > 0 { length.into() } else { 0 };
+        Ok(())
+    }
+
+    fn verify(&mut self, expected: Digest, codec: Codec, length: u32, encoded: &[u8]) -> Result<(), FormatError> {
+        let computed = match codec {
+            Codec::Stored if encoded.len() == length as usize => Digest::of_block(encoded),
+            _ => {
+                let content = &mut self.scratch[..length as usize];
+                decode_into(codec, encoded, content)?;
+                Digest::of_block(content)
+            }
+        };
+        match computed == expected {
+            true => Ok(()),
+            false => Err(FormatError::Digest { what: "block", expected, computed }),
+        }
+    }
+
+    fn check_reference(&self, block: BlockId, digest: &Digest) -> Result<()> {
+        match self.pool.has(digest)? {
+            true => Ok(()),
+            false => {
+                let missing = FormatError::invalid("reference", format!("block {digest} is not in the pool"));
+                Err(self.in_block(block, &missing))
+            }
+        }
+    }
+
+    fn in_block(&self, block: BlockId, error: &FormatError) -> Error {
+        let offset = self.receiver.begin().geometry.offset(block);
+        let name = &self.volume.name;
+        FormatError::invalid("stream", format!("volume {name}, block {block} (byte offset {offset}): {error}")).into()
+    }
+}
+
+/// The point that an incremental stream is based on.
+fn find_base(name: &VolumeName, known: Option<&VolumeEntry>, begin: &Begin) -> Result<Option<Point>> {
+    let Some(base) = begin.base else { return Ok(None) };
+    let points = known.map_or(&[][..], |entry| &entry.points);
+    let found = points.iter().rev().find(|point| point.map.root() == base.root);
+    let newest = points.last().map_or("it has no points".into(), |point| {
+        format!("its newest point is {name}@{} with root {}", point.number, point.map.root().short())
+    });
+    found.cloned().map(Some).ok_or_else(|| {
+        Error::Refused(format!(
+            "no common base: the stream is based on root {}, which no point of volume {name} has ({newest}); send a full stream",
+            base.root.short()
+        ))
+    })
+}
+
+fn same_volume(volume: Volume, begin: &Begin) -> Result<Volume> {
+    if !begin.volume.is_nil() && begin.volume != volume.uuid {
+        let (name, own, other) = (&volume.name, volume.uuid, begin.volume);
+        return Err(Error::Refused(format!(
+            "the stream belongs to volume {other}, {name} is volume {own}; name another volume"
+        )));
+    }
+    let (own, other) = (volume.block_size, begin.geometry.block_size());
+    match own == other {
+        true => Ok(volume),
+        false => {
+            let name = &volume.name;
+            Err(Error::Refused(format!("the stream has blocks of {other}, volume {name} has blocks of {own} for ever")))
+        }
+    }
+}
+
+fn new_volume(pool: &Pool, announced: &Announced, begin: &Begin) -> Result<Volume> {
+    let uuid = if begin.volume.is_nil() { announced.new_uuid } else { begin.volume };
+    if let Some(other) = pool.volumes().into_iter().find(|entry| entry.volume.uuid == uuid) {
+        let (name, other) = (&announced.name, other.volume.name);
+        return Err(Error::Refused(format!("the stream belongs to volume {other}, not to a new volume {name}")));
+    }
+    let block_size = begin.geometry.block_size();
+    Ok(Volume { uuid, name: announced.name.clone(), block_size, created_ns: announced.now_ns })
+}

@@ -1,0 +1,235 @@
+//! The disk as the pool sees it: the one seam through which every byte of a pool goes.
+//!
+//! What a [`Disk`] promises, and nothing more: bytes written to a file are durable after
+//! [`DiskFile::sync`] returned; a file that was created, renamed or removed is so durably after
+//! [`Disk::sync_dir`] of its directory returned; before that any of it may be lost, in any
+//! order. A failed sync promises nothing about what was written since the last good one, and
+//! must not be repeated. Callers keep their own order; nothing here retries.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// An existing file, for reading.
+    Read,
+    /// A file that is written in place, created when absent.
+    Write,
+    /// A file that must not exist yet.
+    Create,
+}
+
+/// A directory tree with explicit durability.
+pub trait Disk: std::fmt::Debug + Send + Sync {
+    /// The names in a directory, in no order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// Opens a file.
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>>;
+    /// Gives a file another name, replacing what had it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes a directory and those above it.
+    fn make_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Bytes that can still be written, for an unprivileged writer.
+    fn free(&self, dir: &Path) -> io::Result<u64>;
+}
+
+/// An open file.
+pub trait DiskFile: std::fmt::Debug + Send + Sync {
+    /// Fills `buffer` from `offset`; an end of the file before that is an error.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes a range read as zeros, and frees its space where that is possible.
+    fn zero(&self, offset: u64, length: u64) -> io::Result<()>;
+    /// Makes all that was written durable.
+    fn sync(&self) -> io::Result<()>;
+    /// Bytes of the file.
+    fn len(&self) -> io::Result<u64>;
+    /// Cuts or extends the file; what is added reads as zeros.
+    fn set_len(&self, length: u64) -> io::Result<()>;
+}
+
+/// Writes whose memory, offset and length are multiples of this, bytes, bypass the page cache.
+pub const DIRECT_ALIGNMENT: usize = 4096;
+
+/// The disk of this machine.
+#[derive(Debug, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let name = |entry: io::Result<std::fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+        std::fs::read_dir(dir)?.map(name).collect()
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(RealFile::open(path, access)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn free(&self, dir: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(dir)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// A file with a second descriptor for direct I/O, where the filesystem has that.
+#[derive(Debug)]
+struct RealFile {
+    buffered: File,
+    direct: Option<File>,
+}
+
+impl RealFile {
+    fn open(path: &Path, access: Access) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        match access {
+            Access::Read => options.read(true),
+            Access::Write => options.read(true).write(true).create(true).truncate(false),
+            Access::Create => options.read(true).write(true).create_new(true),
+        };
+        let buffered = options.open(path)?;
+        let direct = match access {
+            Access::Read => None,
+            Access::Write | Access::Create => Self::open_direct(path),
+        };
+        Ok(Self { buffered, direct })
+    }
+
+    /// tmpfs and some network filesystems have no direct I/O: then everything goes through the page cache.
+    fn open_direct(path: &Path) -> Option<File> {
+        let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
+        OpenOptions::new().write(true).custom_flags(flags).open(path).ok()
+    }
+
+    fn direct_for(&self, bytes: &[u8], offset: u64) -> Option<&File> {
+        let aligned = |number: usize| number.is_multiple_of(DIRECT_ALIGNMENT);
+        let fits = aligned(bytes.as_ptr().addr()) && aligned(bytes.len()) && aligned(offset as usize);
+        self.direct.as_ref().filter(|_| fits && !bytes.is_empty())
+    }
+}
+
+impl DiskFile for RealFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.buffered.read_exact_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if let Some(direct) = self.direct_for(bytes, offset) {
+            match direct.write_all_at(bytes, offset) {
+                // The filesystem wants a coarser alignment than ours.
+                Err(e) if e.kind() == io::ErrorKind::InvalidInput => {}
+                result => return result,
+            }
+        }
+        self.buffered.write_all_at(bytes, offset)
+    }
+
+    fn zero(&self, offset: u64, length: u64) -> io::Result<()> {
+        use rustix::fs::FallocateFlags as Flags;
+        match rustix::fs::fallocate(&self.buffered, Flags::PUNCH_HOLE | Flags::KEEP_SIZE, offset, length) {
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.write_zeros(offset, length),
+            result => Ok(result?),
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.buffered.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.buffered.metadata()?.len())
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.buffered.set_len(length)
+    }
+}
+
+impl RealFile {
+    fn write_zeros(&self, offset: u64, length: u64) -> io::Result<()> {
+        let zeros = vec![0; 1 << 20];
+        let end = offset + length;
+        (offset..end).step_by(zeros.len()).try_for_each(|at| {
+            let count = (end - at).min(zeros.len() as u64) as usize;
+            self.buffered.write_all_at(&zeros[..count], at)
+        })
+    }
+}
+
+/// Replaces a small file durably: after this returned, it holds `bytes`; before, the old bytes or these.
+pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().ok_or_else(|| io::Error::other("a file has a directory"))?;
+    let temporary = temporary_name(path);
+    let file = disk.open(&temporary, Access::Write)?;
+    file.set_len(0)?;
+    file.write_at(bytes, 0)?;
+    file.sync()?;
+    disk.rename(&temporary, path)?;
+    disk.sync_dir(dir)
+}
+
+fn temporary_name(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}
+
+/// The whole content of a small file; `None` when it does not exist.
+pub fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match disk.open(path, Access::Read) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut bytes = vec![0; file.len()? as usize];
+    file.read_at(&mut bytes, 0)?;
+    Ok(Some(bytes))
+}
+
+/// One page of memory that direct I/O accepts.
+#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(4096))]
+struct AlignedPage([u8; DIRECT_ALIGNMENT]);
+
+/// Memory that direct I/O accepts, of a fixed size.
+pub struct AlignedBuffer(Vec<AlignedPage>);
+
+impl AlignedBuffer {
+    /// `length` bytes of zeros, rounded up to a multiple of [`DIRECT_ALIGNMENT`].
+    pub fn new(length: usize) -> Self {
+        Self(bytemuck::zeroed_vec(length.div_ceil(DIRECT_ALIGNMENT)))
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+
+    /// The bytes.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
+}
+
+impl std::fmt::Debug for AlignedBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AlignedBuffer({} bytes)", self.bytes().len())
+    }
+}

@@ -1,0 +1,394 @@
+//! The log: the one place where segments are written.
+//!
+//! All streams append to one open segment, in memory that a writer thread puts on the disk, so appending
+//! waits only when the disk is slower than the streams. Invariants: what is written is never written
+//! again (syncs pad to whole disk pages); a digest is stored once; an index entry is published only
+//! after the bytes that it names were synced; after a failed write nothing of the streams that were
+//! under way is kept ([`Epoch`]): out of space, the log cuts the segment back to what is durable and can go
+//! on; after any other failure it stays broken, because a disk that failed a sync cannot be believed.
+
+use super::disk::{Access, AlignedBuffer, Disk, DiskFile};
+use super::index::{Batch, Index, Location};
+use super::segments::Segments;
+use super::writer::{Command, Fault, Writer};
+use crate::error::{Error, Result, at};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use understudy_format::codec::Codec;
+use understudy_format::layout::Layout;
+use understudy_format::point::{Point, Volume};
+use understudy_format::segment::{
+    FooterEntry, Kind, NewRecord, RecordHeader, SegmentHeader, Trailer, encode_footer, footer_entries_max, pad_header,
+};
+use understudy_format::Digest;
+use uuid::Uuid;
+
+/// Memory of one write, bytes.
+pub const BUFFER_BYTES: usize = 4 << 20;
+/// Writes that wait for the disk before appending waits too.
+const BUFFERS: usize = 6;
+
+/// What streams that run at the same time share: when a write fails, all of them end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Epoch(u64);
+
+/// A record that is appended and not yet published.
+#[derive(Debug, Default)]
+pub struct Pending {
+    records: HashMap<Digest, (Location, u64)>,
+    catalogue: Vec<(Entry, u64)>,
+}
+
+/// A record that the catalogue knows.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// A volume came to be.
+    Volume(Volume),
+    /// A point is committed.
+    Point(Point),
+}
+
+impl Pending {
+    /// What was appended in `generation` or before.
+    pub fn batch(&self, generation: u64, indexed: (u64, u64)) -> Batch {
+        let mut batch = Batch { indexed: Some(indexed), ..Batch::default() };
+        let due = self.records.iter().filter(|(_, (_, own))| *own <= generation);
+        batch.records = due.map(|(digest, (location, _))| (*digest, *location)).collect();
+        for (entry, _) in self.catalogue.iter().filter(|(_, own)| *own <= generation) {
+            match entry {
+                Entry::Volume(volume) => batch.volumes.push(volume.clone()),
+                Entry::Point(point) => batch.points.push(point.clone()),
+            }
+        }
+        batch
+    }
+
+    /// Forgets what was appended in `generation` or before: it is published.
+    pub fn published(&mut self, generation: u64) {
+        self.records.retain(|_, (_, own)| *own > generation);
+        self.catalogue.retain(|(_, own)| *own > generation);
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// The segment that is being written.
+#[derive(Debug)]
+struct Tail {
+    segment: u64,
+    file: Arc<dyn DiskFile>,
+    buffer: AlignedBuffer,
+    /// Where the buffer's first byte goes, bytes from the start of the segment.
+    buffer_offset: u64,
+    filled: usize,
+    entries: Vec<FooterEntry>,
+}
+
+impl Tail {
+    fn position(&self) -> u64 {
+        self.buffer_offset + self.filled as u64
+    }
+}
+
+/// Where the segments end.
+#[derive(Debug, Default)]
+pub struct End {
+    /// The number of the last segment; 0 when there is none.
+    pub segment: u64,
+    /// Its length, bytes: a multiple of the alignment.
+    pub length: u64,
+    /// Its records, when it is unsealed and can be written on.
+    pub open: Option<Vec<FooterEntry>>,
+}
+
+#[derive(Debug)]
+struct State {
+    tail: Option<Tail>,
+    /// The buffer of a segment that was left, for the next one.
+    spare: Option<AlignedBuffer>,
+    next_segment: u64,
+    epoch: u64,
+    generation: u64,
+}
+
+/// The writer's thread; it ends, and has closed its files, when this is dropped.
+#[derive(Debug)]
+struct WriterThread {
+    commands: Option<Sender<Command>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for WriterThread {
+    fn drop(&mut self) {
+        self.commands = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct Log {
+    disk: Arc<dyn Disk>,
+    segments: Arc<Segments>,
+    pool: Uuid,
+    segment_size: u64,
+    index: Arc<Index>,
+    state: Mutex<State>,
+    pending: Arc<Mutex<Pending>>,
+    fault: Arc<Mutex<Option<Fault>>>,
+    writer: WriterThread,
+    buffers: Receiver<AlignedBuffer>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Log {
+    /// A log that writes on at the end of what [`super::recovery`] found.
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        segments: Arc<Segments>,
+        index: Arc<Index>,
+        pool: Uuid,
+        segment_size: u64,
+        end: End,
+    ) -> Result<Self> {
+        let (commands, receiver) = bounded(BUFFERS);
+        let (give_back, buffers) = bounded(BUFFERS);
+        (0..BUFFERS).for_each(|_| give_back.send(AlignedBuffer::new(BUFFER_BYTES)).expect("the channel has room"));
+        let pending = Arc::new(Mutex::new(Pending::default()));
+        let fault = Arc::new(Mutex::new(None));
+        let writer = Writer {
+            disk: disk.clone(),
+            segments: segments.clone(),
+            index: index.clone(),
+            pending: pending.clone(),
+            fault: fault.clone(),
+            give_back,
+            durable: (end.segment, end.length),
+        };
+        let thread = std::thread::Builder::new().name("log-writer".into());
+        let thread = thread.spawn(move || writer.run(&receiver)).map_err(at(segments.dir()))?;
+        let writer = WriterThread { commands: Some(commands), thread: Some(thread) };
+        let state = State { tail: None, spare: None, next_segment: end.segment + 1, epoch: 0, generation: 0 };
+        let log = Self { disk, segments, pool, segment_size, index, state: Mutex::new(state), pending, fault, writer, buffers };
+        if let Some(entries) = end.open {
+            lock(&log.state).tail = Some(log.write_on(end.segment, end.length, entries)?);
+        }
+        Ok(log)
+    }
+
+    fn write_on(&self, segment: u64, length: u64, entries: Vec<FooterEntry>) -> Result<Tail> {
+        let path = self.segments.path(segment);
+        let file = self.disk.open(&path, Access::Write).map_err(at(&path))?;
+        Ok(Tail { segment, file, buffer: self.buffer()?, buffer_offset: length, filled: 0, entries })
+    }
+
+    /// Begins to append; after a full disk this is where the log goes on.
+    pub fn begin(&self) -> Result<Epoch> {
+        let mut state = lock(&self.state);
+        let fault = lock(&self.fault).clone();
+        match fault {
+            None => {}
+            Some(Fault::Broken(reason)) => return Err(Error::Broken(reason)),
+            Some(Fault::Full(_)) => self.recover(&mut state)?,
+        }
+        Ok(Epoch(state.epoch))
+    }
+
+    /// Throws away what is not durable; see the module documentation.
+    fn recover(&self, state: &mut State) -> Result<()> {
+        state.spare = state.tail.take().map(|tail| tail.buffer).or(state.spare.take());
+        state.epoch += 1;
+        let (reply, answer) = bounded(1);
+        self.send(Command::Reset { reply })?;
+        answer.recv().map_err(|_| Error::Closing)?
+    }
+
+    /// Whether a record with this digest is stored, or will be with the next sync.
+    pub fn has(&self, digest: &Digest) -> Result<bool> {
+        Ok(lock(&self.pending).records.contains_key(digest) || self.index.get(digest)?.is_some())
+    }
+
+    /// Appends a block or page unless it is there already; returns the bytes that were added.
+    pub fn store(&self, epoch: Epoch, record: &NewRecord<'_>) -> Result<u64> {
+        if self.index.get(&record.digest)?.is_some() {
+            return Ok(0);
+        }
+        let mut state = self.state_of(epoch)?;
+        if lock(&self.pending).records.contains_key(&record.digest) {
+            return Ok(0);
+        }
+        let location = self.append(&mut state, record)?;
+        let generation = state.generation;
+        lock(&self.pending).records.insert(record.digest, (location, generation));
+        Ok(record.length())
+    }
+
+    /// Appends a volume or point record; it counts once [`Log::sync`] returned.
+    pub fn enter(&self, epoch: Epoch, entry: Entry) -> Result<()> {
+        let (kind, content) = match &entry {
+            Entry::Volume(volume) => (Kind::Volume, volume.encode()),
+            Entry::Point(point) => (Kind::Point, point.encode()),
+        };
+        let record = NewRecord {
+            kind,
+            codec: Codec::Stored,
+            digest: kind.digest(&content),
+            content_length: content.len() as u32,
+            stored: &content,
+        };
+        let mut state = self.state_of(epoch)?;
+        self.append(&mut state, &record)?;
+        let generation = state.generation;
+        lock(&self.pending).catalogue.push((entry, generation));
+        Ok(())
+    }
+
+    /// Returns when everything that was appended before is durable and published.
+    pub fn sync(&self, epoch: Epoch) -> Result<()> {
+        let answer = {
+            let mut state = self.state_of(epoch)?;
+            let (reply, answer) = bounded(1);
+            self.pad(&mut state, 0)?;
+            self.flush(&mut state)?;
+            let Some(tail) = &state.tail else { return Ok(()) };
+            let (segment, length, file) = (tail.segment, tail.position(), tail.file.clone());
+            let generation = state.generation;
+            state.generation += 1;
+            self.send(Command::Sync { file, segment, length, generation, reply: Some(reply) })?;
+            answer
+        };
+        answer.recv().map_err(|_| Error::Closing)?
+    }
+
+    fn state_of(&self, epoch: Epoch) -> Result<MutexGuard<'_, State>> {
+        if let Some(fault) = lock(&self.fault).as_ref() {
+            return Err(fault.error());
+        }
+        let state = lock(&self.state);
+        match state.epoch == epoch.0 {
+            true => Ok(state),
+            false => Err(Error::Full { detail: "another stream ran out of space at the same time".into() }),
+        }
+    }
+
+    fn append(&self, state: &mut State, record: &NewRecord<'_>) -> Result<Location> {
+        self.make_room(state, record.length())?;
+        let tail = state.tail.as_mut().expect("make_room opened a segment");
+        let offset = tail.position();
+        tail.entries.push(FooterEntry {
+            digest: record.digest,
+            offset,
+            content_length: record.content_length,
+            stored_length: record.stored.len() as u32,
+            kind: record.kind as u8,
+            codec: record.codec as u8,
+            reserved: [0; 6],
+        });
+        let segment = tail.segment;
+        self.put(state, &record.header(offset).encode())?;
+        self.put(state, record.stored)?;
+        Ok(Location { segment, offset, stored_length: record.stored.len() as u32 })
+    }
+
+    /// Makes sure that there is an open segment which can take `length` more bytes.
+    fn make_room(&self, state: &mut State, length: u64) -> Result<()> {
+        if let Some(tail) = &state.tail {
+            let entries = tail.entries.len() as u64 + 1;
+            let footer = RecordHeader::SIZE as u64 + entries * FooterEntry::SIZE as u64 + 3 * 4096;
+            if tail.position() + length + footer <= self.segment_size && entries < footer_entries_max() {
+                return Ok(());
+            }
+            self.seal(state)?;
+        }
+        self.create(state)
+    }
+
+    fn create(&self, state: &mut State) -> Result<()> {
+        let segment = state.next_segment;
+        let path = self.segments.path(segment);
+        let file = self.disk.open(&path, Access::Create).map_err(at(&path))?;
+        state.next_segment += 1;
+        let buffer = state.spare.take().map_or_else(|| self.buffer(), Ok)?;
+        state.tail = Some(Tail { segment, file, buffer, buffer_offset: 0, filled: 0, entries: Vec::new() });
+        self.put(state, &SegmentHeader::new(self.pool, segment).encode())
+    }
+
+    /// Appends footer and trailer, and leaves the segment for ever.
+    fn seal(&self, state: &mut State) -> Result<()> {
+        let tail = state.tail.as_mut().expect("only an open segment is sealed");
+        let (segment, footer_offset, count) = (tail.segment, tail.position(), tail.entries.len() as u64);
+        let footer = encode_footer(&std::mem::take(&mut tail.entries));
+        let record = NewRecord {
+            kind: Kind::Footer,
+            codec: Codec::Stored,
+            digest: Digest::ZERO,
+            content_length: footer.len() as u32,
+            stored: &footer,
+        };
+        self.put(state, &record.header(footer_offset).encode())?;
+        self.put(state, &footer)?;
+        self.pad(state, Trailer::SIZE as u64)?;
+        let position = state.tail.as_ref().expect("still open").position();
+        let length = position + Trailer::SIZE as u64;
+        self.put(state, &Trailer::new(segment, footer_offset, count, length).encode())?;
+        self.flush(state)?;
+        let Tail { file, buffer, .. } = state.tail.take().expect("still open");
+        state.spare = Some(buffer);
+        let generation = state.generation;
+        state.generation += 1;
+        self.send(Command::Sync { file, segment, length, generation, reply: None })
+    }
+
+    /// Fills the segment up to the alignment, `reserve` bytes before it.
+    fn pad(&self, state: &mut State, reserve: u64) -> Result<()> {
+        let Some(tail) = &state.tail else { return Ok(()) };
+        let Some(header) = pad_header(tail.position(), reserve) else { return Ok(()) };
+        self.put(state, &header.encode())?;
+        self.put(state, &vec![0; header.stored_length as usize])
+    }
+
+    /// Copies bytes to the end of the open segment.
+    fn put(&self, state: &mut State, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let tail = state.tail.as_mut().expect("only an open segment is written");
+            let room = &mut tail.buffer.bytes_mut()[tail.filled..];
+            let count = bytes.len().min(room.len());
+            room[..count].copy_from_slice(&bytes[..count]);
+            tail.filled += count;
+            bytes = &bytes[count..];
+            if tail.filled == BUFFER_BYTES {
+                self.flush(state)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the buffer to the writer; its length must be a multiple of the alignment.
+    fn flush(&self, state: &mut State) -> Result<()> {
+        let Some(tail) = state.tail.as_mut().filter(|tail| tail.filled > 0) else { return Ok(()) };
+        let buffer = std::mem::replace(&mut tail.buffer, self.buffer()?);
+        let (offset, length) = (tail.buffer_offset, tail.filled);
+        tail.buffer_offset += length as u64;
+        tail.filled = 0;
+        let (file, segment) = (tail.file.clone(), tail.segment);
+        self.send(Command::Write { file, segment, offset, buffer, length })
+    }
+
+    fn buffer(&self) -> Result<AlignedBuffer> {
+        self.buffers.recv().map_err(|_| Error::Closing)
+    }
+
+    fn send(&self, command: Command) -> Result<()> {
+        let commands = self.writer.commands.as_ref().ok_or(Error::Closing)?;
+        commands.send(command).map_err(|_| Error::Closing)
+    }
+}

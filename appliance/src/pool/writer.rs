@@ -1,0 +1,167 @@
+//! The thread that puts the log's memory on the disk, syncs it and publishes what became durable.
+//!
+//! Invariants: commands are carried out in the order in which the log sent them; after a failure
+//! everything is refused until a reset, so a sync can never succeed over a lost write; a failed
+//! sync is never tried again. It never takes the log's state lock, so appending may wait for it.
+
+use super::disk::{AlignedBuffer, Disk, DiskFile};
+use super::index::Index;
+use super::log::Pending;
+use super::segments::Segments;
+use crate::error::{Error, Result, at, is_full};
+use crossbeam_channel::{Receiver, Sender};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Space that streams leave free, so that deleting and collecting stay possible: this part of ...
+const RESERVE_DIVISOR: u64 = 50;
+/// ... what is free when the pool is opened, at least this, bytes.
+const RESERVE_MIN: u64 = 4 << 20;
+/// At most this, bytes.
+const RESERVE_MAX: u64 = 256 << 20;
+
+/// What the log asks of the writer.
+#[derive(Debug)]
+pub enum Command {
+    /// Write the first `length` bytes of a buffer.
+    Write { file: Arc<dyn DiskFile>, segment: u64, offset: u64, buffer: AlignedBuffer, length: usize },
+    /// Make a segment durable up to `length`, and publish all records up to `generation`.
+    Sync { file: Arc<dyn DiskFile>, segment: u64, length: u64, generation: u64, reply: Option<Sender<Result<()>>> },
+    /// After a full disk: cut back to what is durable, and go on.
+    Reset { reply: Sender<Result<()>> },
+}
+
+/// Why nothing is written any more.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// Out of space: can be reset.
+    Full(String),
+    /// Anything else: stays.
+    Broken(String),
+}
+
+impl Fault {
+    /// The error for whoever asked for a write.
+    pub fn error(&self) -> Error {
+        match self {
+            Self::Full(detail) => Error::Full { detail: detail.clone() },
+            Self::Broken(reason) => Error::Broken(reason.clone()),
+        }
+    }
+
+    fn of(error: &Error) -> Self {
+        match error {
+            Error::Full { detail } => Self::Full(detail.clone()),
+            Error::Disk { source, .. } if is_full(source) => Self::Full(error.to_string()),
+            Error::Index(fjall::Error::Io(source)) if is_full(source) => Self::Full(error.to_string()),
+            other => Self::Broken(other.to_string()),
+        }
+    }
+}
+
+/// The writer's own state.
+#[derive(Debug)]
+pub struct Writer {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) segments: Arc<Segments>,
+    pub(super) index: Arc<Index>,
+    pub(super) pending: Arc<Mutex<Pending>>,
+    pub(super) fault: Arc<Mutex<Option<Fault>>>,
+    pub(super) give_back: Sender<AlignedBuffer>,
+    /// The last segment that was synced, and up to which byte; (0, 0) when there is none.
+    pub(super) durable: (u64, u64),
+}
+
+impl Writer {
+    /// Carries out commands until the log is gone.
+    pub fn run(mut self, commands: &Receiver<Command>) {
+        let reserve = self.reserve();
+        for command in commands {
+            match command {
+                Command::Write { file, segment, offset, buffer, length } => {
+                    let result = self.guard(|own| own.write(&*file, segment, offset, &buffer.bytes()[..length], reserve));
+                    drop(result);
+                    let _ = self.give_back.send(buffer);
+                }
+                Command::Sync { file, segment, length, generation, reply } => {
+                    let result = self.guard(|own| own.sync(&*file, segment, length, generation));
+                    if let Some(reply) = reply {
+                        let _ = reply.send(result);
+                    }
+                }
+                Command::Reset { reply } => {
+                    let result = self.reset();
+                    let _ = reply.send(result);
+                }
+            }
+        }
+    }
+
+    fn reserve(&self) -> u64 {
+        let free = self.disk.free(self.segments.dir()).unwrap_or(0);
+        (free / RESERVE_DIVISOR).clamp(RESERVE_MIN, RESERVE_MAX)
+    }
+
+    /// Runs a step unless one failed before, and remembers a failure.
+    fn guard(&mut self, step: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        if let Some(fault) = self.fault.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            return Err(fault.error());
+        }
+        let result = step(self);
+        if let Err(error) = &result {
+            tracing::error!(%error, "writing to the pool failed");
+            let fault = Fault::of(error);
+            let told = fault.error();
+            *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+            return Err(told);
+        }
+        result
+    }
+
+    fn write(&self, file: &dyn DiskFile, segment: u64, offset: u64, bytes: &[u8], reserve: u64) -> Result<()> {
+        let path = self.segments.path(segment);
+        let free = self.disk.free(self.segments.dir()).map_err(at(&path))?;
+        let needed = bytes.len() as u64 + reserve;
+        if free < needed {
+            let detail = format!("{needed} bytes needed ({reserve} of them kept in reserve), {free} free");
+            return Err(Error::Full { detail });
+        }
+        file.write_at(bytes, offset).map_err(at(&path))
+    }
+
+    fn sync(&mut self, file: &dyn DiskFile, segment: u64, length: u64, generation: u64) -> Result<()> {
+        file.sync().map_err(at(&self.segments.path(segment)))?;
+        if self.durable.0 != segment {
+            self.disk.sync_dir(self.segments.dir()).map_err(at(self.segments.dir()))?;
+        }
+        self.durable = (segment, length);
+        let batch = self.lock_pending().batch(generation, (segment, length));
+        self.index.publish(&batch)?;
+        self.lock_pending().published(generation);
+        Ok(())
+    }
+
+    /// Forgets what is not durable. Segments after the last durable one become empty files, which
+    /// hold nothing and are passed over when the pool is opened.
+    fn reset(&mut self) -> Result<()> {
+        let broken = |source: io::Error, segment| at(&self.segments.path(segment))(source);
+        for segment in self.segments.list()? {
+            let (last, length) = self.durable;
+            let keep = match segment.cmp(&last) {
+                std::cmp::Ordering::Less => continue,
+                std::cmp::Ordering::Equal => length,
+                std::cmp::Ordering::Greater => 0,
+            };
+            let path = self.segments.path(segment);
+            let file = self.disk.open(&path, super::disk::Access::Write).map_err(at(&path))?;
+            file.set_len(keep).map_err(|e| broken(e, segment))?;
+        }
+        self.lock_pending().clear();
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
+    }
+
+    fn lock_pending(&self) -> std::sync::MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

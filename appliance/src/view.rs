@@ -1,0 +1,91 @@
+//! A point as something to read: blocks by ID, and where it is zero.
+//!
+//! Invariants: what is read is the point, never the secondary, so never half of a change; every
+//! failure names volume, point, block and byte offset.
+
+use crate::error::{Error, Result};
+use crate::pool::Pool;
+use bytes::Bytes;
+use std::sync::Arc;
+use understudy_format::map::{Lookup, span};
+use understudy_format::point::{Point, Volume};
+use understudy_format::{BlockId, Geometry};
+
+/// One point of one volume.
+#[derive(Debug, Clone)]
+pub struct PointView {
+    pool: Arc<Pool>,
+    volume: Volume,
+    point: Point,
+}
+
+impl PointView {
+    /// A view of `point`.
+    pub fn new(pool: Arc<Pool>, volume: Volume, point: Point) -> Self {
+        Self { pool, volume, point }
+    }
+
+    /// The volume.
+    pub fn volume(&self) -> &Volume {
+        &self.volume
+    }
+
+    /// The point.
+    pub fn point(&self) -> &Point {
+        &self.point
+    }
+
+    /// Size and block size.
+    pub fn geometry(&self) -> &Geometry {
+        &self.point.map.geometry
+    }
+
+    /// Looks up blocks of this point one after another.
+    pub fn lookup(&self) -> Lookup {
+        Lookup::new(self.point.map)
+    }
+
+    /// The content of a block; `None` when it is zero.
+    pub fn block(&self, lookup: &mut Lookup, block: BlockId) -> Result<Option<Bytes>> {
+        self.read(lookup, block).map_err(self.at(block))
+    }
+
+    fn read(&self, lookup: &mut Lookup, block: BlockId) -> Result<Option<Bytes>> {
+        let digest = lookup.block(block, &mut self.pool.pages(None))?;
+        if digest.is_zero() {
+            return Ok(None);
+        }
+        let content = self.pool.block(digest)?;
+        let (expected, found) = (self.geometry().block_len(block), content.len());
+        match expected as usize == found {
+            true => Ok(Some(content)),
+            false => Err(Error::refused(format!("the block has {found} bytes, {expected} expected"))),
+        }
+    }
+
+    /// Names a block in an error.
+    pub fn at(&self, block: BlockId) -> impl FnOnce(Error) -> Error + '_ {
+        move |source| Error::At {
+            volume: self.volume.name.to_string(),
+            point: self.point.number,
+            block: block.0,
+            offset: self.geometry().offset(block),
+            source: Box::new(source),
+        }
+    }
+
+    /// Whether `block` is zero, and for how many blocks from it on (at most `max`) that stays so.
+    ///
+    /// Costs the depth of the map, not the length of a zero run under one subtree.
+    pub fn run(&self, lookup: &mut Lookup, block: BlockId, max: u64) -> Result<(bool, u64)> {
+        let mut pages = self.pool.pages(None);
+        let top = self.point.map.top_level();
+        for level in (0..=top).rev() {
+            if lookup.node(level, block.0 / span(level), &mut pages)?.is_zero() {
+                let end = (block.0 / span(level) + 1) * span(level);
+                return Ok((true, (end - block.0).min(max)));
+            }
+        }
+        Ok((false, 1))
+    }
+}

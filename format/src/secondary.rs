@@ -1,0 +1,97 @@
+//! The state of a secondary: which point it is, and which one it is becoming.
+//!
+//! Invariants: `applying` is recorded durably before the first byte of that point is written to the image,
+//! and `settled` only after the last one is durable; so after a crash the image is the settled
+//! point with any part of the difference to the applied one.
+
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::layout::{Layout, check_magic, check_range, check_version, encode_sealed, unseal};
+use uuid::Uuid;
+
+/// "Understudy SECondary".
+pub const SECONDARY_MAGIC: [u8; 4] = *b"USEC";
+/// The state layout that this program writes and reads.
+pub const SECONDARY_VERSION: u16 = 1;
+
+crate::layout! {
+    /// The state file of a secondary.
+    pub struct SecondaryState, 128 {
+        /// [`SECONDARY_MAGIC`].
+        0 magic: [u8; 4],
+        /// [`SECONDARY_VERSION`].
+        4 version: u16,
+        /// 0.
+        6 reserved: u16,
+        /// The volume.
+        8 volume: Uuid,
+        /// The number of the point that the image is; 0 before the first one settled.
+        24 settled_point: u64,
+        /// The number of the point that the image is becoming; 0 when it is settled.
+        32 applying_point: u64,
+        /// Root of the settled point; zeros for none.
+        40 settled_root: Digest,
+        /// Root of the point being applied; zeros for none.
+        72 applying_root: Digest,
+        /// 0.
+        104 reserved_tail: [u8; 20],
+        /// CRC-32 of the bytes before.
+        124 crc: u32,
+    }
+}
+
+/// A point as a secondary knows it: its number and root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// The number of the point.
+    pub point: u64,
+    /// Its root.
+    pub root: Digest,
+}
+
+/// See [`SecondaryState`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State {
+    /// The volume.
+    pub volume: Uuid,
+    /// The point that the image is.
+    pub settled: Option<Settled>,
+    /// The point that the image is becoming.
+    pub applying: Option<Settled>,
+}
+
+impl State {
+    /// The bytes of the state file.
+    pub fn encode(&self) -> Vec<u8> {
+        let number = |settled: Option<Settled>| settled.map_or(0, |settled| settled.point);
+        let root = |settled: Option<Settled>| settled.map_or(Digest::ZERO, |settled| settled.root);
+        encode_sealed(&SecondaryState {
+            magic: SECONDARY_MAGIC,
+            version: SECONDARY_VERSION,
+            reserved: 0,
+            volume: self.volume,
+            settled_point: number(self.settled),
+            applying_point: number(self.applying),
+            settled_root: root(self.settled),
+            applying_root: root(self.applying),
+            reserved_tail: [0; 20],
+            crc: 0,
+        })
+    }
+
+    /// Reads a state file.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let size = SecondaryState::SIZE as u64;
+        check_range("secondary state", "length", bytes.len() as u64, size, size)?;
+        let state = SecondaryState::get(bytes)?;
+        check_magic("secondary state", state.magic, SECONDARY_MAGIC)?;
+        check_version("secondary state", state.version, SECONDARY_VERSION)?;
+        unseal("secondary state", bytes)?;
+        let settled = |point, root| (point != 0).then_some(Settled { point, root });
+        Ok(Self {
+            volume: state.volume,
+            settled: settled(state.settled_point, state.settled_root),
+            applying: settled(state.applying_point, state.applying_root),
+        })
+    }
+}

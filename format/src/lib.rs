@@ -1,1 +1,2 @@
 //! Placeholder of the skeleton.
+pub mod nbd;

@@ -59,7 +59,7 @@ impl Default for Limits {
         Self {
             connections: 100,
             requests_in_flight: 128,
-            bytes_in_flight: 64 << 20,
+            bytes_in_flight: 16 << 20,
             workers: 8,
             handshake: Duration::from_secs(10),
             drain: Duration::from_secs(30),

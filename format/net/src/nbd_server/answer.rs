@@ -83,7 +83,7 @@ impl Answerer {
 
     fn read(&self, cookie: u64, Span { offset, length }: Span) -> Result<Buffer, Failure> {
         let (replies, room) = (self.replies(), self.replies().data_head_len());
-        let mut reply = self.shelf.take(room + length as usize);
+        let mut reply = self.shelf.take(room, length as usize);
         let (head, content) = reply.split_at_mut(room);
         if self.export.read(offset, content)? == Content::Zeroes {
             let mut hole = Vec::new();

@@ -18,6 +18,7 @@ pub mod geometry;
 pub mod layout;
 pub mod map;
 pub mod mapfile;
+pub mod nbd;
 pub mod point;
 pub mod pool;
 pub mod secondary;

@@ -1,11 +1,14 @@
 //! The only shared code that touches sockets: messages of a session, frames of a file, NBD.
 //!
 //! What is said is decided by the sans-I/O halves in `understudy_format`; this crate moves bytes
-//! ([`framed`] over connections, [`blocking`] over files and pipes). It knows no pool, no
+//! ([`framed`] over connections, [`blocking`] over files and pipes, [`nbd_server`] around the [`export`]s
+//! that somebody gives it). It knows no pool, no
 //! source and no clock but the one that limits how long a peer may be silent.
 
 pub mod blocking;
 pub mod error;
+pub mod export;
 pub mod framed;
+pub mod nbd_server;
 
 pub use error::NetError;

@@ -1,0 +1,132 @@
+//! One request to its reply: calls the export and frames what it says.
+//!
+//! Runs on a worker thread. A read goes straight into the reply, behind room for the head, so that a
+//! reply is one buffer and one write. Every request gets exactly one reply, whatever the export does:
+//! a panic in it is caught and answered with an I/O error.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use tracing::error;
+use understudy_format::nbd::{
+    Command, ContextExtents, Errno, Failure, MetaContext, Replies, Request, Session, Span, fit,
+};
+
+use super::shelf::{Buffer, Shelf};
+use crate::export::{Content, Export, Zeroing};
+
+/// What is needed to answer the requests of one session.
+pub(super) struct Answerer {
+    pub(super) session: Session,
+    pub(super) export: Arc<dyn Export>,
+    pub(super) shelf: Arc<Shelf>,
+}
+
+impl Answerer {
+    /// The whole reply to `request`.
+    pub(super) fn answer(&self, request: &Request) -> Buffer {
+        let called = catch_unwind(AssertUnwindSafe(|| self.call(request)));
+        let answered = called.unwrap_or_else(|_| {
+            error!(export = self.session.export, ?request.cookie, "an export panicked");
+            Err(Failure::new(Errno::Io, "internal error of the server"))
+        });
+        answered.unwrap_or_else(|failure| self.refuse(request.cookie, &failure))
+    }
+
+    /// The reply to a request that failed.
+    pub(super) fn refuse(&self, cookie: u64, failure: &Failure) -> Buffer {
+        let mut reply = Vec::new();
+        self.replies().failed(&mut reply, cookie, failure);
+        reply.into()
+    }
+
+    fn replies(&self) -> Replies {
+        Replies {
+            structured: self.session.structured,
+        }
+    }
+
+    fn call(&self, Request { cookie, command }: &Request) -> Result<Buffer, Failure> {
+        let export = &self.export;
+        match command {
+            // A range of no bytes is no question to an export.
+            Command::Read { span, .. }
+            | Command::Trim { span, .. }
+            | Command::Cache { span }
+            | Command::WriteZeroes { span, .. }
+                if span.length == 0 => {}
+            Command::Write { data, .. } if data.is_empty() => {}
+            Command::Read { span, .. } => return self.read(*cookie, *span),
+            Command::BlockStatus { span, one } => return self.status(*cookie, *span, *one),
+            Command::Write { offset, data, fua } => export.write(*offset, data, *fua)?,
+            Command::Flush => export.flush()?,
+            Command::Trim { span, fua } => export.trim(*span, *fua)?,
+            Command::Cache { span } => export.cache(*span)?,
+            Command::WriteZeroes {
+                span,
+                fua,
+                no_hole,
+                fast,
+            } => {
+                let how = Zeroing {
+                    fua: *fua,
+                    no_hole: *no_hole,
+                    fast: *fast,
+                };
+                export.write_zeroes(*span, how)?;
+            }
+        }
+        let mut reply = Vec::new();
+        self.replies().done(&mut reply, *cookie);
+        Ok(reply.into())
+    }
+
+    fn read(&self, cookie: u64, Span { offset, length }: Span) -> Result<Buffer, Failure> {
+        let (replies, room) = (self.replies(), self.replies().data_head_len());
+        let mut reply = self.shelf.take(room, length as usize);
+        let (head, content) = reply.split_at_mut(room);
+        if self.export.read(offset, content)? == Content::Zeroes {
+            let mut hole = Vec::new();
+            if replies.hole(&mut hole, cookie, offset, length) {
+                return Ok(hole.into());
+            }
+            content.fill(0);
+        }
+        replies.put_data_head(head, cookie, offset, length);
+        Ok(reply)
+    }
+
+    fn status(&self, cookie: u64, span: Span, one: bool) -> Result<Buffer, Failure> {
+        let contexts = self
+            .session
+            .contexts
+            .iter()
+            .map(|context| self.extents(context, span, one));
+        let contexts = contexts.collect::<Result<Vec<_>, _>>()?;
+        let mut reply = Vec::new();
+        self.replies().status(&mut reply, cookie, &contexts);
+        Ok(reply.into())
+    }
+
+    fn extents(
+        &self,
+        context: &MetaContext,
+        span: Span,
+        one: bool,
+    ) -> Result<ContextExtents, Failure> {
+        let extents = self.export.extents(&context.name, span, one)?;
+        let extents = fit(extents, span.length.into(), one);
+        if extents.is_empty() {
+            let text = format!("no extents in context {}", context.name);
+            return Err(Failure {
+                errno: Errno::Io,
+                text,
+                at: Some(span.offset),
+            });
+        }
+        Ok(ContextExtents {
+            context: context.id,
+            extents,
+        })
+    }
+}

@@ -1,0 +1,367 @@
+//! The server's side of the handshake, as a state machine (proto.md, "Fixed newstyle negotiation").
+//!
+//! The driver owns both buffers: [`Handshake::advance`] takes whole options from the input and
+//! appends replies to the output. When it needs the catalog it says so with a [`Step`], and goes on
+//! once [`Handshake::answer_list`] or [`Handshake::answer_open`] was called. What is left in the
+//! input when a [`Session`] comes out are the first bytes of the transmission phase.
+//!
+//! Invariants: an option that cannot be served is refused with text and the handshake goes on; only
+//! a lost position in the stream, flags that were not offered, or a refused `EXPORT_NAME` end it.
+//! Metadata contexts selected for one name never apply to an export entered under another.
+
+use bytes::{Buf, BufMut, BytesMut};
+
+use super::meta_context::{listed, selected};
+use super::option::{self, OPTION_MAGIC};
+use super::option_reply::{INFO_BLOCK_SIZE, INFO_DESCRIPTION, INFO_NAME};
+use super::session::flags_as_sent;
+use super::wire::{Cursor, expect_magic};
+use super::{
+    Advert, ClientFlags, HandshakeFlags, Info, InfoRequest, MetaContext, MetaQuery,
+    OPTION_HEAD_LEN, OptionError, OptionHead, OptionReply, OptionRequest, Refusal, Session,
+    WireError,
+};
+
+/// `NBDMAGIC`, the first bytes of every connection.
+const INIT_MAGIC: u64 = 0x4e42_444d_4147_4943;
+/// Zero bytes after `NBD_OPT_EXPORT_NAME` unless both ends agreed to leave them out.
+const EXPORT_NAME_ZEROES: usize = 124;
+
+/// The server's first message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// What the server offers.
+    pub flags: HandshakeFlags,
+}
+
+impl Greeting {
+    /// Bytes on the wire.
+    pub const LEN: usize = 18;
+
+    /// Writes it.
+    pub fn encode(self, out: &mut impl BufMut) {
+        out.put_u64(INIT_MAGIC);
+        out.put_u64(OPTION_MAGIC);
+        out.put_u16(self.flags.0);
+    }
+
+    /// Reads it; fails on wrong magics (an old-style server has another second one).
+    pub fn decode(bytes: &[u8; Self::LEN]) -> Result<Self, WireError> {
+        let mut cursor = Cursor::new("greeting", bytes);
+        expect_magic("greeting", cursor.u64()?, INIT_MAGIC)?;
+        expect_magic("newstyle greeting", cursor.u64()?, OPTION_MAGIC)?;
+        Ok(Self {
+            flags: HandshakeFlags(cursor.u16()?),
+        })
+    }
+}
+
+/// An export in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportName {
+    /// The name to open it by.
+    pub name: String,
+    /// Text for a human; may be empty.
+    pub description: String,
+}
+
+/// What the driver has to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Send the output, then receive more input.
+    Receive,
+    /// List the catalog and call [`Handshake::answer_list`].
+    List,
+    /// Open this export (an empty name is the default one) and call [`Handshake::answer_open`].
+    Open(String),
+    /// Send the output and close: the client aborted.
+    Close,
+}
+
+/// What is being waited for.
+#[derive(Debug)]
+enum Phase {
+    ClientFlags,
+    Option,
+    Catalog(OptionRequest),
+    Over,
+}
+
+/// The server's side of one handshake.
+#[derive(Debug)]
+pub struct Handshake {
+    phase: Phase,
+    client: ClientFlags,
+    structured: bool,
+    /// Name that contexts were selected for, and those.
+    selected: Option<(String, Vec<MetaContext>)>,
+}
+
+impl Handshake {
+    /// Starts a handshake: writes the greeting to `out`.
+    pub fn greeting(out: &mut BytesMut) -> Self {
+        Greeting {
+            flags: HandshakeFlags::KNOWN,
+        }
+        .encode(out);
+        let (phase, client) = (Phase::ClientFlags, ClientFlags::default());
+        Self {
+            phase,
+            client,
+            structured: false,
+            selected: None,
+        }
+    }
+
+    /// Consumes whole messages of `input` and appends replies to `out`, until the driver is needed.
+    /// Asked again before its answer, a step that needs the catalog is repeated.
+    ///
+    /// # Errors
+    /// The connection must be closed, after sending `out`.
+    pub fn advance(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<Step, WireError> {
+        loop {
+            let step = match &self.phase {
+                Phase::ClientFlags => self.take_client_flags(input)?,
+                Phase::Option => self.take_option(input, out)?,
+                Phase::Catalog(pending) => Some(question(pending)),
+                Phase::Over => Some(Step::Close),
+            };
+            if let Some(step) = step {
+                return Ok(step);
+            }
+        }
+    }
+
+    /// Answers [`Step::List`].
+    pub fn answer_list(&mut self, exports: &[ExportName], out: &mut BytesMut) {
+        let Some(pending) = self.take_pending() else {
+            return;
+        };
+        for ExportName { name, description } in exports {
+            let (name, description) = (name.clone(), description.clone());
+            OptionReply::Server { name, description }.encode(pending.number(), out);
+        }
+        OptionReply::Ack.encode(pending.number(), out);
+    }
+
+    /// Answers [`Step::Open`]; a session means that transmission begins once `out` is sent.
+    ///
+    /// # Errors
+    /// [`WireError::ExportRefused`] when the option was `EXPORT_NAME`: close without a reply.
+    pub fn answer_open(
+        &mut self,
+        opened: Result<Advert, Refusal>,
+        out: &mut BytesMut,
+    ) -> Result<Option<Session>, WireError> {
+        let Some(pending) = self.take_pending() else {
+            return Ok(None);
+        };
+        let number = pending.number();
+        match (pending, opened) {
+            (OptionRequest::ExportName { name }, Err(refusal)) => Err(WireError::ExportRefused {
+                name,
+                reason: refusal.text,
+            }),
+            (_, Err(refusal)) => {
+                OptionReply::Error(refusal).encode(number, out);
+                Ok(None)
+            }
+            (pending, Ok(advert)) => Ok(self.serve_opened(pending, &advert, out)),
+        }
+    }
+
+    fn take_pending(&mut self) -> Option<OptionRequest> {
+        match std::mem::replace(&mut self.phase, Phase::Option) {
+            Phase::Catalog(pending) => Some(pending),
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+
+    fn take_client_flags(&mut self, input: &mut BytesMut) -> Result<Option<Step>, WireError> {
+        let Some(flags) = input.first_chunk::<4>() else {
+            return Ok(Some(Step::Receive));
+        };
+        self.client = ClientFlags(u32::from_be_bytes(*flags));
+        input.advance(4);
+        if !self.client.without(ClientFlags::KNOWN).is_empty() {
+            return Err(WireError::UnknownClientFlags {
+                found: self.client.0,
+            });
+        }
+        self.phase = Phase::Option;
+        Ok(None)
+    }
+
+    fn take_option(
+        &mut self,
+        input: &mut BytesMut,
+        out: &mut BytesMut,
+    ) -> Result<Option<Step>, WireError> {
+        let Some(head) = input.first_chunk::<OPTION_HEAD_LEN>() else {
+            return Ok(Some(Step::Receive));
+        };
+        let head = OptionHead::decode(head)?;
+        head.check_length()
+            .inspect_err(|error| refuse_as_too_big(head.option, error, out))?;
+        let whole = OPTION_HEAD_LEN + head.length as usize;
+        if input.len() < whole {
+            return Ok(Some(Step::Receive));
+        }
+        let data = input.split_to(whole).split_off(OPTION_HEAD_LEN).freeze();
+        match OptionRequest::decode(head.option, &data) {
+            Ok(request) => Ok(self.begin(request, out)),
+            Err(error) if head.option == option::EXPORT_NAME => Err(error),
+            Err(error) => {
+                refuse(head.option, error_of(&error), &error.to_string(), out);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Serves an option that needs no catalog, or waits for it.
+    fn begin(&mut self, request: OptionRequest, out: &mut BytesMut) -> Option<Step> {
+        let number = request.number();
+        match request {
+            OptionRequest::Abort => {
+                OptionReply::Ack.encode(number, out);
+                self.phase = Phase::Over;
+            }
+            OptionRequest::StructuredReply => {
+                self.structured = true;
+                OptionReply::Ack.encode(number, out);
+            }
+            OptionRequest::ListMetaContext(_) | OptionRequest::SetMetaContext(_)
+                if !self.structured =>
+            {
+                let text = "metadata contexts need structured replies to be negotiated first";
+                refuse(number, OptionError::Invalid, text, out);
+            }
+            OptionRequest::StartTls
+            | OptionRequest::ExtendedHeaders
+            | OptionRequest::Unknown { .. } => {
+                let text = format!("option {number} ({}) is not served", option::name(number));
+                refuse(number, OptionError::Unsupported, &text, out);
+            }
+            pending => self.phase = Phase::Catalog(pending),
+        }
+        None
+    }
+
+    fn serve_opened(
+        &mut self,
+        pending: OptionRequest,
+        advert: &Advert,
+        out: &mut BytesMut,
+    ) -> Option<Session> {
+        let number = pending.number();
+        match pending {
+            OptionRequest::Info(info) => {
+                self.describe(number, &info, advert, out);
+                None
+            }
+            OptionRequest::Go(info) => {
+                self.describe(number, &info, advert, out);
+                let constrained = info.wants.contains(&INFO_BLOCK_SIZE);
+                Some(self.enter(info.name, constrained, advert))
+            }
+            OptionRequest::ExportName { name } => {
+                self.describe_bare(advert, out);
+                Some(self.enter(name, false, advert))
+            }
+            OptionRequest::ListMetaContext(query) => {
+                put_contexts(number, &listed(&advert.contexts, &query.queries), out);
+                None
+            }
+            OptionRequest::SetMetaContext(query) => {
+                self.select(number, query, advert, out);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn describe(&self, number: u32, asked: &InfoRequest, advert: &Advert, out: &mut BytesMut) {
+        let (geometry, wants) = (&advert.geometry, |kind| asked.wants.contains(&kind));
+        let flags = flags_as_sent(geometry, self.structured);
+        put_info(
+            number,
+            Info::Export {
+                size: geometry.advertised_size(),
+                flags,
+            },
+            out,
+        );
+        if wants(INFO_NAME) {
+            put_info(number, Info::Name(advert.name.clone()), out);
+        }
+        if wants(INFO_DESCRIPTION) && !advert.description.is_empty() {
+            put_info(number, Info::Description(advert.description.clone()), out);
+        }
+        // Only those who ask are held to the block sizes; see `Session::alignment`.
+        if wants(INFO_BLOCK_SIZE) {
+            put_info(number, Info::BlockSize(geometry.advertised_blocks()), out);
+        }
+        OptionReply::Ack.encode(number, out);
+    }
+
+    fn describe_bare(&self, advert: &Advert, out: &mut BytesMut) {
+        out.put_u64(advert.geometry.advertised_size());
+        out.put_u16(flags_as_sent(&advert.geometry, self.structured).0);
+        if !self.client.contains(ClientFlags::NO_ZEROES) {
+            out.put_bytes(0, EXPORT_NAME_ZEROES);
+        }
+    }
+
+    fn enter(&mut self, name: String, constrained: bool, advert: &Advert) -> Session {
+        self.phase = Phase::Over;
+        let selected = self.selected.take().filter(|(export, _)| *export == name);
+        let contexts = selected.map(|(_, contexts)| contexts).unwrap_or_default();
+        Session::new(name, advert, self.structured, constrained, contexts)
+    }
+
+    fn select(&mut self, number: u32, query: MetaQuery, advert: &Advert, out: &mut BytesMut) {
+        let contexts = selected(&advert.contexts, &query.queries);
+        put_contexts(number, &contexts, out);
+        self.selected = Some((query.export, contexts));
+    }
+}
+
+fn question(pending: &OptionRequest) -> Step {
+    match pending {
+        OptionRequest::ExportName { name } => Step::Open(name.clone()),
+        OptionRequest::Info(info) | OptionRequest::Go(info) => Step::Open(info.name.clone()),
+        OptionRequest::ListMetaContext(query) | OptionRequest::SetMetaContext(query) => {
+            Step::Open(query.export.clone())
+        }
+        _ => Step::List,
+    }
+}
+
+fn error_of(error: &WireError) -> OptionError {
+    match error {
+        WireError::TooLong { .. } => OptionError::TooBig,
+        _ => OptionError::Invalid,
+    }
+}
+
+fn refuse(option: u32, error: OptionError, text: &str, out: &mut BytesMut) {
+    OptionReply::Error(Refusal::new(error, text)).encode(option, out);
+}
+
+fn refuse_as_too_big(option: u32, error: &WireError, out: &mut BytesMut) {
+    refuse(option, OptionError::TooBig, &error.to_string(), out);
+}
+
+fn put_info(option: u32, info: Info, out: &mut BytesMut) {
+    OptionReply::Info(info).encode(option, out);
+}
+
+fn put_contexts(option: u32, contexts: &[MetaContext], out: &mut BytesMut) {
+    for context in contexts {
+        OptionReply::MetaContext(context.clone()).encode(option, out);
+    }
+    OptionReply::Ack.encode(option, out);
+}

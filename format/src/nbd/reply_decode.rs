@@ -1,0 +1,193 @@
+//! Replies of the transmission phase, as a client reads them.
+//!
+//! A simple reply to a successful read is followed by as many bytes as were asked for: only the
+//! client knows how many, so [`ReplyHead`] stops before them. Invariant: an unknown chunk type
+//! with the error bit is a failure of its request; any other unknown type ends the connection.
+
+use bytes::{Buf, Bytes};
+
+use super::reply::{
+    BLOCK_STATUS, CHUNK_HEAD_LEN, CHUNK_MAGIC, DONE, ERROR, ERROR_OFFSET, NONE, OFFSET_DATA,
+    OFFSET_HOLE, SIMPLE_HEAD_LEN, SIMPLE_MAGIC,
+};
+use super::wire::Cursor;
+use super::{CHUNK_LEN_MAX, ContextExtents, Errno, Extent, Failure, WireError};
+
+/// The head of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyHead {
+    /// A simple reply; the content of a successful read follows.
+    Simple {
+        /// The request's number.
+        cookie: u64,
+        /// Why it failed, if it did.
+        error: Option<Errno>,
+    },
+    /// One chunk of a structured reply; `length` bytes of payload follow.
+    Chunk {
+        /// The request's number.
+        cookie: u64,
+        /// Whether it is the reply's last chunk.
+        done: bool,
+        /// Type of the chunk, for [`Chunk::decode`].
+        kind: u16,
+        /// Bytes of payload, at most [`CHUNK_LEN_MAX`].
+        length: u32,
+    },
+}
+
+impl ReplyHead {
+    /// Reads the head at the front of `input` and the bytes that it takes; `None` while it is not whole.
+    ///
+    /// # Errors
+    /// A wrong magic, or a payload above [`CHUNK_LEN_MAX`]: the connection must be closed.
+    pub fn decode(input: &[u8]) -> Result<Option<(Self, usize)>, WireError> {
+        let Some(magic) = input.first_chunk::<4>() else {
+            return Ok(None);
+        };
+        match u32::from_be_bytes(*magic) {
+            SIMPLE_MAGIC => input.get(4..SIMPLE_HEAD_LEN).map(decode_simple).transpose(),
+            CHUNK_MAGIC => input.get(4..CHUNK_HEAD_LEN).map(decode_chunk).transpose(),
+            found => Err(WireError::BadMagic {
+                what: "reply",
+                found: found.into(),
+            }),
+        }
+    }
+}
+
+fn decode_simple(head: &[u8]) -> Result<(ReplyHead, usize), WireError> {
+    let mut cursor = Cursor::new("simple reply", head);
+    let errno = cursor.u32()?;
+    let error = (errno != 0).then(|| Errno::from_wire(errno));
+    Ok((
+        ReplyHead::Simple {
+            cookie: cursor.u64()?,
+            error,
+        },
+        SIMPLE_HEAD_LEN,
+    ))
+}
+
+fn decode_chunk(head: &[u8]) -> Result<(ReplyHead, usize), WireError> {
+    let mut cursor = Cursor::new("reply chunk", head);
+    let (flags, kind, cookie) = (cursor.u16()?, cursor.u16()?, cursor.u64()?);
+    let (length, done) = (cursor.u32()?, flags & DONE != 0);
+    if length > CHUNK_LEN_MAX {
+        let (length, limit) = (length.into(), CHUNK_LEN_MAX.into());
+        return Err(WireError::TooLong {
+            what: "reply chunk",
+            length,
+            limit,
+        });
+    }
+    Ok((
+        ReplyHead::Chunk {
+            cookie,
+            done,
+            kind,
+            length,
+        },
+        CHUNK_HEAD_LEN,
+    ))
+}
+
+/// The meaning of one chunk of a structured reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// Nothing: the end of a reply.
+    None,
+    /// Content.
+    Data {
+        /// Offset in the export, in bytes.
+        offset: u64,
+        /// The bytes there; not empty.
+        data: Bytes,
+    },
+    /// A run of zeroes.
+    Hole {
+        /// Offset in the export, in bytes.
+        offset: u64,
+        /// Length, in bytes; not zero.
+        length: u32,
+    },
+    /// Extents in one context.
+    Status(ContextExtents),
+    /// The request, or a part of it, failed.
+    Failed(Failure),
+}
+
+impl Chunk {
+    /// Reads the whole `payload` of a chunk of type `kind`.
+    ///
+    /// # Errors
+    /// A payload that does not fit its type, a zero where the protocol forbids one, an unknown type.
+    pub fn decode(kind: u16, payload: Bytes) -> Result<Self, WireError> {
+        let mut cursor = Cursor::new("reply chunk", &payload);
+        let chunk = match kind {
+            NONE => Self::None,
+            OFFSET_DATA => return decode_data(payload),
+            OFFSET_HOLE => Self::Hole {
+                offset: cursor.u64()?,
+                length: nonzero("hole", cursor.u32()?)?,
+            },
+            BLOCK_STATUS => Self::Status(decode_status(&mut cursor)?),
+            _ if kind & (1 << 15) != 0 => Self::Failed(decode_failure(kind, &mut cursor)?),
+            _ => {
+                return Err(WireError::UnknownType {
+                    what: "reply chunk",
+                    found: kind.into(),
+                });
+            }
+        };
+        cursor.finish()?;
+        Ok(chunk)
+    }
+}
+
+fn nonzero(what: &'static str, value: u32) -> Result<u32, WireError> {
+    if value == 0 {
+        Err(WireError::Zero { what })
+    } else {
+        Ok(value)
+    }
+}
+
+fn decode_data(mut payload: Bytes) -> Result<Chunk, WireError> {
+    let offset = Cursor::new("data chunk", &payload).u64()?;
+    payload.advance(8);
+    nonzero("data chunk", payload.len() as u32)?;
+    Ok(Chunk::Data {
+        offset,
+        data: payload,
+    })
+}
+
+fn decode_status(cursor: &mut Cursor<'_>) -> Result<ContextExtents, WireError> {
+    let (context, mut extents) = (cursor.u32()?, Vec::new());
+    while !cursor.is_empty() {
+        let length = nonzero("extent", cursor.u32()?)?.into();
+        extents.push(Extent {
+            length,
+            flags: cursor.u32()?,
+        });
+    }
+    nonzero("count of extents", extents.len() as u32)?;
+    Ok(ContextExtents { context, extents })
+}
+
+fn decode_failure(kind: u16, cursor: &mut Cursor<'_>) -> Result<Failure, WireError> {
+    let errno = Errno::from_wire(nonzero("error of a chunk", cursor.u32()?)?);
+    let len = usize::from(cursor.u16()?);
+    let text = cursor.text(len)?;
+    let at = match kind {
+        ERROR_OFFSET => Some(cursor.u64()?),
+        ERROR => None,
+        // Fields of an error type that is not known.
+        _ => {
+            cursor.rest();
+            None
+        }
+    };
+    Ok(Failure { errno, text, at })
+}

@@ -26,7 +26,9 @@ pub enum Error {
         detail: String,
     },
     /// An earlier write or sync failed, so what is on the disk is not known.
-    #[error("the pool stopped writing after an error: {0}; earlier points are intact; check the disk and restart the appliance")]
+    #[error(
+        "the pool stopped writing after an error: {0}; earlier points are intact; check the disk and restart the appliance"
+    )]
     Broken(String),
     /// The index, a cache of the segments, failed.
     #[error("the pool's index: {0}")]

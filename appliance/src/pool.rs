@@ -17,7 +17,7 @@ pub mod index;
 pub mod log;
 pub mod recovery;
 pub mod segments;
-pub mod writer;
+mod writer;
 
 use crate::error::{Error, Result, at};
 use bytes::Bytes;
@@ -30,12 +30,12 @@ use segments::Segments;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use understudy_format::Digest;
 use understudy_format::codec::{Codec, encode_into};
 use understudy_format::map::{Page, PageStore};
 use understudy_format::point::{Point, Volume, VolumeName};
 use understudy_format::pool::PoolRecord;
 use understudy_format::segment::{Kind, NewRecord};
-use understudy_format::Digest;
 use uuid::Uuid;
 
 /// Memory for decoded blocks, bytes.
@@ -159,7 +159,9 @@ impl Pool {
         let epoch = self.log.begin()?;
         let mut streaming = self.streaming.lock().unwrap_or_else(PoisonError::into_inner);
         if !streaming.insert(name.clone()) {
-            return Err(Error::Busy(format!("volume {name} is being written by another stream; try again when it is done")));
+            return Err(Error::Busy(format!(
+                "volume {name} is being written by another stream; try again when it is done"
+            )));
         }
         Ok(StreamGuard { streaming: self.streaming.clone(), name: name.clone(), epoch })
     }

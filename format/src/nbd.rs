@@ -41,9 +41,7 @@ pub use flags::{ClientFlags, CommandFlags, HandshakeFlags, TransmissionFlags};
 pub use handshake::{ExportName, Greeting, Handshake, Step};
 pub use meta_context::{BASE_ALLOCATION, MetaContext};
 pub use option::{InfoRequest, MetaQuery, OPTION_HEAD_LEN, OptionHead, OptionRequest};
-pub use option_reply::{
-    Info, OPTION_REPLY_HEAD_LEN, OptionError, OptionReply, OptionReplyHead, Refusal,
-};
+pub use option_reply::{Info, OPTION_REPLY_HEAD_LEN, OptionError, OptionReply, OptionReplyHead, Refusal};
 pub use receive::{Incoming, Receiver};
 pub use reply::{ContextExtents, Replies};
 pub use reply_decode::{Chunk, ReplyHead};

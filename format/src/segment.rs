@@ -206,10 +206,15 @@ impl RecordHeader {
         Ok(header)
     }
 
+    /// Checks the bytes after the header against their checksum.
+    pub fn check_stored(&self, stored: &[u8]) -> Result<()> {
+        need("record", stored, self.stored_length as usize)?;
+        check_crc("record", self.stored_crc, crc32fast::hash(stored))
+    }
+
     /// The content of the record, decoded and checked against its checksum and digest.
     pub fn content(&self, stored: &[u8]) -> Result<Vec<u8>> {
-        need("record", stored, self.stored_length as usize)?;
-        check_crc("record", self.stored_crc, crc32fast::hash(stored))?;
+        self.check_stored(stored)?;
         let mut content = vec![0; self.content_length as usize];
         crate::codec::decode_into(Codec::from_wire(self.codec)?, stored, &mut content)?;
         let kind = Kind::from_wire(self.kind).ok_or_else(|| FormatError::invalid("record", "of an unknown kind"))?;

@@ -214,7 +214,7 @@ pub struct AlignedBuffer(Vec<AlignedPage>);
 impl AlignedBuffer {
     /// `length` bytes of zeros, rounded up to a multiple of [`DIRECT_ALIGNMENT`].
     pub fn new(length: usize) -> Self {
-        Self(bytemuck::zeroed_vec(length.div_ceil(DIRECT_ALIGNMENT)))
+        Self(bytemuck::allocation::zeroed_vec(length.div_ceil(DIRECT_ALIGNMENT)))
     }
 
     /// The bytes.

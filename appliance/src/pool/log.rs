@@ -15,13 +15,13 @@ use crate::error::{Error, Result, at};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use understudy_format::Digest;
 use understudy_format::codec::Codec;
 use understudy_format::layout::Layout;
 use understudy_format::point::{Point, Volume};
 use understudy_format::segment::{
     FooterEntry, Kind, NewRecord, RecordHeader, SegmentHeader, Trailer, encode_footer, footer_entries_max, pad_header,
 };
-use understudy_format::Digest;
 use uuid::Uuid;
 
 /// Memory of one write, bytes.
@@ -178,7 +178,18 @@ impl Log {
         let thread = thread.spawn(move || writer.run(&receiver)).map_err(at(segments.dir()))?;
         let writer = WriterThread { commands: Some(commands), thread: Some(thread) };
         let state = State { tail: None, spare: None, next_segment: end.segment + 1, epoch: 0, generation: 0 };
-        let log = Self { disk, segments, pool, segment_size, index, state: Mutex::new(state), pending, fault, writer, buffers };
+        let log = Self {
+            disk,
+            segments,
+            pool,
+            segment_size,
+            index,
+            state: Mutex::new(state),
+            pending,
+            fault,
+            writer,
+            buffers,
+        };
         if let Some(entries) = end.open {
             lock(&log.state).tail = Some(log.write_on(end.segment, end.length, entries)?);
         }

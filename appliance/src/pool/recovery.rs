@@ -14,9 +14,7 @@ use std::sync::Arc;
 use understudy_format::FormatError;
 use understudy_format::layout::Layout;
 use understudy_format::point::{Point, Volume};
-use understudy_format::segment::{
-    ALIGNMENT, FooterEntry, Kind, RecordHeader, SegmentHeader, Trailer, decode_footer,
-};
+use understudy_format::segment::{ALIGNMENT, FooterEntry, Kind, RecordHeader, SegmentHeader, Trailer, decode_footer};
 use uuid::Uuid;
 
 /// Brings the index up to date with the segments, and returns where writing goes on.
@@ -149,7 +147,7 @@ impl Replay<'_> {
         let header = self.header(offset, length)?;
         if offset >= indexed_to && header.kind != Kind::Pad as u8 {
             let stored = self.stored(&header)?;
-            understudy_format::layout::check_crc("record", header.stored_crc, crc32fast::hash(&stored))?;
+            header.check_stored(&stored)?;
         }
         Ok(header)
     }
@@ -186,7 +184,12 @@ impl Replay<'_> {
             }
         }
         if indexed_to < length {
-            tracing::info!(segment = self.segment, records = batch.records.len(), points = batch.points.len(), "replayed");
+            tracing::info!(
+                segment = self.segment,
+                records = batch.records.len(),
+                points = batch.points.len(),
+                "replayed"
+            );
             self.index.publish(&batch)?;
         }
         Ok(())

@@ -22,7 +22,7 @@ const RESERVE_MAX: u64 = 256 << 20;
 
 /// What the log asks of the writer.
 #[derive(Debug)]
-pub enum Command {
+pub(super) enum Command {
     /// Write the first `length` bytes of a buffer.
     Write { file: Arc<dyn DiskFile>, segment: u64, offset: u64, buffer: AlignedBuffer, length: usize },
     /// Make a segment durable up to `length`, and publish all records up to `generation`.
@@ -33,7 +33,7 @@ pub enum Command {
 
 /// Why nothing is written any more.
 #[derive(Debug, Clone)]
-pub enum Fault {
+pub(super) enum Fault {
     /// Out of space: can be reset.
     Full(String),
     /// Anything else: stays.
@@ -42,7 +42,7 @@ pub enum Fault {
 
 impl Fault {
     /// The error for whoever asked for a write.
-    pub fn error(&self) -> Error {
+    pub(super) fn error(&self) -> Error {
         match self {
             Self::Full(detail) => Error::Full { detail: detail.clone() },
             Self::Broken(reason) => Error::Broken(reason.clone()),
@@ -61,7 +61,7 @@ impl Fault {
 
 /// The writer's own state.
 #[derive(Debug)]
-pub struct Writer {
+pub(super) struct Writer {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) segments: Arc<Segments>,
     pub(super) index: Arc<Index>,
@@ -74,12 +74,13 @@ pub struct Writer {
 
 impl Writer {
     /// Carries out commands until the log is gone.
-    pub fn run(mut self, commands: &Receiver<Command>) {
+    pub(super) fn run(mut self, commands: &Receiver<Command>) {
         let reserve = self.reserve();
         for command in commands {
             match command {
                 Command::Write { file, segment, offset, buffer, length } => {
-                    let result = self.guard(|own| own.write(&*file, segment, offset, &buffer.bytes()[..length], reserve));
+                    let result =
+                        self.guard(|own| own.write(&*file, segment, offset, &buffer.bytes()[..length], reserve));
                     drop(result);
                     let _ = self.give_back.send(buffer);
                 }

@@ -135,7 +135,8 @@ struct Open {
 
 impl Collector {
     fn data(&mut self, offset: u64, content: &[u8]) -> Result<()> {
-        let fits = |open: &Open| open.offset + open.length as u64 == offset && open.length + content.len() <= WRITE_BYTES;
+        let fits =
+            |open: &Open| open.offset + open.length as u64 == offset && open.length + content.len() <= WRITE_BYTES;
         if !self.open.as_ref().is_some_and(fits) {
             self.send_open()?;
         }

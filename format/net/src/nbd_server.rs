@@ -88,13 +88,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let (drain, draining) = watch::channel(false);
     let (workers, shelf) = (Workers::start(limits.workers)?, Arc::default());
-    let server = Arc::new(Server {
-        catalog,
-        limits,
-        workers,
-        shelf,
-        draining,
-    });
+    let server = Arc::new(Server { catalog, limits, workers, shelf, draining });
     let (mut connections, mut shutdown) = (JoinSet::new(), pin!(shutdown));
     loop {
         tokio::select! {
@@ -113,10 +107,7 @@ pub async fn serve(
 async fn admit(accepted: io::Result<Socket>, server: &Arc<Server>, connections: &mut JoinSet<()>) {
     match accepted {
         Ok(socket) if connections.len() >= server.limits.connections => {
-            warn!(
-                peer = socket.peer(),
-                "connection refused: too many are open"
-            );
+            warn!(peer = socket.peer(), "connection refused: too many are open");
         }
         Ok(socket) => spawn(socket, Arc::clone(server), connections),
         Err(error) => {

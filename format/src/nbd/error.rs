@@ -141,9 +141,7 @@ impl From<io::ErrorKind> for Errno {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::Perm,
             io::ErrorKind::OutOfMemory => Self::NoMemory,
             io::ErrorKind::InvalidInput => Self::Invalid,
-            io::ErrorKind::StorageFull
-            | io::ErrorKind::QuotaExceeded
-            | io::ErrorKind::FileTooLarge => Self::NoSpace,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Self::NoSpace,
             io::ErrorKind::Unsupported => Self::NotSupported,
             _ => Self::Io,
         }
@@ -165,11 +163,7 @@ impl Failure {
     /// A failure of the request as a whole.
     pub fn new(errno: Errno, text: impl Into<String>) -> Self {
         let text = text.into();
-        Self {
-            errno,
-            text,
-            at: None,
-        }
+        Self { errno, text, at: None }
     }
 }
 

@@ -28,10 +28,7 @@ impl Extent {
 
     /// A run without storage that reads as zeroes (`base:allocation`).
     pub const fn hole(length: u64) -> Self {
-        Self {
-            length,
-            flags: STATE_HOLE | STATE_ZERO,
-        }
+        Self { length, flags: STATE_HOLE | STATE_ZERO }
     }
 }
 

@@ -17,9 +17,8 @@ use super::option_reply::{INFO_BLOCK_SIZE, INFO_DESCRIPTION, INFO_NAME};
 use super::session::flags_as_sent;
 use super::wire::{Cursor, expect_magic};
 use super::{
-    Advert, ClientFlags, HandshakeFlags, Info, InfoRequest, MetaContext, MetaQuery,
-    OPTION_HEAD_LEN, OptionError, OptionHead, OptionReply, OptionRequest, Refusal, Session,
-    WireError,
+    Advert, ClientFlags, HandshakeFlags, Info, InfoRequest, MetaContext, MetaQuery, OPTION_HEAD_LEN, OptionError,
+    OptionHead, OptionReply, OptionRequest, Refusal, Session, WireError,
 };
 
 /// `NBDMAGIC`, the first bytes of every connection.
@@ -50,9 +49,7 @@ impl Greeting {
         let mut cursor = Cursor::new("greeting", bytes);
         expect_magic("greeting", cursor.u64()?, INIT_MAGIC)?;
         expect_magic("newstyle greeting", cursor.u64()?, OPTION_MAGIC)?;
-        Ok(Self {
-            flags: HandshakeFlags(cursor.u16()?),
-        })
+        Ok(Self { flags: HandshakeFlags(cursor.u16()?) })
     }
 }
 
@@ -100,17 +97,9 @@ pub struct Handshake {
 impl Handshake {
     /// Starts a handshake: writes the greeting to `out`.
     pub fn greeting(out: &mut BytesMut) -> Self {
-        Greeting {
-            flags: HandshakeFlags::KNOWN,
-        }
-        .encode(out);
+        Greeting { flags: HandshakeFlags::KNOWN }.encode(out);
         let (phase, client) = (Phase::ClientFlags, ClientFlags::default());
-        Self {
-            phase,
-            client,
-            structured: false,
-            selected: None,
-        }
+        Self { phase, client, structured: false, selected: None }
     }
 
     /// Consumes whole messages of `input` and appends replies to `out`, until the driver is needed.
@@ -158,10 +147,9 @@ impl Handshake {
         };
         let number = pending.number();
         match (pending, opened) {
-            (OptionRequest::ExportName { name }, Err(refusal)) => Err(WireError::ExportRefused {
-                name,
-                reason: refusal.text,
-            }),
+            (OptionRequest::ExportName { name }, Err(refusal)) => {
+                Err(WireError::ExportRefused { name, reason: refusal.text })
+            }
             (_, Err(refusal)) => {
                 OptionReply::Error(refusal).encode(number, out);
                 Ok(None)
@@ -187,25 +175,18 @@ impl Handshake {
         self.client = ClientFlags(u32::from_be_bytes(*flags));
         input.advance(4);
         if !self.client.without(ClientFlags::KNOWN).is_empty() {
-            return Err(WireError::UnknownClientFlags {
-                found: self.client.0,
-            });
+            return Err(WireError::UnknownClientFlags { found: self.client.0 });
         }
         self.phase = Phase::Option;
         Ok(None)
     }
 
-    fn take_option(
-        &mut self,
-        input: &mut BytesMut,
-        out: &mut BytesMut,
-    ) -> Result<Option<Step>, WireError> {
+    fn take_option(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<Option<Step>, WireError> {
         let Some(head) = input.first_chunk::<OPTION_HEAD_LEN>() else {
             return Ok(Some(Step::Receive));
         };
         let head = OptionHead::decode(head)?;
-        head.check_length()
-            .inspect_err(|error| refuse_as_too_big(head.option, error, out))?;
+        head.check_length().inspect_err(|error| refuse_as_too_big(head.option, error, out))?;
         let whole = OPTION_HEAD_LEN + head.length as usize;
         if input.len() < whole {
             return Ok(Some(Step::Receive));
@@ -233,15 +214,11 @@ impl Handshake {
                 self.structured = true;
                 OptionReply::Ack.encode(number, out);
             }
-            OptionRequest::ListMetaContext(_) | OptionRequest::SetMetaContext(_)
-                if !self.structured =>
-            {
+            OptionRequest::ListMetaContext(_) | OptionRequest::SetMetaContext(_) if !self.structured => {
                 let text = "metadata contexts need structured replies to be negotiated first";
                 refuse(number, OptionError::Invalid, text, out);
             }
-            OptionRequest::StartTls
-            | OptionRequest::ExtendedHeaders
-            | OptionRequest::Unknown { .. } => {
+            OptionRequest::StartTls | OptionRequest::ExtendedHeaders | OptionRequest::Unknown { .. } => {
                 let text = format!("option {number} ({}) is not served", option::name(number));
                 refuse(number, OptionError::Unsupported, &text, out);
             }
@@ -250,12 +227,7 @@ impl Handshake {
         None
     }
 
-    fn serve_opened(
-        &mut self,
-        pending: OptionRequest,
-        advert: &Advert,
-        out: &mut BytesMut,
-    ) -> Option<Session> {
+    fn serve_opened(&mut self, pending: OptionRequest, advert: &Advert, out: &mut BytesMut) -> Option<Session> {
         let number = pending.number();
         match pending {
             OptionRequest::Info(info) => {
@@ -286,14 +258,7 @@ impl Handshake {
     fn describe(&self, number: u32, asked: &InfoRequest, advert: &Advert, out: &mut BytesMut) {
         let (geometry, wants) = (&advert.geometry, |kind| asked.wants.contains(&kind));
         let flags = flags_as_sent(geometry, self.structured);
-        put_info(
-            number,
-            Info::Export {
-                size: geometry.advertised_size(),
-                flags,
-            },
-            out,
-        );
+        put_info(number, Info::Export { size: geometry.advertised_size(), flags }, out);
         if wants(INFO_NAME) {
             put_info(number, Info::Name(advert.name.clone()), out);
         }

@@ -19,29 +19,14 @@ pub struct MetaContext {
 /// a query that ends in a colon asks for all below it. Listed with the number zero.
 pub(super) fn listed(offered: &[String], queries: &[String]) -> Vec<MetaContext> {
     let asked = |name: &str| {
-        queries.is_empty()
-            || queries
-                .iter()
-                .any(|q| q == name || q.ends_with(':') && name.starts_with(q.as_str()))
+        queries.is_empty() || queries.iter().any(|q| q == name || q.ends_with(':') && name.starts_with(q.as_str()))
     };
     let names = offered.iter().filter(|name| asked(name));
-    names
-        .map(|name| MetaContext {
-            id: 0,
-            name: name.clone(),
-        })
-        .collect()
+    names.map(|name| MetaContext { id: 0, name: name.clone() }).collect()
 }
 
 /// The contexts that `queries` select (proto.md, `NBD_OPT_SET_META_CONTEXT`): those named exactly.
 pub(super) fn selected(offered: &[String], queries: &[String]) -> Vec<MetaContext> {
-    let numbered = (1..)
-        .zip(offered)
-        .filter(|(_, name)| queries.contains(name));
-    numbered
-        .map(|(id, name)| MetaContext {
-            id,
-            name: name.clone(),
-        })
-        .collect()
+    let numbered = (1..).zip(offered).filter(|(_, name)| queries.contains(name));
+    numbered.map(|(id, name)| MetaContext { id, name: name.clone() }).collect()
 }

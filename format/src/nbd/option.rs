@@ -45,10 +45,7 @@ impl OptionHead {
     pub fn decode(head: &[u8; OPTION_HEAD_LEN]) -> Result<Self, WireError> {
         let mut cursor = Cursor::new("option", head);
         expect_magic("option", cursor.u64()?, OPTION_MAGIC)?;
-        Ok(Self {
-            option: cursor.u32()?,
-            length: cursor.u32()?,
-        })
+        Ok(Self { option: cursor.u32()?, length: cursor.u32()? })
     }
 
     /// Fails when the data is longer than [`OPTION_LEN_MAX`].
@@ -57,11 +54,7 @@ impl OptionHead {
         if length <= limit {
             return Ok(());
         }
-        Err(WireError::TooLong {
-            what: "option",
-            length,
-            limit,
-        })
+        Err(WireError::TooLong { what: "option", length, limit })
     }
 }
 
@@ -144,9 +137,7 @@ impl OptionRequest {
     pub fn decode(option: u32, data: &Bytes) -> Result<Self, WireError> {
         let mut cursor = Cursor::new(name(option), data);
         let request = match option {
-            EXPORT_NAME => Self::ExportName {
-                name: cursor.rest_as_text()?,
-            },
+            EXPORT_NAME => Self::ExportName { name: cursor.rest_as_text()? },
             // Data after an abort changes nothing about what the client wants.
             ABORT => return Ok(Self::Abort),
             LIST => Self::List,
@@ -158,10 +149,7 @@ impl OptionRequest {
             SET_META_CONTEXT => Self::SetMetaContext(decode_query(&mut cursor)?),
             EXTENDED_HEADERS => Self::ExtendedHeaders,
             _ => {
-                return Ok(Self::Unknown {
-                    option,
-                    data: data.clone(),
-                });
+                return Ok(Self::Unknown { option, data: data.clone() });
             }
         };
         cursor.finish()?;
@@ -178,17 +166,9 @@ impl OptionRequest {
                 encode_query(query, &mut data);
             }
             Self::Unknown { data: unknown, .. } => data.put_slice(unknown),
-            Self::Abort
-            | Self::List
-            | Self::StartTls
-            | Self::StructuredReply
-            | Self::ExtendedHeaders => {}
+            Self::Abort | Self::List | Self::StartTls | Self::StructuredReply | Self::ExtendedHeaders => {}
         }
-        OptionHead {
-            option: self.number(),
-            length: data.len() as u32,
-        }
-        .encode(out);
+        OptionHead { option: self.number(), length: data.len() as u32 }.encode(out);
         out.put_slice(&data);
     }
 }

@@ -44,18 +44,10 @@ impl OptionReplyHead {
         let what = "option reply";
         let mut cursor = Cursor::new(what, head);
         expect_magic(what, cursor.u64()?, REPLY_MAGIC)?;
-        let head = Self {
-            option: cursor.u32()?,
-            kind: cursor.u32()?,
-            length: cursor.u32()?,
-        };
+        let head = Self { option: cursor.u32()?, kind: cursor.u32()?, length: cursor.u32()? };
         let (length, limit) = (head.length.into(), OPTION_LEN_MAX.into());
         if length > limit {
-            return Err(WireError::TooLong {
-                what,
-                length,
-                limit,
-            });
+            return Err(WireError::TooLong { what, length, limit });
         }
         Ok(head)
     }
@@ -193,12 +185,7 @@ impl OptionReply {
     pub fn encode(&self, option: u32, out: &mut impl BufMut) {
         let mut data = Vec::new();
         let kind = self.encode_data(&mut data);
-        OptionReplyHead {
-            option,
-            kind,
-            length: data.len() as u32,
-        }
-        .encode(out);
+        OptionReplyHead { option, kind, length: data.len() as u32 }.encode(out);
         out.put_slice(&data);
     }
 
@@ -231,30 +218,18 @@ impl OptionReply {
         let mut cursor = Cursor::new("option reply", data);
         let reply = match kind {
             ACK => Self::Ack,
-            SERVER => Self::Server {
-                name: cursor.text32()?,
-                description: cursor.rest_as_text()?,
-            },
+            SERVER => Self::Server { name: cursor.text32()?, description: cursor.rest_as_text()? },
             INFO => Self::Info(decode_info(&mut cursor)?),
             META_CONTEXT => {
                 let id = cursor.u32()?;
-                Self::MetaContext(MetaContext {
-                    id,
-                    name: cursor.rest_as_text()?,
-                })
+                Self::MetaContext(MetaContext { id, name: cursor.rest_as_text()? })
             }
             _ if kind & ERROR_BIT != 0 => {
                 let text = cursor.rest_as_text()?;
-                Self::Error(Refusal {
-                    error: OptionError::from_wire(kind),
-                    text,
-                })
+                Self::Error(Refusal { error: OptionError::from_wire(kind), text })
             }
             found => {
-                return Err(WireError::UnknownType {
-                    what: "option reply",
-                    found,
-                });
+                return Err(WireError::UnknownType { what: "option reply", found });
             }
         };
         cursor.finish()?;
@@ -273,9 +248,7 @@ fn encode_info(info: &Info, out: &mut Vec<u8>) {
         Info::Description(text) => put_info_text(out, INFO_DESCRIPTION, text),
         Info::BlockSize(sizes) => {
             out.put_u16(INFO_BLOCK_SIZE);
-            [sizes.min, sizes.preferred, sizes.max]
-                .iter()
-                .for_each(|size| out.put_u32(*size));
+            [sizes.min, sizes.preferred, sizes.max].iter().for_each(|size| out.put_u32(*size));
         }
         Info::Other { kind, data } => {
             out.put_u16(*kind);
@@ -291,23 +264,13 @@ fn put_info_text(out: &mut Vec<u8>, kind: u16, text: &str) {
 
 fn decode_info(cursor: &mut Cursor<'_>) -> Result<Info, WireError> {
     Ok(match cursor.u16()? {
-        INFO_EXPORT => Info::Export {
-            size: cursor.u64()?,
-            flags: TransmissionFlags(cursor.u16()?),
-        },
+        INFO_EXPORT => Info::Export { size: cursor.u64()?, flags: TransmissionFlags(cursor.u16()?) },
         INFO_NAME => Info::Name(cursor.rest_as_text()?),
         INFO_DESCRIPTION => Info::Description(cursor.rest_as_text()?),
         INFO_BLOCK_SIZE => {
             let (min, preferred, max) = (cursor.u32()?, cursor.u32()?, cursor.u32()?);
-            Info::BlockSize(BlockSizes {
-                min,
-                preferred,
-                max,
-            })
+            Info::BlockSize(BlockSizes { min, preferred, max })
         }
-        kind => Info::Other {
-            kind,
-            data: Bytes::copy_from_slice(cursor.rest()),
-        },
+        kind => Info::Other { kind, data: Bytes::copy_from_slice(cursor.rest()) },
     })
 }

@@ -10,12 +10,10 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::request::{
-    BLOCK_STATUS, CACHE, DISC, FLUSH, READ, REQUEST_HEAD_LEN, TRIM, WRITE, WRITE_ZEROES,
-};
+use super::request::{BLOCK_STATUS, CACHE, DISC, FLUSH, READ, REQUEST_HEAD_LEN, TRIM, WRITE, WRITE_ZEROES};
 use super::{
-    Command, CommandFlags, DRAIN_LEN_MAX, Errno, Failure, Request, RequestHead, Session, Span,
-    TransmissionFlags, WireError,
+    Command, CommandFlags, DRAIN_LEN_MAX, Errno, Failure, Request, RequestHead, Session, Span, TransmissionFlags,
+    WireError,
 };
 
 /// What came in.
@@ -40,11 +38,7 @@ pub enum Incoming {
 enum Phase {
     Head,
     Payload(RequestHead),
-    Drain {
-        left: usize,
-        cookie: u64,
-        failure: Failure,
-    },
+    Drain { left: usize, cookie: u64, failure: Failure },
 }
 
 /// The receiving side of one session.
@@ -72,10 +66,7 @@ impl Receiver {
                     Some(lacking @ 1..) => Some(Incoming::Receive(lacking)),
                     _ => {
                         let data = input.split_to(head.length as usize).freeze();
-                        let request = Request {
-                            cookie: head.cookie,
-                            command: write(head, data),
-                        };
+                        let request = Request { cookie: head.cookie, command: write(head, data) };
                         self.phase = Phase::Head;
                         Some(Incoming::Request(request))
                     }
@@ -88,11 +79,7 @@ impl Receiver {
         }
     }
 
-    fn take_head(
-        &mut self,
-        session: &Session,
-        input: &mut BytesMut,
-    ) -> Result<Option<Incoming>, WireError> {
+    fn take_head(&mut self, session: &Session, input: &mut BytesMut) -> Result<Option<Incoming>, WireError> {
         let Some(bytes) = input.first_chunk::<REQUEST_HEAD_LEN>() else {
             return Ok(Some(Incoming::Receive(REQUEST_HEAD_LEN - input.len())));
         };
@@ -108,10 +95,7 @@ impl Receiver {
         }
         let cookie = head.cookie;
         Ok(Some(match judged {
-            Ok(()) => Incoming::Request(Request {
-                cookie,
-                command: command(&head),
-            }),
+            Ok(()) => Incoming::Request(Request { cookie, command: command(&head) }),
             Err(failure) => Incoming::Refused { cookie, failure },
         }))
     }
@@ -128,9 +112,7 @@ impl Receiver {
             return Some(Incoming::Receive(1));
         }
         match std::mem::replace(&mut self.phase, Phase::Head) {
-            Phase::Drain {
-                cookie, failure, ..
-            } => Some(Incoming::Refused { cookie, failure }),
+            Phase::Drain { cookie, failure, .. } => Some(Incoming::Refused { cookie, failure }),
             _ => None,
         }
     }
@@ -140,23 +122,15 @@ fn expect_payload(head: RequestHead, judged: Result<(), Failure>) -> Result<Phas
     let (length, limit) = (head.length.into(), DRAIN_LEN_MAX.into());
     match judged {
         Ok(()) => Ok(Phase::Payload(head)),
-        Err(_) if length > limit => Err(WireError::TooLong {
-            what: "payload of a write",
-            length,
-            limit,
-        }),
-        Err(failure) => Ok(Phase::Drain {
-            left: head.length as usize,
-            cookie: head.cookie,
-            failure,
-        }),
+        Err(_) if length > limit => Err(WireError::TooLong { what: "payload of a write", length, limit }),
+        Err(failure) => Ok(Phase::Drain { left: head.length as usize, cookie: head.cookie, failure }),
     }
 }
 
 /// Whether `session` allows the request (proto.md, "Error values" for the numbers).
 fn judge(session: &Session, head: &RequestHead) -> Result<(), Failure> {
-    let rule = Rule::of(head.kind)
-        .ok_or_else(|| Failure::new(Errno::Invalid, format!("unknown command {}", head.kind)))?;
+    let rule =
+        Rule::of(head.kind).ok_or_else(|| Failure::new(Errno::Invalid, format!("unknown command {}", head.kind)))?;
     check_access(session, &rule)?;
     check_flags(session, &rule, head.flags)?;
     if head.kind == FLUSH {
@@ -188,36 +162,20 @@ impl Rule {
             FLUSH => ("flush", false, TransmissionFlags::SEND_FLUSH, none),
             TRIM => ("trim", true, TransmissionFlags::SEND_TRIM, none),
             CACHE => ("cache", false, TransmissionFlags::SEND_CACHE, none),
-            WRITE_ZEROES => (
-                "write of zeroes",
-                true,
-                TransmissionFlags::SEND_WRITE_ZEROES,
-                zeroing,
-            ),
+            WRITE_ZEROES => ("write of zeroes", true, TransmissionFlags::SEND_WRITE_ZEROES, zeroing),
             BLOCK_STATUS => ("block status", false, always, CommandFlags::REQ_ONE),
             _ => return None,
         };
-        Some(Self {
-            name,
-            writes,
-            offered_by,
-            flags,
-        })
+        Some(Self { name, writes, offered_by, flags })
     }
 }
 
 fn check_access(session: &Session, rule: &Rule) -> Result<(), Failure> {
     if rule.writes && !session.is_writable() {
-        return Err(Failure::new(
-            Errno::Perm,
-            format!("{} on a read-only export", rule.name),
-        ));
+        return Err(Failure::new(Errno::Perm, format!("{} on a read-only export", rule.name)));
     }
     if !session.flags.contains(rule.offered_by) {
-        return Err(Failure::new(
-            Errno::Invalid,
-            format!("{} was not offered", rule.name),
-        ));
+        return Err(Failure::new(Errno::Invalid, format!("{} was not offered", rule.name)));
     }
     Ok(())
 }
@@ -249,15 +207,8 @@ fn check_length(session: &Session, head: &RequestHead) -> Result<(), Failure> {
         return Ok(());
     }
     let unfragmented = head.flags.contains(CommandFlags::DF);
-    let errno = if unfragmented {
-        Errno::Overflow
-    } else {
-        Errno::Invalid
-    };
-    Err(Failure::new(
-        errno,
-        format!("length {} is above the limit of {limit}", head.length),
-    ))
+    let errno = if unfragmented { Errno::Overflow } else { Errno::Invalid };
+    Err(Failure::new(errno, format!("length {} is above the limit of {limit}", head.length)))
 }
 
 fn check_status(session: &Session, head: &RequestHead) -> Result<(), Failure> {
@@ -276,11 +227,7 @@ fn check_range(session: &Session, head: &RequestHead) -> Result<(), Failure> {
         _ => {}
     }
     let grows = matches!(head.kind, WRITE | WRITE_ZEROES);
-    let errno = if grows {
-        Errno::NoSpace
-    } else {
-        Errno::Invalid
-    };
+    let errno = if grows { Errno::NoSpace } else { Errno::Invalid };
     let size = session.size;
     let text = format!("offset {offset} length {length} is outside the export of {size} bytes");
     Err(Failure::new(errno, text))
@@ -292,44 +239,27 @@ fn check_alignment(session: &Session, head: &RequestHead) -> Result<(), Failure>
     if offset.is_multiple_of(alignment.into()) && length.is_multiple_of(alignment) {
         return Ok(());
     }
-    let text =
-        format!("offset {offset} length {length} is not aligned to the block size of {alignment}");
+    let text = format!("offset {offset} length {length} is not aligned to the block size of {alignment}");
     Err(Failure::new(Errno::Invalid, text))
 }
 
 fn write(head: &RequestHead, data: Bytes) -> Command {
-    Command::Write {
-        offset: head.offset,
-        data,
-        fua: head.flags.contains(CommandFlags::FUA),
-    }
+    Command::Write { offset: head.offset, data, fua: head.flags.contains(CommandFlags::FUA) }
 }
 
 /// The meaning of a judged head other than a write's.
 fn command(head: &RequestHead) -> Command {
-    let span = Span {
-        offset: head.offset,
-        length: head.length,
-    };
+    let span = Span { offset: head.offset, length: head.length };
     let has = |flag| head.flags.contains(flag);
     let fua = has(CommandFlags::FUA);
     match head.kind {
-        READ => Command::Read {
-            span,
-            whole: has(CommandFlags::DF),
-        },
+        READ => Command::Read { span, whole: has(CommandFlags::DF) },
         TRIM => Command::Trim { span, fua },
         CACHE => Command::Cache { span },
-        WRITE_ZEROES => Command::WriteZeroes {
-            span,
-            fua,
-            no_hole: has(CommandFlags::NO_HOLE),
-            fast: has(CommandFlags::FAST_ZERO),
-        },
-        BLOCK_STATUS => Command::BlockStatus {
-            span,
-            one: has(CommandFlags::REQ_ONE),
-        },
+        WRITE_ZEROES => {
+            Command::WriteZeroes { span, fua, no_hole: has(CommandFlags::NO_HOLE), fast: has(CommandFlags::FAST_ZERO) }
+        }
+        BLOCK_STATUS => Command::BlockStatus { span, one: has(CommandFlags::REQ_ONE) },
         _ => Command::Flush,
     }
 }

@@ -45,24 +45,14 @@ pub struct Replies {
 impl Replies {
     /// Bytes to leave free before the content of a read.
     pub const fn data_head_len(self) -> usize {
-        if self.structured {
-            CHUNK_HEAD_LEN + OFFSET_LEN
-        } else {
-            SIMPLE_HEAD_LEN
-        }
+        if self.structured { CHUNK_HEAD_LEN + OFFSET_LEN } else { SIMPLE_HEAD_LEN }
     }
 
     /// Fills `head`, of [`Self::data_head_len`] bytes, before `length` bytes of content: the whole
     /// reply to a read at `offset`. An empty read is answered by [`Self::done`] instead.
     pub fn put_data_head(self, mut head: &mut [u8], cookie: u64, offset: u64, length: u32) {
         if self.structured {
-            put_chunk(
-                &mut head,
-                DONE,
-                OFFSET_DATA,
-                cookie,
-                OFFSET_LEN as u32 + length,
-            );
+            put_chunk(&mut head, DONE, OFFSET_DATA, cookie, OFFSET_LEN as u32 + length);
             head.put_u64(offset);
         } else {
             put_simple(&mut head, cookie, 0);
@@ -96,11 +86,7 @@ impl Replies {
             return put_simple(out, cookie, errno);
         }
         let text = clipped(&failure.text);
-        let (kind, extra) = if failure.at.is_some() {
-            (ERROR_OFFSET, OFFSET_LEN)
-        } else {
-            (ERROR, 0)
-        };
+        let (kind, extra) = if failure.at.is_some() { (ERROR_OFFSET, OFFSET_LEN) } else { (ERROR, 0) };
         put_chunk(out, DONE, kind, cookie, (6 + text.len() + extra) as u32);
         out.put_u32(errno);
         out.put_u16(text.len() as u16);
@@ -114,13 +100,7 @@ impl Replies {
     pub fn status(self, out: &mut impl BufMut, cookie: u64, contexts: &[ContextExtents]) {
         for (index, ContextExtents { context, extents }) in contexts.iter().enumerate() {
             let flags = if index + 1 == contexts.len() { DONE } else { 0 };
-            put_chunk(
-                out,
-                flags,
-                BLOCK_STATUS,
-                cookie,
-                4 + 8 * extents.len() as u32,
-            );
+            put_chunk(out, flags, BLOCK_STATUS, cookie, 4 + 8 * extents.len() as u32);
             out.put_u32(*context);
             for Extent { length, flags } in extents {
                 out.put_u32(u32::try_from(*length).unwrap_or(u32::MAX));

@@ -7,8 +7,8 @@
 use bytes::{Buf, Bytes};
 
 use super::reply::{
-    BLOCK_STATUS, CHUNK_HEAD_LEN, CHUNK_MAGIC, DONE, ERROR, ERROR_OFFSET, NONE, OFFSET_DATA,
-    OFFSET_HOLE, SIMPLE_HEAD_LEN, SIMPLE_MAGIC,
+    BLOCK_STATUS, CHUNK_HEAD_LEN, CHUNK_MAGIC, DONE, ERROR, ERROR_OFFSET, NONE, OFFSET_DATA, OFFSET_HOLE,
+    SIMPLE_HEAD_LEN, SIMPLE_MAGIC,
 };
 use super::wire::Cursor;
 use super::{CHUNK_LEN_MAX, ContextExtents, Errno, Extent, Failure, WireError};
@@ -48,10 +48,7 @@ impl ReplyHead {
         match u32::from_be_bytes(*magic) {
             SIMPLE_MAGIC => input.get(4..SIMPLE_HEAD_LEN).map(decode_simple).transpose(),
             CHUNK_MAGIC => input.get(4..CHUNK_HEAD_LEN).map(decode_chunk).transpose(),
-            found => Err(WireError::BadMagic {
-                what: "reply",
-                found: found.into(),
-            }),
+            found => Err(WireError::BadMagic { what: "reply", found: found.into() }),
         }
     }
 }
@@ -60,13 +57,7 @@ fn decode_simple(head: &[u8]) -> Result<(ReplyHead, usize), WireError> {
     let mut cursor = Cursor::new("simple reply", head);
     let errno = cursor.u32()?;
     let error = (errno != 0).then(|| Errno::from_wire(errno));
-    Ok((
-        ReplyHead::Simple {
-            cookie: cursor.u64()?,
-            error,
-        },
-        SIMPLE_HEAD_LEN,
-    ))
+    Ok((ReplyHead::Simple { cookie: cursor.u64()?, error }, SIMPLE_HEAD_LEN))
 }
 
 fn decode_chunk(head: &[u8]) -> Result<(ReplyHead, usize), WireError> {
@@ -75,21 +66,9 @@ fn decode_chunk(head: &[u8]) -> Result<(ReplyHead, usize), WireError> {
     let (length, done) = (cursor.u32()?, flags & DONE != 0);
     if length > CHUNK_LEN_MAX {
         let (length, limit) = (length.into(), CHUNK_LEN_MAX.into());
-        return Err(WireError::TooLong {
-            what: "reply chunk",
-            length,
-            limit,
-        });
+        return Err(WireError::TooLong { what: "reply chunk", length, limit });
     }
-    Ok((
-        ReplyHead::Chunk {
-            cookie,
-            done,
-            kind,
-            length,
-        },
-        CHUNK_HEAD_LEN,
-    ))
+    Ok((ReplyHead::Chunk { cookie, done, kind, length }, CHUNK_HEAD_LEN))
 }
 
 /// The meaning of one chunk of a structured reply.
@@ -127,17 +106,11 @@ impl Chunk {
         let chunk = match kind {
             NONE => Self::None,
             OFFSET_DATA => return decode_data(payload),
-            OFFSET_HOLE => Self::Hole {
-                offset: cursor.u64()?,
-                length: nonzero("hole", cursor.u32()?)?,
-            },
+            OFFSET_HOLE => Self::Hole { offset: cursor.u64()?, length: nonzero("hole", cursor.u32()?)? },
             BLOCK_STATUS => Self::Status(decode_status(&mut cursor)?),
             _ if kind & (1 << 15) != 0 => Self::Failed(decode_failure(kind, &mut cursor)?),
             _ => {
-                return Err(WireError::UnknownType {
-                    what: "reply chunk",
-                    found: kind.into(),
-                });
+                return Err(WireError::UnknownType { what: "reply chunk", found: kind.into() });
             }
         };
         cursor.finish()?;
@@ -146,31 +119,21 @@ impl Chunk {
 }
 
 fn nonzero(what: &'static str, value: u32) -> Result<u32, WireError> {
-    if value == 0 {
-        Err(WireError::Zero { what })
-    } else {
-        Ok(value)
-    }
+    if value == 0 { Err(WireError::Zero { what }) } else { Ok(value) }
 }
 
 fn decode_data(mut payload: Bytes) -> Result<Chunk, WireError> {
     let offset = Cursor::new("data chunk", &payload).u64()?;
     payload.advance(8);
     nonzero("data chunk", payload.len() as u32)?;
-    Ok(Chunk::Data {
-        offset,
-        data: payload,
-    })
+    Ok(Chunk::Data { offset, data: payload })
 }
 
 fn decode_status(cursor: &mut Cursor<'_>) -> Result<ContextExtents, WireError> {
     let (context, mut extents) = (cursor.u32()?, Vec::new());
     while !cursor.is_empty() {
         let length = nonzero("extent", cursor.u32()?)?.into();
-        extents.push(Extent {
-            length,
-            flags: cursor.u32()?,
-        });
+        extents.push(Extent { length, flags: cursor.u32()? });
     }
     nonzero("count of extents", extents.len() as u32)?;
     Ok(ContextExtents { context, extents })

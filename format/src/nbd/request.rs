@@ -39,13 +39,7 @@ pub struct RequestHead {
 impl RequestHead {
     /// `NBD_CMD_DISC`: the client's last message; it has no reply.
     pub fn disconnect(cookie: u64) -> Self {
-        Self {
-            flags: CommandFlags::default(),
-            kind: DISC,
-            cookie,
-            offset: 0,
-            length: 0,
-        }
+        Self { flags: CommandFlags::default(), kind: DISC, cookie, offset: 0, length: 0 }
     }
 
     /// Writes the head.
@@ -156,13 +150,7 @@ impl Request {
     pub fn head(&self) -> RequestHead {
         let (kind, span) = self.command.kind_and_span();
         let (flags, cookie) = (self.command.flags(), self.cookie);
-        RequestHead {
-            flags,
-            kind,
-            cookie,
-            offset: span.offset,
-            length: span.length,
-        }
+        RequestHead { flags, kind, cookie, offset: span.offset, length: span.length }
     }
 }
 
@@ -170,20 +158,8 @@ impl Command {
     fn kind_and_span(&self) -> (u16, Span) {
         match self {
             Self::Read { span, .. } => (READ, *span),
-            Self::Write { offset, data, .. } => (
-                WRITE,
-                Span {
-                    offset: *offset,
-                    length: data.len() as u32,
-                },
-            ),
-            Self::Flush => (
-                FLUSH,
-                Span {
-                    offset: 0,
-                    length: 0,
-                },
-            ),
+            Self::Write { offset, data, .. } => (WRITE, Span { offset: *offset, length: data.len() as u32 }),
+            Self::Flush => (FLUSH, Span { offset: 0, length: 0 }),
             Self::Trim { span, .. } => (TRIM, *span),
             Self::Cache { span } => (CACHE, *span),
             Self::WriteZeroes { span, .. } => (WRITE_ZEROES, *span),
@@ -197,9 +173,7 @@ impl Command {
         match *self {
             Self::Read { whole, .. } => when(whole, CommandFlags::DF),
             Self::Write { fua, .. } | Self::Trim { fua, .. } => when(fua, CommandFlags::FUA),
-            Self::WriteZeroes {
-                fua, no_hole, fast, ..
-            } => {
+            Self::WriteZeroes { fua, no_hole, fast, .. } => {
                 when(fua, CommandFlags::FUA)
                     | when(no_hole, CommandFlags::NO_HOLE)
                     | when(fast, CommandFlags::FAST_ZERO)

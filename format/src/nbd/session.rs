@@ -18,11 +18,7 @@ pub struct BlockSizes {
 
 impl Default for BlockSizes {
     fn default() -> Self {
-        Self {
-            min: 1,
-            preferred: 4096,
-            max: REQUEST_LEN_MAX,
-        }
+        Self { min: 1, preferred: 4096, max: REQUEST_LEN_MAX }
     }
 }
 
@@ -41,11 +37,7 @@ impl Geometry {
     /// A read-only export that any number of connections may read at once.
     pub fn read_only(size: u64) -> Self {
         let flags = TransmissionFlags::READ_ONLY | TransmissionFlags::CAN_MULTI_CONN;
-        Self {
-            size,
-            blocks: BlockSizes::default(),
-            flags,
-        }
+        Self { size, blocks: BlockSizes::default(), flags }
     }
 
     /// The block sizes as sent: within what the receiver accepts.
@@ -102,29 +94,10 @@ impl Session {
         contexts: Vec<MetaContext>,
     ) -> Self {
         let geometry = &advert.geometry;
-        let alignment = if constrained {
-            geometry.blocks.min.max(1)
-        } else {
-            1
-        };
-        let length_max = if constrained {
-            geometry.advertised_blocks().max
-        } else {
-            REQUEST_LEN_MAX
-        };
-        let (size, flags) = (
-            geometry.advertised_size(),
-            flags_as_sent(geometry, structured),
-        );
-        Self {
-            export,
-            structured,
-            size,
-            flags,
-            alignment,
-            length_max,
-            contexts,
-        }
+        let alignment = if constrained { geometry.blocks.min.max(1) } else { 1 };
+        let length_max = if constrained { geometry.advertised_blocks().max } else { REQUEST_LEN_MAX };
+        let (size, flags) = (geometry.advertised_size(), flags_as_sent(geometry, structured));
+        Self { export, structured, size, flags, alignment, length_max, contexts }
     }
 
     /// Whether the export may be written.
@@ -135,23 +108,13 @@ impl Session {
     /// The flags that any command may carry.
     pub(super) fn common_command_flags(&self) -> CommandFlags {
         let fua = self.flags.contains(TransmissionFlags::SEND_FUA);
-        if fua {
-            CommandFlags::FUA
-        } else {
-            CommandFlags::default()
-        }
+        if fua { CommandFlags::FUA } else { CommandFlags::default() }
     }
 }
 
 /// The export's flags with those that belong to the session.
 pub(super) fn flags_as_sent(geometry: &Geometry, structured: bool) -> TransmissionFlags {
-    let own = geometry
-        .flags
-        .without(TransmissionFlags::SEND_DF | TransmissionFlags::SEND_RESIZE);
-    let df = if structured {
-        TransmissionFlags::SEND_DF
-    } else {
-        TransmissionFlags::default()
-    };
+    let own = geometry.flags.without(TransmissionFlags::SEND_DF | TransmissionFlags::SEND_RESIZE);
+    let df = if structured { TransmissionFlags::SEND_DF } else { TransmissionFlags::default() };
     own | TransmissionFlags::HAS_FLAGS | df
 }

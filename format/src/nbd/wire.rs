@@ -20,11 +20,7 @@ impl<'a> Cursor<'a> {
 
     pub(super) fn bytes(&mut self, need: usize) -> Result<&'a [u8], WireError> {
         let have = self.rest.len();
-        let truncated = WireError::Truncated {
-            what: self.what,
-            need,
-            have,
-        };
+        let truncated = WireError::Truncated { what: self.what, need, have };
         let (head, rest) = self.rest.split_at_checked(need).ok_or(truncated)?;
         self.rest = rest;
         Ok(head)
@@ -63,11 +59,7 @@ impl<'a> Cursor<'a> {
         let what = self.what;
         if len > TEXT_LEN_MAX {
             let (length, limit) = (len as u64, TEXT_LEN_MAX as u64);
-            return Err(WireError::TooLong {
-                what,
-                length,
-                limit,
-            });
+            return Err(WireError::TooLong { what, length, limit });
         }
         let bytes = self.bytes(len)?.to_vec();
         String::from_utf8(bytes).map_err(|_| WireError::NotText { what })
@@ -84,26 +76,15 @@ impl<'a> Cursor<'a> {
     pub(super) fn finish(self) -> Result<(), WireError> {
         match self.rest.len() {
             0 => Ok(()),
-            extra => Err(WireError::Trailing {
-                what: self.what,
-                extra,
-            }),
+            extra => Err(WireError::Trailing { what: self.what, extra }),
         }
     }
 }
 
 /// Compares a magic number that may be narrower than 64 bits.
-pub(super) fn expect_magic(
-    what: &'static str,
-    found: impl Into<u64>,
-    magic: impl Into<u64>,
-) -> Result<(), WireError> {
+pub(super) fn expect_magic(what: &'static str, found: impl Into<u64>, magic: impl Into<u64>) -> Result<(), WireError> {
     let found = found.into();
-    if found == magic.into() {
-        Ok(())
-    } else {
-        Err(WireError::BadMagic { what, found })
-    }
+    if found == magic.into() { Ok(()) } else { Err(WireError::BadMagic { what, found }) }
 }
 
 /// The longest start of `text` that may be sent: at most [`TEXT_LEN_MAX`] bytes of whole characters.

@@ -41,9 +41,7 @@ impl Answerer {
     }
 
     fn replies(&self) -> Replies {
-        Replies {
-            structured: self.session.structured,
-        }
+        Replies { structured: self.session.structured }
     }
 
     fn call(&self, Request { cookie, command }: &Request) -> Result<Buffer, Failure> {
@@ -62,17 +60,8 @@ impl Answerer {
             Command::Flush => export.flush()?,
             Command::Trim { span, fua } => export.trim(*span, *fua)?,
             Command::Cache { span } => export.cache(*span)?,
-            Command::WriteZeroes {
-                span,
-                fua,
-                no_hole,
-                fast,
-            } => {
-                let how = Zeroing {
-                    fua: *fua,
-                    no_hole: *no_hole,
-                    fast: *fast,
-                };
+            Command::WriteZeroes { span, fua, no_hole, fast } => {
+                let how = Zeroing { fua: *fua, no_hole: *no_hole, fast: *fast };
                 export.write_zeroes(*span, how)?;
             }
         }
@@ -97,36 +86,20 @@ impl Answerer {
     }
 
     fn status(&self, cookie: u64, span: Span, one: bool) -> Result<Buffer, Failure> {
-        let contexts = self
-            .session
-            .contexts
-            .iter()
-            .map(|context| self.extents(context, span, one));
+        let contexts = self.session.contexts.iter().map(|context| self.extents(context, span, one));
         let contexts = contexts.collect::<Result<Vec<_>, _>>()?;
         let mut reply = Vec::new();
         self.replies().status(&mut reply, cookie, &contexts);
         Ok(reply.into())
     }
 
-    fn extents(
-        &self,
-        context: &MetaContext,
-        span: Span,
-        one: bool,
-    ) -> Result<ContextExtents, Failure> {
+    fn extents(&self, context: &MetaContext, span: Span, one: bool) -> Result<ContextExtents, Failure> {
         let extents = self.export.extents(&context.name, span, one)?;
         let extents = fit(extents, span.length.into(), one);
         if extents.is_empty() {
             let text = format!("no extents in context {}", context.name);
-            return Err(Failure {
-                errno: Errno::Io,
-                text,
-                at: Some(span.offset),
-            });
+            return Err(Failure { errno: Errno::Io, text, at: Some(span.offset) });
         }
-        Ok(ContextExtents {
-            context: context.id,
-            extents,
-        })
+        Ok(ContextExtents { context: context.id, extents })
     }
 }

@@ -14,8 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tracing::debug;
 use understudy_format::nbd::{
-    Advert, Command, EXTENTS_MAX, Errno, Failure, Handshake, Incoming, OptionError, Receiver,
-    Refusal, Request, Session, Step, WireError,
+    Advert, Command, EXTENTS_MAX, Errno, Failure, Handshake, Incoming, OptionError, Receiver, Refusal, Request,
+    Session, Step, WireError,
 };
 
 use super::Server;
@@ -115,9 +115,7 @@ where
             Step::Receive | Step::Close => return Ok(None),
             Step::List => {
                 let catalog = Arc::clone(catalog);
-                let exports = spawn_blocking(move || catalog.list())
-                    .await
-                    .unwrap_or_default();
+                let exports = spawn_blocking(move || catalog.list()).await.unwrap_or_default();
                 handshake.answer_list(&exports, &mut out);
             }
             Step::Open(name) => {
@@ -191,12 +189,7 @@ impl Tickets {
         let (requests_max, bytes_max) = (requests.max(1), bytes.max(1));
         let requests = Arc::new(Semaphore::new(requests_max as usize));
         let bytes = Arc::new(Semaphore::new(bytes_max as usize));
-        Self {
-            requests,
-            bytes,
-            requests_max,
-            bytes_max,
-        }
+        Self { requests, bytes, requests_max, bytes_max }
     }
 
     async fn take(&self, cost: usize) -> Ticket {
@@ -204,10 +197,7 @@ impl Tickets {
         // The semaphores are never closed, so both permits are always there.
         let request = Arc::clone(&self.requests).acquire_owned().await.ok();
         let bytes = Arc::clone(&self.bytes).acquire_many_owned(cost).await.ok();
-        Ticket {
-            _request: request,
-            _bytes: bytes,
-        }
+        Ticket { _request: request, _bytes: bytes }
     }
 
     async fn all_back(&self) {
@@ -237,24 +227,11 @@ where
     W: AsyncWrite + Unpin,
 {
     let (replies, finished) = unbounded_channel();
-    let answerer = Answerer {
-        session,
-        export,
-        shelf: Arc::clone(&server.shelf),
-    };
-    let tickets = Tickets::new(
-        server.limits.requests_in_flight,
-        server.limits.bytes_in_flight,
-    );
+    let answerer = Answerer { session, export, shelf: Arc::clone(&server.shelf) };
+    let tickets = Tickets::new(server.limits.requests_in_flight, server.limits.bytes_in_flight);
     let draining = server.draining.clone();
     let flow = Arc::new(Flow { answerer, replies });
-    let requests = Requests {
-        link,
-        server,
-        flow,
-        tickets,
-        draining,
-    };
+    let requests = Requests { link, server, flow, tickets, draining };
     let (received, sent) = tokio::join!(requests.receive_all(), send_all(writer, finished));
     received.and(sent.map_err(Ended::Socket))
 }
@@ -273,10 +250,7 @@ impl Flow {
 
     fn send(&self, reply: Buffer, ticket: Ticket) {
         // Nobody to send it to: the client is gone.
-        let _ = self.replies.send(Answer {
-            reply,
-            _ticket: ticket,
-        });
+        let _ = self.replies.send(Answer { reply, _ticket: ticket });
     }
 }
 
@@ -319,8 +293,7 @@ impl<R: AsyncRead + Unpin> Requests<R> {
 
     async fn refuse(&self, cookie: u64, failure: &Failure) {
         let ticket = self.tickets.take(SMALL_REPLY).await;
-        self.flow
-            .send(self.flow.answerer.refuse(cookie, failure), ticket);
+        self.flow.send(self.flow.answerer.refuse(cookie, failure), ticket);
     }
 
     async fn start(&self, request: Request) {
@@ -332,9 +305,7 @@ impl<R: AsyncRead + Unpin> Requests<R> {
             return self.refuse(request.cookie, &failure).await;
         }
         let flow = Arc::clone(&self.flow);
-        self.server
-            .workers
-            .push(Box::new(move || flow.answer(&request, ticket)));
+        self.server.workers.push(Box::new(move || flow.answer(&request, ticket)));
     }
 }
 
@@ -352,10 +323,7 @@ where
 }
 
 async fn send<W: AsyncWrite + Unpin>(writer: &mut W, batch: &[Answer]) -> io::Result<()> {
-    let mut slices: Vec<_> = batch
-        .iter()
-        .map(|answer| IoSlice::new(&answer.reply))
-        .collect();
+    let mut slices: Vec<_> = batch.iter().map(|answer| IoSlice::new(&answer.reply)).collect();
     let mut left = slices.as_mut_slice();
     while !left.is_empty() {
         match writer.write_vectored(left).await? {

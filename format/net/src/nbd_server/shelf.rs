@@ -40,11 +40,7 @@ impl Shelf {
         let memory = self.stocked(room).unwrap_or_else(|| vec![0; room]);
         let content_at = HEAD_MAX + memory[HEAD_MAX..].as_ptr().align_offset(ALIGNMENT);
         let span = content_at - head..content_at + content;
-        Buffer {
-            memory,
-            span,
-            shelf: Some(Arc::clone(self)),
-        }
+        Buffer { memory, span, shelf: Some(Arc::clone(self)) }
     }
 
     fn stocked(&self, room: usize) -> Option<Vec<u8>> {
@@ -74,11 +70,7 @@ pub(super) struct Buffer {
 
 impl From<Vec<u8>> for Buffer {
     fn from(memory: Vec<u8>) -> Self {
-        Self {
-            span: 0..memory.len(),
-            memory,
-            shelf: None,
-        }
+        Self { span: 0..memory.len(), memory, shelf: None }
     }
 }
 

@@ -31,9 +31,7 @@ pub(super) struct Workers {
 impl Workers {
     pub(super) fn start(count: usize) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
-        let workers = Self {
-            queue: Arc::clone(&queue),
-        };
+        let workers = Self { queue: Arc::clone(&queue) };
         for index in 0..count.max(1) {
             let queue = Arc::clone(&queue);
             let named = thread::Builder::new().name(format!("nbd-{index}"));
@@ -69,9 +67,6 @@ impl Queue {
     fn next(&self) -> Option<Job> {
         let idle = |state: &mut State| state.jobs.is_empty() && !state.closed;
         let woken = self.filled.wait_while(self.lock(), idle);
-        woken
-            .unwrap_or_else(PoisonError::into_inner)
-            .jobs
-            .pop_front()
+        woken.unwrap_or_else(PoisonError::into_inner).jobs.pop_front()
     }
 }

@@ -1,0 +1,159 @@
+//! Points as NBD exports: `NAME` is the newest point of a volume, `NAME@POINT` any of them.
+//!
+//! Invariants: an export stays the point that it was when the client opened it, also when newer points
+//! come; it is read-only; nothing is read that the map does not name.
+
+use crate::error::{Error, Result};
+use crate::pool::Pool;
+use crate::view::PointView;
+use jiff::tz::TimeZone;
+use std::sync::Arc;
+use understudy_format::nbd::{BlockSizes, EXTENTS_MAX};
+use understudy_format::nbd::{Errno, ExportName, Extent, Failure, Geometry, Span};
+use understudy_format::point::{Point, Volume};
+use understudy_format::select::PointName;
+use understudy_net::export::{Catalog, Content, Export, OpenError};
+
+/// Everything of a pool that can be opened over NBD.
+#[derive(Debug)]
+pub struct PoolCatalog {
+    pool: Arc<Pool>,
+    zone: TimeZone,
+}
+
+impl PoolCatalog {
+    /// The exports of `pool`; times in export names are in `zone`.
+    pub fn new(pool: Arc<Pool>, zone: TimeZone) -> Self {
+        Self { pool, zone }
+    }
+
+    fn find(&self, name: &str) -> Result<PointView> {
+        let wanted = PointName::parse(name, &self.zone)?;
+        let unknown =
+            || Error::refused(format!("there is no volume {}; \"understudy volumes\" lists them", wanted.volume));
+        let entry = self.pool.volume(&wanted.volume).ok_or_else(unknown)?;
+        let point = wanted.selector.find(&entry.points).ok_or_else(|| {
+            let (volume, selector) = (&wanted.volume, &wanted.selector);
+            Error::refused(format!(
+                "volume {volume} has no point {selector}; \"understudy points {volume}\" lists them"
+            ))
+        })?;
+        Ok(PointView::new(self.pool.clone(), entry.volume, point.clone()))
+    }
+}
+
+impl Catalog for PoolCatalog {
+    fn list(&self) -> Vec<ExportName> {
+        let of_volume = |entry: crate::pool::VolumeEntry| {
+            let newest = entry.points.last().map(|point| (entry.volume.name.to_string(), point.clone()));
+            let name = entry.volume.name.to_string();
+            let each = entry.points.iter().map(|point| (format!("{name}@{}", point.number), point.clone()));
+            let all: Vec<_> = newest.into_iter().chain(each).collect();
+            let volume = entry.volume;
+            all.into_iter().map(move |(name, point)| ExportName { name, description: describe(&volume, &point) })
+        };
+        self.pool.volumes().into_iter().flat_map(of_volume).collect()
+    }
+
+    fn open(&self, name: &str) -> Result<Arc<dyn Export>, OpenError> {
+        match self.find(name) {
+            Ok(view) => Ok(Arc::new(PointExport(view))),
+            Err(error) => Err(OpenError::Unknown(error.to_string())),
+        }
+    }
+}
+
+fn describe(volume: &Volume, point: &Point) -> String {
+    let time = jiff::Timestamp::from_nanosecond(point.created_ns.into());
+    let time = time.map_or_else(|_| "an unknown time".into(), |time| format!("{time:.0}"));
+    let label = point.label.as_ref().map_or(String::new(), |label| format!(" \"{}\"", label.as_str()));
+    format!("point {}{label} of volume {} from {time}, root {}", point.number, volume.name, point.map.root().short())
+}
+
+/// One point.
+#[derive(Debug)]
+struct PointExport(PointView);
+
+impl PointExport {
+    fn read_blocks(&self, offset: u64, buffer: &mut [u8]) -> Result<Content> {
+        let (view, geometry) = (&self.0, self.0.geometry());
+        let mut lookup = view.lookup();
+        let end = offset + buffer.len() as u64;
+        let (mut at, mut zero_so_far) = (offset, true);
+        while at < end {
+            let block = geometry.block_at(at);
+            let block_end = geometry.byte_range(block, 1).end.min(end);
+            let target = &mut buffer[(at - offset) as usize..(block_end - offset) as usize];
+            let skip = (at - geometry.offset(block)) as usize;
+            match view.block(&mut lookup, block)? {
+                Some(content) => {
+                    target.copy_from_slice(&content[skip..][..target.len()]);
+                    if zero_so_far {
+                        buffer[..(at - offset) as usize].fill(0);
+                        zero_so_far = false;
+                    }
+                }
+                None if zero_so_far => {}
+                None => target.fill(0),
+            }
+            at = block_end;
+        }
+        Ok(if zero_so_far { Content::Zeroes } else { Content::Data })
+    }
+
+    fn allocation(&self, span: Span, one: bool) -> Result<Vec<Extent>> {
+        let (view, geometry) = (&self.0, self.0.geometry());
+        let mut lookup = view.lookup();
+        let end = span.offset + u64::from(span.length);
+        let last = geometry.block_at(end - 1).0;
+        let mut extents: Vec<Extent> = Vec::new();
+        let mut at = span.offset;
+        while at < end {
+            let block = geometry.block_at(at);
+            let (zero, count) = view.run(&mut lookup, block, last + 1 - block.0).map_err(view.at(block))?;
+            let run_end = geometry.byte_range(block, count).end.min(end);
+            let extent = if zero { Extent::hole(run_end - at) } else { Extent::data(run_end - at) };
+            let count = extents.len();
+            match extents.last_mut() {
+                Some(before) if before.flags == extent.flags => before.length += extent.length,
+                Some(_) if one || count == EXTENTS_MAX => break,
+                _ => extents.push(extent),
+            }
+            at = run_end;
+        }
+        Ok(extents)
+    }
+}
+
+impl Export for PointExport {
+    fn name(&self) -> String {
+        format!("{}@{}", self.0.volume().name, self.0.point().number)
+    }
+
+    fn describe(&self) -> String {
+        describe(self.0.volume(), self.0.point())
+    }
+
+    fn geometry(&self) -> Geometry {
+        let block_size = self.0.geometry().block_size().bytes();
+        let blocks = BlockSizes { preferred: block_size, ..BlockSizes::default() };
+        Geometry { blocks, ..Geometry::read_only(self.0.geometry().volume_size()) }
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<Content, Failure> {
+        self.read_blocks(offset, buffer).map_err(failure)
+    }
+
+    fn extents(&self, _context: &str, span: Span, one: bool) -> Result<Vec<Extent>, Failure> {
+        self.allocation(span, one).map_err(failure)
+    }
+}
+
+fn failure(error: Error) -> Failure {
+    let at = match &error {
+        Error::At { offset, .. } => Some(*offset),
+        _ => None,
+    };
+    tracing::error!(%error, "a read over NBD failed");
+    Failure { at, ..Failure::new(Errno::Io, error.to_string()) }
+}

@@ -1,0 +1,33 @@
+//! The appliance: takes block streams, keeps block-identical secondaries and deduplicated history, exports them.
+//!
+//! The way of the data: a [`session`] (or [`offline`] input) hands chunks to an [`ingest`], which verifies
+//! each block and appends it to the [`pool`]'s log once per digest, builds the map of the new point and
+//! commits it. The [`secondary`] of the volume then applies what the point changed to its image. A point is read through
+//! a [`view`] of its map, by NBD [`export`]s and by restores. Nothing flows back.
+//!
+//! What must not happen here: the initiator's code is unknown; the time and randomness come from [`clock`] alone;
+//! nothing but [`pool`] touches segments and index, nothing but [`secondary`] touches images.
+
+pub mod args;
+pub mod clock;
+pub mod error;
+pub mod export;
+pub mod ingest;
+pub mod offline;
+pub mod pool;
+pub mod secondary;
+pub mod serve;
+pub mod session;
+pub mod view;
+
+use error::Result;
+use pool::Pool;
+use pool::disk::RealDisk;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Opens a pool on the disk of this machine.
+fn open_pool(dir: &Path) -> Result<Pool> {
+    let (now_ns, uuid) = (clock::now_ns(), clock::random_uuid());
+    Pool::open(dir, pool::Options { disk: Arc::new(RealDisk), segment_size: pool::SEGMENT_SIZE, now_ns, uuid })
+}

@@ -1,0 +1,193 @@
+//! One connection of an initiator: its requests, one after another.
+//!
+//! Invariants: sockets are read and written by tasks, the pool by plain threads, joined by bounded
+//! queues, so a client that is fast or silent costs a fixed amount of memory; a failed request is answered with
+//! what to do; a failed stream ends the connection, after the reason was sent.
+
+mod read;
+mod stream;
+
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::pool::{Pool, VolumeEntry};
+use crate::secondary::Secondaries;
+use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use understudy_format::map::{FANOUT, LEVEL_MAX, Lookup, PAGE_SIZE, span};
+use understudy_format::point::{Point, VolumeName};
+use understudy_format::wire::{Message, SESSION_VERSION, VolumeInfo, VolumeStatus};
+use understudy_format::{Digest, ErrorKind, FormatError};
+use understudy_net::NetError;
+use understudy_net::framed::{MessageReader, MessageWriter};
+use uuid::Uuid;
+
+/// How long a client may be silent.
+const IDLE_MAX: Duration = Duration::from_secs(600);
+/// How long a client may take to read the reason of a failure before the connection is cut.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// What all sessions share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The pool.
+    pub pool: Arc<Pool>,
+    /// Its secondaries.
+    pub secondaries: Arc<Secondaries>,
+    /// Where NBD is served (`HOST:PORT`), for the welcome; empty when it is not.
+    pub nbd: String,
+}
+
+type Reader = MessageReader<OwnedReadHalf>;
+type Writer = MessageWriter<OwnedWriteHalf>;
+
+/// Serves one connection until the client leaves or an error ends it.
+pub async fn serve(shared: Arc<Shared>, stream: TcpStream) -> Result<(), NetError> {
+    stream.set_nodelay(true)?;
+    let (read, write) = stream.into_split();
+    let mut session = Session { shared, reader: MessageReader::new(read, IDLE_MAX), writer: MessageWriter::new(write) };
+    let result = session.run().await;
+    if let Err(error) = &result {
+        session.fail(error.kind(), error.to_string()).await;
+    }
+    session.linger().await;
+    result
+}
+
+struct Session {
+    shared: Arc<Shared>,
+    reader: Reader,
+    writer: Writer,
+}
+
+impl Session {
+    async fn run(&mut self) -> Result<(), NetError> {
+        match self.reader.next().await? {
+            Some(Message::Hello { version, software }) => self.welcome(version, &software).await?,
+            Some(other) => return Err(NetError::Unexpected { expected: "Hello", found: other.name() }),
+            None => return Ok(()),
+        }
+        while let Some(message) = self.reader.next().await? {
+            match message {
+                Message::Push { name, label } => stream::receive(self, name, label).await?,
+                Message::Read { volume, point, ranges } => read::send(self, volume, point, ranges).await?,
+                request => {
+                    let shared = self.shared.clone();
+                    let answer = tokio::task::spawn_blocking(move || shared.answer(request));
+                    let answer = answer.await.map_err(|e| std::io::Error::other(e.to_string()))?;
+                    self.reply(answer).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn welcome(&mut self, version: u16, software: &str) -> Result<(), NetError> {
+        tracing::debug!(version, software, "hello");
+        if version != SESSION_VERSION {
+            let error = FormatError::Version { what: "session", supported: SESSION_VERSION, found: version };
+            return Err(error.into());
+        }
+        let own = concat!("understudyd ", env!("CARGO_PKG_VERSION")).to_owned();
+        let (pool, nbd) = (self.shared.pool.uuid(), self.shared.nbd.clone());
+        self.writer.send(&Message::Welcome { version, pool, software: own, nbd }).await
+    }
+
+    /// Sends an answer, or why there is none; the session goes on.
+    async fn reply(&mut self, answer: Result<Message>) -> Result<(), NetError> {
+        match answer {
+            Ok(message) => self.writer.send(&message).await,
+            Err(error) => self.writer.send(&Message::Fail { kind: error.kind(), text: error.to_string() }).await,
+        }
+    }
+
+    async fn fail(&mut self, kind: ErrorKind, text: String) {
+        // The connection may be what failed: then there is nobody to tell.
+        let _ = self.writer.send(&Message::Fail { kind, text }).await;
+    }
+
+    /// Lets the client read what was sent: closing with unread input would throw it away (RFC 1122, 4.2.2.13).
+    async fn linger(mut self) {
+        drop(self.writer);
+        let drain = async { while let Ok(Some(_)) = self.reader.next().await {} };
+        let _ = tokio::time::timeout(LINGER, drain).await;
+    }
+}
+
+impl Shared {
+    /// Answers a request that is one message, from the pool.
+    fn answer(&self, request: Message) -> Result<Message> {
+        match request {
+            Message::ListVolumes => {
+                let volumes = self.pool.volumes();
+                let info = |entry: &VolumeEntry| self.info(entry);
+                Ok(Message::Volumes(volumes.iter().map(info).collect::<Result<_>>()?))
+            }
+            Message::ListPoints { name, newest } => self.points(&name, newest),
+            Message::GetPages { volume, point, level, indexes } => self.pages(&volume, point, level, &indexes),
+            other => Err(Error::refused(format!("{} is no request", other.name()))),
+        }
+    }
+
+    fn info(&self, entry: &VolumeEntry) -> Result<VolumeInfo> {
+        let newest = entry.points.last();
+        let secondary = self.secondaries.status(&entry.volume, newest)?;
+        let status = VolumeStatus {
+            points: entry.points.len() as u64,
+            newest: newest.map_or(0, |point| point.number),
+            size: newest.map_or(0, |point| point.map.geometry.volume_size()),
+            newest_root: newest.map_or(Digest::ZERO, |point| point.map.root()),
+            secondary_mode: 1,
+            reserved: [0; 7],
+            settled_root: secondary.settled_root,
+            behind_blocks: secondary.behind_blocks,
+            reserved_tail: [0; 8],
+        };
+        Ok(VolumeInfo { volume: entry.volume.clone(), status })
+    }
+
+    fn points(&self, name: &VolumeName, newest: u32) -> Result<Message> {
+        let Some(entry) = self.pool.volume(name) else {
+            return Ok(Message::Points { volume: None, points: Vec::new() });
+        };
+        let volume = Some(self.info(&entry)?);
+        let skip = entry.points.len().saturating_sub(newest as usize);
+        Ok(Message::Points { volume, points: entry.points[skip..].to_vec() })
+    }
+
+    fn point(&self, volume: &Uuid, point: u64) -> Result<(understudy_format::point::Volume, Point)> {
+        let unknown = || Error::refused(format!("there is no point {point} of volume {volume}"));
+        self.pool.point(volume, point).ok_or_else(unknown)
+    }
+
+    fn pages(&self, volume: &Uuid, point: u64, level: u8, indexes: &[u64]) -> Result<Message> {
+        let (_, point) = self.point(volume, point)?;
+        let top = point.map.top_level();
+        if level >= top.min(LEVEL_MAX) {
+            return Err(Error::refused(format!("the map has pages of levels 0 to {}, not of {level}", top - 1)));
+        }
+        let count = point.map.geometry.block_count().div_ceil(span(level)).div_ceil(FANOUT);
+        let mut lookup = Lookup::new(point.map);
+        let mut bytes = BytesMut::with_capacity(indexes.len() * PAGE_SIZE);
+        for index in indexes {
+            if *index >= count {
+                return Err(Error::refused(format!(
+                    "level {level} of the map has {count} pages, there is no page {index}"
+                )));
+            }
+            let digest = lookup.node(level + 1, *index, &mut self.pool.pages(None))?;
+            match digest.is_zero() {
+                true => bytes.extend_from_slice(&[0; PAGE_SIZE]),
+                false => bytes.extend_from_slice(self.pool.page(digest)?.bytes()),
+            }
+        }
+        Ok(Message::Pages(Bytes::from(bytes)))
+    }
+}
+
+/// The name and time that a new volume gets.
+fn announced(name: VolumeName, label: Option<understudy_format::point::Label>) -> crate::ingest::Announced {
+    crate::ingest::Announced { name, label, new_uuid: clock::random_uuid(), now_ns: clock::now_ns() }
+}

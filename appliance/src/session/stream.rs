@@ -1,0 +1,105 @@
+//! A stream over a connection: a task reads its messages, a thread ingests them, the session writes the answers.
+//!
+//! Invariants: at most [`QUEUE`] messages wait for the thread; whatever ends the stream before its commit
+//! (the client, the pool, a deadline) leaves no point; the commit is acknowledged only when it is durable.
+
+use super::{Reader, Session, Shared, announced};
+use crate::error::{Error, Result};
+use crate::ingest::Ingest;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use understudy_format::point::{Label, VolumeName};
+use understudy_format::stream::Begin;
+use understudy_format::wire::Message;
+use understudy_net::NetError;
+
+/// Messages that wait for the ingesting thread: chunks of 4 MiB, mostly.
+const QUEUE: usize = 4;
+/// Offers that an initiator may have in flight.
+const WINDOW: u32 = 16;
+
+/// Takes a stream that was announced.
+pub(super) async fn receive(session: &mut Session, name: VolumeName, label: Option<Label>) -> Result<(), NetError> {
+    let begin = match session.reader.expect("Begin").await? {
+        Message::Begin(begin) => begin,
+        other => return Err(NetError::Unexpected { expected: "Begin", found: other.name() }),
+    };
+    let (messages, inbox) = mpsc::channel(QUEUE);
+    let (outbox, mut answers) = mpsc::channel(QUEUE + WINDOW as usize);
+    let shared = session.shared.clone();
+    let thread = tokio::task::spawn_blocking(move || ingest(&shared, name, label, begin, inbox, &outbox));
+    let reader = &mut session.reader;
+    let writer = &mut session.writer;
+    let answer = async {
+        while let Some(message) = answers.recv().await {
+            writer.send(&message).await?;
+        }
+        Ok(())
+    };
+    // The answers end with the thread. Reading ends earlier, with the commit; when it does not, the
+    // stream failed, and what is still coming is of no use.
+    let (mut answer, mut forward) = (std::pin::pin!(answer), std::pin::pin!(forward(reader, messages)));
+    let answered: Result<(), NetError> = tokio::select! {
+        answered = &mut answer => answered,
+        read = &mut forward => match read {
+            Ok(()) => answer.await,
+            Err(error) => Err(error),
+        },
+    };
+    let ingested = thread.await.map_err(|e| std::io::Error::other(e.to_string()))?;
+    answered?;
+    ingested.map_err(|error| NetError::Remote { kind: error.kind(), text: error.to_string() })
+}
+
+/// Passes messages to the thread up to the commit.
+async fn forward(reader: &mut Reader, messages: mpsc::Sender<Message>) -> Result<(), NetError> {
+    loop {
+        let message = reader.expect("the rest of the stream").await?;
+        let last = matches!(message, Message::Commit(_));
+        if messages.send(message).await.is_err() || last {
+            return Ok(());
+        }
+    }
+}
+
+fn ingest(
+    shared: &Arc<Shared>,
+    name: VolumeName,
+    label: Option<Label>,
+    begin: Begin,
+    mut inbox: mpsc::Receiver<Message>,
+    outbox: &mpsc::Sender<Message>,
+) -> Result<()> {
+    let send = |message| outbox.blocking_send(message).map_err(|_| Error::Closing);
+    let mut ingest = Ingest::begin(shared.pool.clone(), announced(name, label), begin)?;
+    send(Message::Accept { window: WINDOW })?;
+    while let Some(message) = inbox.blocking_recv() {
+        match message {
+            Message::Offer(head) => {
+                let wanted = ingest.offer(&head)?;
+                send(Message::Need { sequence: head.sequence, wanted })?;
+            }
+            Message::Chunk(chunk) => ingest.chunk(&chunk)?,
+            Message::Commit(commit) => return finish(shared, ingest, &commit, send),
+            other => return Err(Error::refused(format!("{} has no place in a stream", other.name()))),
+        }
+    }
+    tracing::warn!("a stream ended without a commit: there is no point of it");
+    Err(Error::refused("the stream ended without a commit: there is no point of it"))
+}
+
+fn finish(
+    shared: &Shared,
+    ingest: Ingest,
+    commit: &understudy_format::stream::Commit,
+    send: impl Fn(Message) -> Result<()>,
+) -> Result<()> {
+    let point = ingest.commit(commit)?;
+    let (volume, _) = shared.pool.point(&point.volume, point.number).ok_or(Error::Closing)?;
+    tracing::info!(volume = %volume.name, point = point.number, root = %point.map.root().short(), "committed");
+    let kicked = shared.secondaries.kick(&volume);
+    if let Err(error) = kicked {
+        tracing::error!(volume = %volume.name, %error, "the secondary cannot be brought up to date");
+    }
+    send(Message::Stored(point))
+}

@@ -291,6 +291,16 @@ impl Appliance {
             .collect()
     }
 
+    /// The volume has no point: a refused or broken stream leaves nothing.
+    #[track_caller]
+    pub fn assert_no_point(&self, volume: &str) {
+        let points = self.point_numbers(volume);
+        assert!(
+            points.is_empty(),
+            "volume {volume} must have no point, it has {points:?}"
+        );
+    }
+
     /// Waits until the secondary is the newest point, materialised.
     #[track_caller]
     pub fn settle(&self, volume: &str) -> PathBuf {

@@ -24,6 +24,18 @@ impl Mount {
         }
     }
 
+    /// Mounts a filesystem in memory that holds this many bytes.
+    pub fn tmpfs(dir: &Path, size: u64) -> Mount {
+        std::fs::create_dir_all(dir).expect("a mount point");
+        tool(
+            "mount",
+            args!["-t", "tmpfs", "-o", format!("size={size}"), "tmpfs", dir],
+        );
+        Mount {
+            dir: dir.to_path_buf(),
+        }
+    }
+
     /// Where it is mounted.
     pub fn path(&self) -> &Path {
         &self.dir

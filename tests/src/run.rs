@@ -64,12 +64,31 @@ impl Run {
         self
     }
 
+    /// Another time limit than the usual one.
+    pub fn limit(mut self, seconds: u32) -> Run {
+        self.seconds = seconds;
+        self
+    }
+
     /// The command as it would be started directly, with nothing around it: for a process that a test kills.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.args);
         self.dress(&mut command);
         command
+    }
+
+    /// The command as one list of words that needs nothing around it: `env KEY=VALUE PROGRAM ARGUMENTS`.
+    pub fn words(&self) -> Vec<OsString> {
+        let mut words = vec![OsString::from("env")];
+        words.extend(self.env.iter().map(|(key, value)| {
+            let mut word = OsString::from(format!("{key}="));
+            word.push(value);
+            word
+        }));
+        words.push(self.program.clone().into_os_string());
+        words.extend(self.args.iter().cloned());
+        words
     }
 
     /// How a shell would show it.

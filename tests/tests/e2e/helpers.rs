@@ -1,0 +1,104 @@
+//! The tests' own tools do what the tests rely on: a helper that lies makes every promise look kept.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+
+use understudy_tests::image::{self, Filesystem, MIB, WITNESS, md5};
+use understudy_tests::{Lab, Mount, Proxy, Rng, Run, args, compare, have_root};
+
+#[test]
+fn the_relay_lets_exactly_its_limit_pass() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let target = listener.local_addr().expect("an address").to_string();
+    let counting = thread::spawn(move || {
+        let (mut socket, _) = listener.accept().expect("a connection");
+        let mut got = Vec::new();
+        socket
+            .read_to_end(&mut got)
+            .expect("everything up to the cut");
+        got.len()
+    });
+    let proxy = Proxy::hold_after(&target, 100_001);
+    let mut socket = TcpStream::connect(proxy.address()).expect("the relay");
+    thread::spawn(move || socket.write_all(&[7; 1 << 20]));
+    assert!(proxy.wait_held());
+    assert_eq!(proxy.passed(), 100_001);
+    proxy.cut();
+    assert!(counting.join().expect("the counting thread") <= 100_001);
+}
+
+#[test]
+fn the_relay_says_when_the_limit_was_never_reached() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let proxy = Proxy::hold_after(
+        &listener.local_addr().expect("an address").to_string(),
+        1000,
+    );
+    let mut socket = TcpStream::connect(proxy.address()).expect("the relay");
+    socket.write_all(&[7; 10]).expect("ten bytes");
+    drop(socket);
+    assert!(!proxy.wait_held());
+}
+
+#[test]
+fn comparison_sees_one_byte_and_ignores_holes() {
+    let lab = Lab::new();
+    let (hole, zeros) = (lab.file("hole"), lab.write("zeros", vec![0; 3 << 20]));
+    image::hole(&hole, 3 * MIB);
+    compare::assert_same(&hole, &zeros, "a hole is zeros");
+    compare::assert_sparse(&hole, 4096);
+    image::patch(&hole, 2 * MIB + 5, &[1]);
+    let difference = compare::difference(&hole, &zeros).expect("one byte differs");
+    assert!(difference.contains("byte 2097157"), "{difference}");
+    image::resize(&zeros, 3 * MIB - 1);
+    image::patch(&hole, 2 * MIB + 5, &[0]);
+    assert!(
+        compare::difference(&hole, &zeros).is_some(),
+        "one byte less is another volume"
+    );
+}
+
+#[test]
+fn a_day_changes_every_filesystem_and_leaves_it_sound() {
+    if !have_root("a kernel mount") {
+        return;
+    }
+    for filesystem in [Filesystem::Ext4, Filesystem::Xfs, Filesystem::Btrfs] {
+        let lab = Lab::new();
+        let mut rng = Rng::new(1);
+        let image = lab.file("source.img");
+        filesystem.make(&image, lab.path(), &mut rng);
+        let before = image::keep(&image, &lab.file("before.img"));
+        let mut witnesses = Vec::new();
+        for day in 1..=3 {
+            let mount = Mount::new(&image, &lab.file("mount"), filesystem.writable());
+            image::change(mount.path(), day, &mut rng);
+            mount.unmount();
+            filesystem.check(&image);
+            let mount = Mount::new(&image, &lab.file("mount"), filesystem.readable());
+            witnesses.push(md5(&mount.path().join(WITNESS)));
+            mount.unmount();
+        }
+        assert!(
+            compare::difference(&before, &image).is_some(),
+            "{filesystem:?} changed"
+        );
+        assert!(
+            compare::allocated(&image) < filesystem.size(),
+            "{filesystem:?} is sparse"
+        );
+        witnesses.dedup();
+        assert_eq!(
+            witnesses.len(),
+            3,
+            "{filesystem:?}: the witness is another one every day"
+        );
+    }
+}
+
+#[test]
+#[should_panic(expected = "still running after 1 s")]
+fn a_command_that_hangs_is_a_failure() {
+    Run::peer("sleep").args(args!["60"]).limit(1).run();
+}

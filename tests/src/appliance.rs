@@ -50,11 +50,7 @@ impl Appliance {
     /// Starts a daemon on this pool; its log, its socket and the initiator's state are in the lab.
     pub fn start_on(lab: &Lab, pool: &Path) -> Appliance {
         let any = "127.0.0.1:0".to_string();
-        let ports = Ports {
-            uuid: String::new(),
-            listen: any.clone(),
-            nbd: any,
-        };
+        let ports = Ports { uuid: String::new(), listen: any.clone(), nbd: any };
         let mut appliance = Appliance {
             pool: pool.to_path_buf(),
             state: lab.file("state"),
@@ -70,11 +66,7 @@ impl Appliance {
     /// Starts the daemon again, on the same pool and ports. It must not be running.
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "the daemon is still running");
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(&self.log)
-            .expect("the daemon's log");
+        let log = File::options().create(true).append(true).open(&self.log).expect("the daemon's log");
         let run = Run::ours(UNDERSTUDYD).args(args![
             "serve",
             "--pool",
@@ -88,9 +80,7 @@ impl Appliance {
         ]);
         let mut command = run.command();
         command.stdout(Stdio::piped()).stderr(log);
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {}: {error}", run.line()));
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", run.line()));
         let stdout = child.stdout.take().expect("a piped stdout");
         self.child = Some(child);
         let lines = read_until_ready(stdout);
@@ -99,26 +89,16 @@ impl Appliance {
             let log = std::fs::read_to_string(&self.log).unwrap_or_default();
             panic!("the daemon is not ready: {why}\n  command: {}\n  stdout: {lines:#?}\n  stderr: {log}", run.line())
         });
-        assert!(
-            was.is_empty() || was == self.ports.uuid,
-            "a pool keeps its UUID over restarts"
-        );
+        assert!(was.is_empty() || was == self.ports.uuid, "a pool keeps its UUID over restarts");
     }
 
     /// The four lines of the contract, in their order, and nothing else.
     fn parse(&self, lines: &[String]) -> Result<Ports, String> {
         let [pool, listening, nbd, unix, ready] = lines else {
-            return Err(format!(
-                "expected the lines pool, listening, nbd, nbd unix:, ready; got {}",
-                lines.len()
-            ));
+            return Err(format!("expected the lines pool, listening, nbd, nbd unix:, ready; got {}", lines.len()));
         };
-        let uuid = pool
-            .strip_prefix(&format!("pool {} ", self.pool.display()))
-            .ok_or("no line `pool DIR UUID`")?;
-        let listen = listening
-            .strip_prefix("listening ")
-            .ok_or("no line `listening HOST:PORT`")?;
+        let uuid = pool.strip_prefix(&format!("pool {} ", self.pool.display())).ok_or("no line `pool DIR UUID`")?;
+        let listen = listening.strip_prefix("listening ").ok_or("no line `listening HOST:PORT`")?;
         let nbd = nbd.strip_prefix("nbd ").ok_or("no line `nbd HOST:PORT`")?;
         if *unix != format!("nbd unix:{}", self.socket.display()) {
             return Err(format!("no line `nbd unix:{}`", self.socket.display()));
@@ -126,11 +106,7 @@ impl Appliance {
         if ready != "ready" {
             return Err("no line `ready`".to_string());
         }
-        Ok(Ports {
-            uuid: uuid.to_string(),
-            listen: listen.to_string(),
-            nbd: nbd.to_string(),
-        })
+        Ok(Ports { uuid: uuid.to_string(), listen: listen.to_string(), nbd: nbd.to_string() })
     }
 
     /// SIGTERM: a clean shutdown, exit code 0.
@@ -138,12 +114,7 @@ impl Appliance {
     pub fn stop(&mut self) {
         self.signal(Signal::TERM);
         let status = self.reap();
-        assert_eq!(
-            status.code(),
-            Some(0),
-            "SIGTERM is a clean shutdown ({status}); the log:\n{}",
-            self.log()
-        );
+        assert_eq!(status.code(), Some(0), "SIGTERM is a clean shutdown ({status}); the log:\n{}", self.log());
     }
 
     /// SIGKILL: what a crash looks like from outside.
@@ -245,9 +216,7 @@ impl Appliance {
     /// Replicates with more arguments, which must succeed.
     #[track_caller]
     pub fn replicate_with(&self, source: &Path, volume: &str, more: &[&str]) -> Summary {
-        self.try_replicate(source, volume, more)
-            .expect_code(0)
-            .summary()
+        self.try_replicate(source, volume, more).expect_code(0).summary()
     }
 
     /// The volume as `understudy volumes --json` shows it, if it is there.
@@ -255,26 +224,16 @@ impl Appliance {
     pub fn find_volume(&self, volume: &str) -> Option<Value> {
         let outcome = self.understudy(args!["volumes", "--json"]).expect_code(0);
         let json = outcome.json();
-        let volumes = json
-            .as_array()
-            .unwrap_or_else(|| panic!("not a JSON array: {outcome}"));
-        volumes
-            .iter()
-            .find(|entry| entry["name"] == volume)
-            .cloned()
+        let volumes = json.as_array().unwrap_or_else(|| panic!("not a JSON array: {outcome}"));
+        volumes.iter().find(|entry| entry["name"] == volume).cloned()
     }
 
     /// The points of a volume as `understudy points NAME --json` shows them, oldest first.
     #[track_caller]
     pub fn points(&self, volume: &str) -> Vec<Value> {
-        let outcome = self
-            .understudy(args!["points", volume, "--json"])
-            .expect_code(0);
-        let mut points = outcome
-            .json()
-            .as_array()
-            .cloned()
-            .unwrap_or_else(|| panic!("not a JSON array of points: {outcome}"));
+        let outcome = self.understudy(args!["points", volume, "--json"]).expect_code(0);
+        let mut points =
+            outcome.json().as_array().cloned().unwrap_or_else(|| panic!("not a JSON array of points: {outcome}"));
         points.sort_by_key(|point| point["point"].as_u64());
         points
     }
@@ -285,20 +244,14 @@ impl Appliance {
         if self.find_volume(volume).is_none() {
             return Vec::new();
         }
-        self.points(volume)
-            .iter()
-            .map(|point| crate::count(point, "point"))
-            .collect()
+        self.points(volume).iter().map(|point| crate::count(point, "point")).collect()
     }
 
     /// The volume has no point: a refused or broken stream leaves nothing.
     #[track_caller]
     pub fn assert_no_point(&self, volume: &str) {
         let points = self.point_numbers(volume);
-        assert!(
-            points.is_empty(),
-            "volume {volume} must have no point, it has {points:?}"
-        );
+        assert!(points.is_empty(), "volume {volume} must have no point, it has {points:?}");
     }
 
     /// Waits until the secondary is the newest point, materialised.
@@ -307,13 +260,8 @@ impl Appliance {
         wait_until(&format!("the secondary of {volume} is settled"), || {
             let shown = self.find_volume(volume).ok_or("no such volume")?;
             let secondary = &shown["secondary"];
-            let settled = secondary["state"] == "settled"
-                && secondary["settled_root"] == shown["newest_root"];
-            if settled {
-                Ok(())
-            } else {
-                Err(shown.to_string())
-            }
+            let settled = secondary["state"] == "settled" && secondary["settled_root"] == shown["newest_root"];
+            if settled { Ok(()) } else { Err(shown.to_string()) }
         });
         self.secondary(volume)
     }
@@ -321,11 +269,7 @@ impl Appliance {
     /// The settled secondary has exactly the bytes of this file.
     #[track_caller]
     pub fn assert_secondary(&self, volume: &str, source: &Path) {
-        compare::assert_same(
-            &self.settle(volume),
-            source,
-            "the settled secondary is the source at the newest point",
-        );
+        compare::assert_same(&self.settle(volume), source, "the settled secondary is the source at the newest point");
     }
 
     /// Reads an export with `nbdcopy`, a client that is not ours, and compares it with a file.
@@ -334,11 +278,7 @@ impl Appliance {
         let copy = lab.file(&format!("nbdcopy of {}", export.replace('/', "_")));
         let _ = std::fs::remove_file(&copy);
         tool("nbdcopy", args![self.uri(export), &copy]);
-        compare::assert_same(
-            &copy,
-            expected,
-            &format!("export {export} is the point's bytes"),
-        );
+        compare::assert_same(&copy, expected, &format!("export {export} is the point's bytes"));
         std::fs::remove_file(&copy).expect("the copy can be removed");
     }
 

@@ -30,7 +30,5 @@ pub fn binary(name: &str) -> PathBuf {
 fn beside_the_tests() -> PathBuf {
     let exe = std::env::current_exe().expect("the test executable has a path");
     let deps = exe.parent().expect("the test executable is in a directory");
-    deps.parent()
-        .expect("deps is in the profile's directory")
-        .to_path_buf()
+    deps.parent().expect("deps is in the profile's directory").to_path_buf()
 }

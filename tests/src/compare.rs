@@ -13,11 +13,7 @@ const PIECE: usize = 1 << 20;
 #[track_caller]
 pub fn assert_same(left: &Path, right: &Path, promise: &str) {
     if let Some(difference) = difference(left, right) {
-        panic!(
-            "{promise}: {} and {} differ: {difference}",
-            left.display(),
-            right.display()
-        );
+        panic!("{promise}: {} and {} differ: {difference}", left.display(), right.display());
     }
 }
 
@@ -28,23 +24,16 @@ pub fn difference(left: &Path, right: &Path) -> Option<String> {
     let (mut a_piece, mut b_piece) = (vec![0; PIECE], vec![0; PIECE]);
     let mut offset = 0;
     while offset < a_size.min(b_size) {
-        let length = usize::try_from(a_size.min(b_size) - offset)
-            .unwrap_or(PIECE)
-            .min(PIECE);
-        a.read_exact(&mut a_piece[..length])
-            .unwrap_or_else(|error| panic!("{}: {error}", left.display()));
-        b.read_exact(&mut b_piece[..length])
-            .unwrap_or_else(|error| panic!("{}: {error}", right.display()));
+        let length = usize::try_from(a_size.min(b_size) - offset).unwrap_or(PIECE).min(PIECE);
+        a.read_exact(&mut a_piece[..length]).unwrap_or_else(|error| panic!("{}: {error}", left.display()));
+        b.read_exact(&mut b_piece[..length]).unwrap_or_else(|error| panic!("{}: {error}", right.display()));
         if a_piece[..length] != b_piece[..length] {
-            let at = (0..length)
-                .find(|&i| a_piece[i] != b_piece[i])
-                .expect("unequal pieces differ somewhere");
+            let at = (0..length).find(|&i| a_piece[i] != b_piece[i]).expect("unequal pieces differ somewhere");
             return Some(describe(offset + at as u64, a_piece[at], b_piece[at]));
         }
         offset += length as u64;
     }
-    (a_size != b_size)
-        .then(|| format!("{a_size} and {b_size} bytes long, equal up to the end of the shorter"))
+    (a_size != b_size).then(|| format!("{a_size} and {b_size} bytes long, equal up to the end of the shorter"))
 }
 
 fn describe(offset: u64, left: u8, right: u8) -> String {
@@ -54,17 +43,12 @@ fn describe(offset: u64, left: u8, right: u8) -> String {
 
 /// The length of a file.
 pub fn size(path: &Path) -> u64 {
-    std::fs::metadata(path)
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-        .len()
+    std::fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).len()
 }
 
 /// How many bytes of a file occupy disk space.
 pub fn allocated(path: &Path) -> u64 {
-    std::fs::metadata(path)
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-        .blocks()
-        * 512
+    std::fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).blocks() * 512
 }
 
 /// The file occupies no more disk space than this.

@@ -18,9 +18,7 @@ pub const MIB: u64 = 1 << 20;
 
 /// A file that is one hole.
 pub fn hole(path: &Path, size: u64) {
-    File::create(path)
-        .and_then(|file| file.set_len(size))
-        .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    File::create(path).and_then(|file| file.set_len(size)).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
 }
 
 /// A file of incompressible bytes.
@@ -33,18 +31,11 @@ pub fn random(path: &Path, size: u64, rng: &mut Rng) {
 pub fn mixed(path: &Path, size: u64, rng: &mut Rng) {
     const RUN: u64 = 256 << 10;
     hole(path, size);
-    for (index, at) in (0..size)
-        .step_by(usize::try_from(RUN).expect("a small run"))
-        .enumerate()
-    {
+    for (index, at) in (0..size).step_by(usize::try_from(RUN).expect("a small run")).enumerate() {
         let length = RUN.min(size - at);
         match index % 3 {
             0 => scribble(path, at, length, rng),
-            1 => patch(
-                path,
-                at,
-                &prose(usize::try_from(length).expect("a small run"), rng),
-            ),
+            1 => patch(path, at, &prose(usize::try_from(length).expect("a small run"), rng)),
             _ => {}
         }
     }
@@ -54,9 +45,7 @@ pub fn mixed(path: &Path, size: u64, rng: &mut Rng) {
 fn prose(length: usize, rng: &mut Rng) -> Vec<u8> {
     let mut text = Vec::with_capacity(length + 64);
     while text.len() < length {
-        text.extend_from_slice(
-            format!("line {} of a play that nobody wrote\n", rng.below(1000)).as_bytes(),
-        );
+        text.extend_from_slice(format!("line {} of a play that nobody wrote\n", rng.below(1000)).as_bytes());
     }
     text.truncate(length);
     text
@@ -64,40 +53,28 @@ fn prose(length: usize, rng: &mut Rng) -> Vec<u8> {
 
 /// Overwrites a range with incompressible bytes.
 pub fn scribble(path: &Path, at: u64, length: u64, rng: &mut Rng) {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .open(path)
-        .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut file = OpenOptions::new().write(true).open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     file.seek(SeekFrom::Start(at)).expect("a seek");
     let mut piece = vec![0; usize::try_from(MIB).expect("a mebibyte")];
     let mut left = length;
     while left > 0 {
         let now = usize::try_from(left.min(MIB)).expect("at most a mebibyte");
         rng.fill(&mut piece[..now]);
-        file.write_all(&piece[..now])
-            .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        file.write_all(&piece[..now]).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         left -= now as u64;
     }
 }
 
 /// Overwrites a range with these bytes.
 pub fn patch(path: &Path, at: u64, bytes: &[u8]) {
-    let file = OpenOptions::new()
-        .write(true)
-        .open(path)
-        .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    file.write_all_at(bytes, at)
-        .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let file = OpenOptions::new().write(true).open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    file.write_all_at(bytes, at).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
 }
 
 /// Changes the length of a file.
 pub fn resize(path: &Path, size: u64) {
-    let file = OpenOptions::new()
-        .write(true)
-        .open(path)
-        .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    file.set_len(size)
-        .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let file = OpenOptions::new().write(true).open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    file.set_len(size).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
 }
 
 /// Keeps a copy of a volume as it is now.
@@ -134,10 +111,7 @@ impl Filesystem {
         tree(&staging, rng);
         match self {
             Filesystem::Ext4 => {
-                tool(
-                    "mke2fs",
-                    args!["-q", "-F", "-t", "ext4", "-d", &staging, image],
-                );
+                tool("mke2fs", args!["-q", "-F", "-t", "ext4", "-d", &staging, image]);
             }
             Filesystem::Xfs => {
                 tool("mkfs.xfs", args!["-q", "-f", image]);
@@ -146,10 +120,7 @@ impl Filesystem {
                 mount.unmount();
             }
             Filesystem::Btrfs => {
-                tool(
-                    "mkfs.btrfs",
-                    args!["-q", "-f", "--rootdir", &staging, image],
-                );
+                tool("mkfs.btrfs", args!["-q", "-f", "--rootdir", &staging, image]);
             }
         }
         fs::remove_dir_all(&staging).expect("the staging tree can be removed");
@@ -207,34 +178,13 @@ fn tree(root: &Path, rng: &mut Rng) {
 pub fn change(root: &Path, day: u64, rng: &mut Rng) {
     let acts = root.join("acts");
     fs::write(acts.join(format!("day {day}.bin")), rng.bytes(900_000)).expect("a new file");
-    patch(
-        &acts.join("witness.bin"),
-        rng.below(2_900_000),
-        &rng.bytes(5_000),
-    );
-    let mut script = OpenOptions::new()
-        .append(true)
-        .open(root.join("script.txt"))
-        .expect("a file to append to");
+    patch(&acts.join("witness.bin"), rng.below(2_900_000), &rng.bytes(5_000));
+    let mut script = OpenOptions::new().append(true).open(root.join("script.txt")).expect("a file to append to");
     script.write_all(&prose(70_000, rng)).expect("an append");
-    fs::rename(
-        acts.join(format!("act 0/scene {day}.txt")),
-        root.join(format!("moved {day}.txt")),
-    )
-    .expect("a rename");
+    fs::rename(acts.join(format!("act 0/scene {day}.txt")), root.join(format!("moved {day}.txt"))).expect("a rename");
     fs::remove_file(acts.join(format!("act 1/scene {day}.txt"))).expect("a deletion");
     fs::create_dir(root.join(format!("dir {day}"))).expect("a directory");
-    tool(
-        "fallocate",
-        args![
-            "--punch-hole",
-            "--offset",
-            "65536",
-            "--length",
-            "65536",
-            root.join("script.txt")
-        ],
-    );
+    tool("fallocate", args!["--punch-hole", "--offset", "65536", "--length", "65536", root.join("script.txt")]);
     if day == 2 {
         fs::remove_file(acts.join("day 1.bin")).expect("a deletion");
     }
@@ -243,10 +193,5 @@ pub fn change(root: &Path, day: u64, rng: &mut Rng) {
 /// The MD5 of a file, by a program that is not ours.
 pub fn md5(path: &Path) -> String {
     let outcome = tool("md5sum", args!["--", path]);
-    outcome
-        .out()
-        .trim_start_matches('\\')
-        .chars()
-        .take(32)
-        .collect()
+    outcome.out().trim_start_matches('\\').chars().take(32).collect()
 }

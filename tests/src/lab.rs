@@ -12,15 +12,9 @@ pub struct Lab {
 
 impl Lab {
     /// A fresh, empty directory.
-    #[expect(
-        clippy::new_without_default,
-        reason = "a directory on disk is not a default value"
-    )]
+    #[expect(clippy::new_without_default, reason = "a directory on disk is not a default value")]
     pub fn new() -> Lab {
-        let dir = tempfile::Builder::new()
-            .prefix("under study-")
-            .tempdir()
-            .expect("a temporary directory");
+        let dir = tempfile::Builder::new().prefix("under study-").tempdir().expect("a temporary directory");
         Lab { dir }
     }
 
@@ -54,10 +48,7 @@ pub fn have_root(what: &str) -> bool {
     if rustix::process::geteuid().is_root() {
         return true;
     }
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "CI runs as root, and {what} needs it"
-    );
+    assert!(std::env::var_os("CI").is_none(), "CI runs as root, and {what} needs it");
     eprintln!("SKIPPED: {what} needs root");
     false
 }

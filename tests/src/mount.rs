@@ -19,21 +19,14 @@ impl Mount {
     pub fn new(image: &Path, dir: &Path, options: &str) -> Mount {
         std::fs::create_dir_all(dir).expect("a mount point");
         tool("mount", args!["-o", options, image, dir]);
-        Mount {
-            dir: dir.to_path_buf(),
-        }
+        Mount { dir: dir.to_path_buf() }
     }
 
     /// Mounts a filesystem in memory that holds this many bytes.
     pub fn tmpfs(dir: &Path, size: u64) -> Mount {
         std::fs::create_dir_all(dir).expect("a mount point");
-        tool(
-            "mount",
-            args!["-t", "tmpfs", "-o", format!("size={size}"), "tmpfs", dir],
-        );
-        Mount {
-            dir: dir.to_path_buf(),
-        }
+        tool("mount", args!["-t", "tmpfs", "-o", format!("size={size}"), "tmpfs", dir]);
+        Mount { dir: dir.to_path_buf() }
     }
 
     /// Where it is mounted.
@@ -68,9 +61,7 @@ impl Loop {
     /// Attaches the file to a free loop device.
     pub fn new(file: &Path) -> Loop {
         let outcome = tool("losetup", args!["--find", "--show", file]);
-        Loop {
-            device: PathBuf::from(outcome.out().trim()),
-        }
+        Loop { device: PathBuf::from(outcome.out().trim()) }
     }
 
     /// The device.
@@ -97,23 +88,13 @@ impl NbdFuse {
         std::fs::create_dir_all(dir).expect("a mount point");
         let run = Run::peer("nbdfuse").args(args!["-r", dir.join("disk"), uri]);
         let mut command = run.command();
-        let mut child = command
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("nbdfuse starts");
+        let mut child = command.stdout(Stdio::null()).spawn().expect("nbdfuse starts");
         wait_until("nbdfuse shows the export", || {
             let ended = child.try_wait().expect("nbdfuse can be asked");
             assert!(ended.is_none(), "nbdfuse ended ({ended:?}): {}", run.line());
-            if dir.join("disk").exists() {
-                Ok(())
-            } else {
-                Err("no file yet".to_string())
-            }
+            if dir.join("disk").exists() { Ok(()) } else { Err("no file yet".to_string()) }
         });
-        NbdFuse {
-            dir: dir.to_path_buf(),
-            child,
-        }
+        NbdFuse { dir: dir.to_path_buf(), child }
     }
 
     /// The export as a file.
@@ -141,8 +122,5 @@ fn quietly_with(program: &str, option: &str, path: &Path) -> bool {
 }
 
 fn finished(command: &mut Command) -> bool {
-    command
-        .stdin(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+    command.stdin(Stdio::null()).status().is_ok_and(|status| status.success())
 }

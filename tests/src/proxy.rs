@@ -40,22 +40,9 @@ impl Proxy {
     /// Relays `limit` bytes to the appliance, over all connections together, and no more.
     pub fn hold_after(appliance: &str, limit: u64) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener
-            .local_addr()
-            .expect("a bound socket has an address")
-            .to_string();
-        let state = State {
-            passed: 0,
-            limit,
-            opened: 0,
-            closed: 0,
-            ended: false,
-            sockets: Vec::new(),
-        };
-        let gate = Arc::new(Gate {
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-        });
+        let address = listener.local_addr().expect("a bound socket has an address").to_string();
+        let state = State { passed: 0, limit, opened: 0, closed: 0, ended: false, sockets: Vec::new() };
+        let gate = Arc::new(Gate { state: Mutex::new(state), changed: Condvar::new() });
         let (accepting, target) = (gate.clone(), appliance.to_string());
         std::thread::spawn(move || accept(&listener, &target, &accepting));
         Proxy { address, gate }
@@ -73,19 +60,11 @@ impl Proxy {
 
     /// Waits until the limit is reached (true), or until all initiators hung up before it was (false).
     pub fn wait_held(&self) -> bool {
-        let busy = |state: &mut State| {
-            state.passed < state.limit && (state.opened == 0 || state.closed < state.opened)
-        };
-        let waited = self
-            .gate
-            .changed
-            .wait_timeout_while(self.gate.lock(), PATIENCE, busy);
+        let busy = |state: &mut State| state.passed < state.limit && (state.opened == 0 || state.closed < state.opened);
+        let waited = self.gate.changed.wait_timeout_while(self.gate.lock(), PATIENCE, busy);
         let (state, timeout) = waited.expect("no thread of the relay panics");
         let (passed, limit) = (state.passed, state.limit);
-        assert!(
-            !timeout.timed_out(),
-            "{passed} bytes passed, {limit} were waited for, and nobody hung up"
-        );
+        assert!(!timeout.timed_out(), "{passed} bytes passed, {limit} were waited for, and nobody hung up");
         passed >= limit
     }
 
@@ -122,16 +101,11 @@ impl Gate {
     /// How many of these bytes may pass now; waits until at least one may. None at the end.
     fn take(&self, wanted: usize) -> Option<usize> {
         let stuck = |state: &mut State| state.passed >= state.limit && !state.ended;
-        let mut state = self
-            .changed
-            .wait_while(self.lock(), stuck)
-            .expect("no thread of the relay panics");
+        let mut state = self.changed.wait_while(self.lock(), stuck).expect("no thread of the relay panics");
         if state.ended {
             return None;
         }
-        let granted = usize::try_from(state.limit - state.passed)
-            .unwrap_or(usize::MAX)
-            .min(wanted);
+        let granted = usize::try_from(state.limit - state.passed).unwrap_or(usize::MAX).min(wanted);
         state.passed += granted as u64;
         drop(state);
         Some(granted)

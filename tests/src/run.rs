@@ -29,21 +29,12 @@ pub struct Run {
 impl Run {
     /// A program of somebody else, looked up in the `PATH`.
     pub fn peer(program: &str) -> Run {
-        Run {
-            program: PathBuf::from(program),
-            args: Vec::new(),
-            env: Vec::new(),
-            stdin: None,
-            seconds: 120,
-        }
+        Run { program: PathBuf::from(program), args: Vec::new(), env: Vec::new(), stdin: None, seconds: 120 }
     }
 
     /// A program of ours.
     pub fn ours(program: &str) -> Run {
-        Run {
-            program: binary(program),
-            ..Run::peer(program)
-        }
+        Run { program: binary(program), ..Run::peer(program) }
     }
 
     /// Adds arguments.
@@ -93,13 +84,9 @@ impl Run {
 
     /// How a shell would show it.
     pub fn line(&self) -> String {
-        let words = std::iter::once(self.program.as_os_str())
-            .chain(self.args.iter().map(|arg| arg.as_os_str()));
-        let mut line: Vec<String> = self
-            .env
-            .iter()
-            .map(|(key, value)| format!("{key}='{}'", value.display()))
-            .collect();
+        let words = std::iter::once(self.program.as_os_str()).chain(self.args.iter().map(|arg| arg.as_os_str()));
+        let mut line: Vec<String> =
+            self.env.iter().map(|(key, value)| format!("{key}='{}'", value.display())).collect();
         line.extend(words.map(|word| format!("'{}'", word.display())));
         if let Some(file) = &self.stdin {
             line.push(format!("< '{}'", file.display()));
@@ -110,45 +97,29 @@ impl Run {
     /// Runs it to its end.
     pub fn run(self) -> Outcome {
         let mut command = Command::new("timeout");
-        command
-            .args(["-k", "5", &self.seconds.to_string()])
-            .arg(&self.program)
-            .args(&self.args);
+        command.args(["-k", "5", &self.seconds.to_string()]).arg(&self.program).args(&self.args);
         self.dress(&mut command);
-        let output = command
-            .output()
-            .unwrap_or_else(|error| panic!("cannot start `{}`: {error}", self.line()));
+        let output = command.output().unwrap_or_else(|error| panic!("cannot start `{}`: {error}", self.line()));
         let outcome = Outcome {
             command: self.line(),
             code: output.status.code(),
             stdout: output.stdout,
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         };
-        assert_ne!(
-            outcome.code,
-            Some(TIMED_OUT),
-            "still running after {} s: {outcome}",
-            self.seconds
-        );
-        assert!(
-            !outcome.stderr.contains("panicked at"),
-            "the program panicked: {outcome}"
-        );
+        assert_ne!(outcome.code, Some(TIMED_OUT), "still running after {} s: {outcome}", self.seconds);
+        assert!(!outcome.stderr.contains("panicked at"), "the program panicked: {outcome}");
         outcome
     }
 
     fn dress(&self, command: &mut Command) {
-        for (key, _) in
-            std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("UNDERSTUDY_"))
-        {
+        for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("UNDERSTUDY_")) {
             command.env_remove(key);
         }
         command.env("LC_ALL", "C.UTF-8").env("TZ", "UTC");
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
         match &self.stdin {
             Some(file) => {
-                let file = std::fs::File::open(file)
-                    .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+                let file = std::fs::File::open(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
                 command.stdin(file)
             }
             None => command.stdin(Stdio::null()),
@@ -188,11 +159,7 @@ impl Outcome {
     /// The exit code must be this one.
     #[track_caller]
     pub fn expect_code(self, code: i32) -> Outcome {
-        assert_eq!(
-            self.code,
-            Some(code),
-            "expected exit code {code} ({EXIT_CODES}): {self}"
-        );
+        assert_eq!(self.code, Some(code), "expected exit code {code} ({EXIT_CODES}): {self}");
         self
     }
 
@@ -200,24 +167,10 @@ impl Outcome {
     #[track_caller]
     pub fn expect_refusal(self) -> Outcome {
         let outcome = self.expect_code(1);
-        let errors = outcome
-            .stderr
-            .lines()
-            .filter(|line| line.starts_with("error: "))
-            .count();
-        assert_eq!(
-            errors, 1,
-            "expected exactly one line `error: ...` on stderr: {outcome}"
-        );
-        let last = outcome
-            .stderr
-            .lines()
-            .rfind(|line| !line.trim().is_empty())
-            .unwrap_or("");
-        assert!(
-            last.starts_with("error: "),
-            "the error is the last line of stderr: {outcome}"
-        );
+        let errors = outcome.stderr.lines().filter(|line| line.starts_with("error: ")).count();
+        assert_eq!(errors, 1, "expected exactly one line `error: ...` on stderr: {outcome}");
+        let last = outcome.stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("");
+        assert!(last.starts_with("error: "), "the error is the last line of stderr: {outcome}");
         outcome
     }
 
@@ -239,20 +192,16 @@ impl Outcome {
     /// Standard output as one JSON value.
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.stdout)
-            .unwrap_or_else(|error| panic!("stdout is not JSON ({error}): {self}"))
+        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("stdout is not JSON ({error}): {self}"))
     }
 
     /// Standard output as JSON lines, each with an `event`.
     #[track_caller]
     pub fn events(&self) -> Vec<Value> {
         let parse = |line: &str| {
-            let value: Value = serde_json::from_str(line)
-                .unwrap_or_else(|error| panic!("not a JSON line ({error}): {line}\n{self}"));
-            assert!(
-                value["event"].is_string(),
-                "a JSON line without an event: {line}\n{self}"
-            );
+            let value: Value =
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("not a JSON line ({error}): {line}\n{self}"));
+            assert!(value["event"].is_string(), "a JSON line without an event: {line}\n{self}");
             value
         };
         self.out().lines().map(parse).collect()
@@ -261,32 +210,17 @@ impl Outcome {
     /// The summary, which is the last JSON line.
     #[track_caller]
     pub fn summary(&self) -> Summary {
-        let last = self
-            .events()
-            .pop()
-            .unwrap_or_else(|| panic!("no JSON lines: {self}"));
-        assert_eq!(
-            last["event"], "summary",
-            "the last JSON line is the summary: {self}"
-        );
-        Summary {
-            value: last,
-            shown: self.to_string(),
-        }
+        let last = self.events().pop().unwrap_or_else(|| panic!("no JSON lines: {self}"));
+        assert_eq!(last["event"], "summary", "the last JSON line is the summary: {self}");
+        Summary { value: last, shown: self.to_string() }
     }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let code = self
-            .code
-            .map_or("killed by a signal".to_string(), |code| code.to_string());
+        let code = self.code.map_or("killed by a signal".to_string(), |code| code.to_string());
         let (out, err) = (shorten(&self.out()), shorten(&self.stderr));
-        write!(
-            f,
-            "\n  command: {}\n  exit:    {code}\n  stdout:  {out}\n  stderr:  {err}\n",
-            self.command
-        )
+        write!(f, "\n  command: {}\n  exit:    {code}\n  stdout:  {out}\n  stderr:  {err}\n", self.command)
     }
 }
 
@@ -297,10 +231,7 @@ fn shorten(text: &str) -> String {
     if skipped == 0 {
         return text.trim_end().to_string();
     }
-    format!(
-        "[{skipped} characters left out] {}",
-        text.chars().skip(skipped).collect::<String>()
-    )
+    format!("[{skipped} characters left out] {}", text.chars().skip(skipped).collect::<String>())
 }
 
 /// The last line of a run with `--json`.
@@ -313,44 +244,27 @@ impl Summary {
     /// A figure.
     #[track_caller]
     pub fn count(&self, key: &str) -> u64 {
-        self.value[key]
-            .as_u64()
-            .unwrap_or_else(|| panic!("the summary has no number `{key}`: {}", self.shown))
+        self.value[key].as_u64().unwrap_or_else(|| panic!("the summary has no number `{key}`: {}", self.shown))
     }
 
     /// A word.
     #[track_caller]
     pub fn text(&self, key: &str) -> &str {
-        self.value[key]
-            .as_str()
-            .unwrap_or_else(|| panic!("the summary has no text `{key}`: {}", self.shown))
+        self.value[key].as_str().unwrap_or_else(|| panic!("the summary has no text `{key}`: {}", self.shown))
     }
 
     /// The run must have been of this kind: `full` or `incremental`.
     #[track_caller]
     pub fn expect_kind(self, kind: &str) -> Summary {
-        assert_eq!(
-            self.text("kind"),
-            kind,
-            "expected a run of kind {kind}: {}",
-            self.shown
-        );
+        assert_eq!(self.text("kind"), kind, "expected a run of kind {kind}: {}", self.shown);
         self
     }
 
     /// The figure must be in this range.
     #[track_caller]
-    pub fn expect_count(
-        self,
-        key: &str,
-        range: impl std::ops::RangeBounds<u64> + fmt::Debug,
-    ) -> Summary {
+    pub fn expect_count(self, key: &str, range: impl std::ops::RangeBounds<u64> + fmt::Debug) -> Summary {
         let count = self.count(key);
-        assert!(
-            range.contains(&count),
-            "expected {key} in {range:?}, it is {count}: {}",
-            self.shown
-        );
+        assert!(range.contains(&count), "expected {key} in {range:?}, it is {count}: {}", self.shown);
         self
     }
 }
@@ -358,15 +272,11 @@ impl Summary {
 /// A number in a JSON object.
 #[track_caller]
 pub fn count(value: &Value, key: &str) -> u64 {
-    value[key]
-        .as_u64()
-        .unwrap_or_else(|| panic!("no number `{key}` in {value}"))
+    value[key].as_u64().unwrap_or_else(|| panic!("no number `{key}` in {value}"))
 }
 
 /// A text in a JSON object.
 #[track_caller]
 pub fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key]
-        .as_str()
-        .unwrap_or_else(|| panic!("no text `{key}` in {value}"))
+    value[key].as_str().unwrap_or_else(|| panic!("no text `{key}` in {value}"))
 }

@@ -20,10 +20,7 @@ pub fn wait_until<T>(event: &str, mut ask: impl FnMut() -> Result<T, String>) ->
     panic!("gave up waiting until {event} ({ATTEMPTS} polls); the last answer: {reason}");
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "another process has no event to wait for here; polls are bounded"
-)]
+#[expect(clippy::disallowed_methods, reason = "another process has no event to wait for here; polls are bounded")]
 fn pause() {
     std::thread::sleep(PAUSE);
 }

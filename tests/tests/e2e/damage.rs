@@ -27,20 +27,12 @@ fn scene(lab: &Lab) -> (Appliance, PathBuf) {
 /// Flips one bit in the stored bytes of the volume's block at `offset` (incompressible, so stored as it is).
 fn damage(pool: &Path, volume: &Path, offset: u64) {
     let mut needle = [0; 32];
-    File::open(volume)
-        .and_then(|file| file.read_exact_at(&mut needle, offset + 1000))
-        .expect("a block of the volume");
+    File::open(volume).and_then(|file| file.read_exact_at(&mut needle, offset + 1000)).expect("a block of the volume");
     let segments = fs::read_dir(pool.join("segments")).expect("the pool has segments");
     let mut hits = 0;
-    for path in segments
-        .map(|entry| entry.expect("a directory entry").path())
-        .filter(|path| path.is_file())
-    {
+    for path in segments.map(|entry| entry.expect("a directory entry").path()).filter(|path| path.is_file()) {
         let bytes = fs::read(&path).expect("a segment");
-        if let Some(at) = bytes
-            .windows(needle.len())
-            .position(|window| window == needle)
-        {
+        if let Some(at) = bytes.windows(needle.len()).position(|window| window == needle) {
             image::patch(&path, at as u64, &[needle[0] ^ 0x10]);
             hits += 1;
         }
@@ -55,10 +47,7 @@ fn a_damaged_block_is_found_by_pool_check_with_its_place() {
     pool_check(appliance.pool()).expect_code(0);
     damage(appliance.pool(), &kept, 7 * BLOCK);
     let found = pool_check(appliance.pool()).expect_code(1);
-    found
-        .says("v@1")
-        .says("block 7")
-        .says(&(7 * BLOCK).to_string());
+    found.says("v@1").says("block 7").says(&(7 * BLOCK).to_string());
 }
 
 #[test]
@@ -69,18 +58,9 @@ fn a_damaged_block_is_never_served() {
     appliance.restart();
     // Over NBD: an error for that block, the right bytes everywhere else.
     let copy = lab.file("copy.raw");
-    let read = Run::peer("nbdcopy")
-        .args(args![appliance.uri("v@1"), &copy])
-        .run();
-    assert_ne!(
-        read.code,
-        Some(0),
-        "reading a damaged block must be an error: {read}"
-    );
-    appliance
-        .understudy(args!["restore", "v@1", lab.file("restored.raw")])
-        .expect_refusal()
-        .says("block 7");
+    let read = Run::peer("nbdcopy").args(args![appliance.uri("v@1"), &copy]).run();
+    assert_ne!(read.code, Some(0), "reading a damaged block must be an error: {read}");
+    appliance.understudy(args!["restore", "v@1", lab.file("restored.raw")]).expect_refusal().says("block 7");
     // The newest point does not have that block: it is as good as ever.
     appliance.assert_export(&lab, "v@2", &lab.file("source.raw"));
     appliance.assert_secondary("v", &lab.file("source.raw"));
@@ -92,19 +72,10 @@ fn incident_longhorn_1385_a_block_known_to_be_damaged_is_sent_again_not_deduplic
     let (mut appliance, kept) = scene(&lab);
     damage(appliance.pool(), &kept, 7 * BLOCK);
     appliance.restart();
-    let read = Run::peer("nbdcopy")
-        .args(args![appliance.uri("v@1"), lab.file("copy.raw")])
-        .run();
-    assert_ne!(
-        read.code,
-        Some(0),
-        "reading a damaged block must be an error: {read}"
-    );
+    let read = Run::peer("nbdcopy").args(args![appliance.uri("v@1"), lab.file("copy.raw")]).run();
+    assert_ne!(read.code, Some(0), "reading a damaged block must be an error: {read}");
     // The same content again, under another name: the damaged block travels again.
-    appliance
-        .replicate(&kept, "w")
-        .expect_kind("full")
-        .expect_count("blocks_sent", 1..=64);
+    appliance.replicate(&kept, "w").expect_kind("full").expect_count("blocks_sent", 1..=64);
     appliance.assert_export(&lab, "w", &kept);
     appliance.assert_secondary("w", &kept);
     // And with that, the old point is whole as well.
@@ -126,11 +97,7 @@ fn pool_check_changes_nothing() {
     let (appliance, _kept) = scene(&lab);
     let before = fingerprint(appliance.pool());
     pool_check(appliance.pool()).expect_code(0);
-    assert_eq!(
-        fingerprint(appliance.pool()),
-        before,
-        "a read-only tool leaves no trace"
-    );
+    assert_eq!(fingerprint(appliance.pool()), before, "a read-only tool leaves no trace");
 }
 
 /// Every file of a directory with its size and MD5.
@@ -138,18 +105,10 @@ fn fingerprint(dir: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     let mut open = vec![dir.to_path_buf()];
     while let Some(dir) = open.pop() {
-        for path in fs::read_dir(&dir)
-            .expect("a directory")
-            .map(|entry| entry.expect("an entry").path())
-        {
+        for path in fs::read_dir(&dir).expect("a directory").map(|entry| entry.expect("an entry").path()) {
             match path.is_dir() {
                 true => open.push(path),
-                false => lines.push(format!(
-                    "{} {} {}",
-                    path.display(),
-                    compare::size(&path),
-                    image::md5(&path)
-                )),
+                false => lines.push(format!("{} {} {}", path.display(), compare::size(&path), image::md5(&path))),
             }
         }
     }

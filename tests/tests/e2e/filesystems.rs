@@ -4,9 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use understudy_tests::image::{self, Filesystem, WITNESS, md5};
-use understudy_tests::{
-    Appliance, Lab, Mount, NbdFuse, Rng, args, compare, count, have_root, seed, text,
-};
+use understudy_tests::{Appliance, Lab, Mount, NbdFuse, Rng, args, compare, count, have_root, seed, text};
 
 const VOLUME: &str = "stage";
 
@@ -41,10 +39,7 @@ fn lifecycle(filesystem: Filesystem) {
     filesystem.make(&source, lab.path(), &mut rng);
     let mut appliance = Appliance::start(&lab);
 
-    let full = appliance
-        .replicate(&source, VOLUME)
-        .expect_kind("full")
-        .expect_count("point", 1..=1);
+    let full = appliance.replicate(&source, VOLUME).expect_kind("full").expect_count("point", 1..=1);
     assert!(!full.text("reason").is_empty(), "every full has a reason");
     appliance.assert_secondary(VOLUME, &source);
     let mut kept = vec![keep(&lab, &source, 1, filesystem)];
@@ -53,9 +48,7 @@ fn lifecycle(filesystem: Filesystem) {
         let mount = Mount::new(&source, &lab.file("mount"), filesystem.writable());
         image::change(mount.path(), day, &mut rng);
         mount.unmount();
-        let run = appliance
-            .replicate(&source, VOLUME)
-            .expect_kind("incremental");
+        let run = appliance.replicate(&source, VOLUME).expect_kind("incremental");
         let run = run.expect_count("point", day + 1..=day + 1);
         run.expect_count("bytes_sent", 1..full.count("bytes_sent"));
         appliance.assert_secondary(VOLUME, &source);
@@ -64,13 +57,7 @@ fn lifecycle(filesystem: Filesystem) {
 
     assert_points(&appliance, &source);
     for (index, was) in kept.iter().enumerate() {
-        assert_point(
-            &lab,
-            &appliance,
-            filesystem,
-            &format!("{VOLUME}@{}", index + 1),
-            was,
-        );
+        assert_point(&lab, &appliance, filesystem, &format!("{VOLUME}@{}", index + 1), was);
     }
     appliance.stop();
     appliance.assert_pool_sound();
@@ -92,11 +79,7 @@ fn assert_points(appliance: &Appliance, source: &Path) {
         assert_eq!(text(point, "kind"), kind, "{point}");
         assert_eq!(count(point, "point"), index as u64 + 1, "{point}");
         assert_eq!(count(point, "size"), compare::size(source), "{point}");
-        assert_eq!(
-            text(point, "root").len(),
-            64,
-            "a root is 64 hex digits: {point}"
-        );
+        assert_eq!(text(point, "root").len(), 64, "a root is 64 hex digits: {point}");
     }
 }
 
@@ -104,23 +87,14 @@ fn assert_points(appliance: &Appliance, source: &Path) {
 fn assert_point(lab: &Lab, appliance: &Appliance, filesystem: Filesystem, point: &str, was: &Kept) {
     let target = lab.file("restored.img");
     let _ = std::fs::remove_file(&target);
-    appliance
-        .understudy(args!["restore", point, &target])
-        .expect_code(0);
-    compare::assert_same(
-        &target,
-        &was.copy,
-        &format!("{point} restored is the volume at its time"),
-    );
+    appliance.understudy(args!["restore", point, &target]).expect_code(0);
+    compare::assert_same(&target, &was.copy, &format!("{point} restored is the volume at its time"));
     filesystem.check(&target);
     appliance.assert_export(lab, point, &was.copy);
 
     let disk = NbdFuse::new(&appliance.uri(point), &lab.file("nbdfuse"));
     let mount = Mount::new(&disk.disk(), &lab.file("attached"), filesystem.readable());
     let witness = md5(&mount.path().join(WITNESS));
-    assert_eq!(
-        witness, was.witness,
-        "a file read out of {point}, attached over NBD, is the file at its time"
-    );
+    assert_eq!(witness, was.witness, "a file read out of {point}, attached over NBD, is the file at its time");
     mount.unmount();
 }

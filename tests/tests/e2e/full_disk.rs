@@ -18,14 +18,7 @@ fn scene(lab: &Lab, rng: &mut Rng, free: u64) -> (Mount, Appliance) {
     appliance.replicate(&source, "v");
     appliance.settle("v");
     let ballast = free_bytes(mount.path()) - free;
-    tool(
-        "fallocate",
-        args![
-            "--length",
-            ballast.to_string(),
-            mount.path().join("ballast")
-        ],
-    );
+    tool("fallocate", args!["--length", ballast.to_string(), mount.path().join("ballast")]);
     (mount, appliance)
 }
 
@@ -46,10 +39,7 @@ fn incident_rustic_1731_a_full_disk_fails_the_stream_and_freeing_space_is_enough
     image::random(&big, 160 * MIB, &mut rng);
 
     for _ in 1..=2 {
-        appliance
-            .try_replicate(&big, "big", &[])
-            .expect_refusal()
-            .says("space");
+        appliance.try_replicate(&big, "big", &[]).expect_refusal().says("space");
         appliance.assert_no_point("big");
         appliance.assert_export(&lab, "v@1", &lab.file("kept.raw"));
     }
@@ -74,10 +64,7 @@ fn a_full_disk_at_start_keeps_the_points_readable() {
     let (mount, mut appliance) = scene(&lab, &mut rng, 64 * MIB);
     let big = lab.file("big.raw");
     image::random(&big, 160 * MIB, &mut rng);
-    appliance
-        .try_replicate(&big, "big", &[])
-        .expect_refusal()
-        .says("space");
+    appliance.try_replicate(&big, "big", &[]).expect_refusal().says("space");
     appliance.kill();
     std::fs::remove_file(mount.path().join("ballast")).expect("the ballast can be removed");
     appliance.restart();
@@ -102,18 +89,11 @@ fn a_secondary_that_does_not_fit_is_behind_and_its_point_is_readable() {
     let big = lab.file("big.raw");
     image::random(&big, 96 * MIB, &mut rng);
     let outcome = appliance.try_replicate(&big, "big", &[]);
-    assert!(
-        matches!(outcome.code, Some(0 | 3)),
-        "the point was committed, so the run is done: {outcome}"
-    );
+    assert!(matches!(outcome.code, Some(0 | 3)), "the point was committed, so the run is done: {outcome}");
     appliance.assert_export(&lab, "big@1", &big);
     wait_until("the secondary is known to be behind", || {
         let shown = appliance.find_volume("big").expect("the volume is listed");
-        if shown["secondary"]["state"] == "behind" {
-            Ok(())
-        } else {
-            Err(shown.to_string())
-        }
+        if shown["secondary"]["state"] == "behind" { Ok(()) } else { Err(shown.to_string()) }
     });
     std::fs::remove_file(mount.path().join("ballast")).expect("the ballast can be removed");
     appliance.stop();

@@ -17,9 +17,7 @@ fn every_size_with_every_block_size_comes_back_whole() {
             run.expect_count("blocks_total", size.div_ceil(bytes)..=size.div_ceil(bytes));
             appliance.assert_secondary(&volume, &source);
             appliance.assert_export(&lab, &volume, &source);
-            let shown = appliance
-                .find_volume(&volume)
-                .expect("a replicated volume is listed");
+            let shown = appliance.find_volume(&volume).expect("a replicated volume is listed");
             assert_eq!(count(&shown, "size"), size, "{shown}");
             assert_eq!(count(&shown, "block_size"), bytes, "{shown}");
         }
@@ -37,13 +35,8 @@ fn incident_a_volume_that_grows_and_shrinks_between_increments_stays_identical()
     let mut kept = vec![image::keep(&source, &lab.file("kept 1"))];
 
     // Grown by a hole, grown by data, shrunk into a tail, shrunk to less than a block, grown over what was there before.
-    let steps: [(u64, bool); 5] = [
-        (20 * MIB, false),
-        (32 * MIB + 1024, true),
-        (5 * MIB + 1536, false),
-        (512, false),
-        (9 * MIB, true),
-    ];
+    let steps: [(u64, bool); 5] =
+        [(20 * MIB, false), (32 * MIB + 1024, true), (5 * MIB + 1536, false), (512, false), (9 * MIB, true)];
     for (size, fill) in steps {
         let before = compare::size(&source);
         image::resize(&source, size);
@@ -52,17 +45,12 @@ fn incident_a_volume_that_grows_and_shrinks_between_increments_stays_identical()
         }
         appliance.replicate(&source, "v").expect_kind("incremental");
         appliance.assert_secondary("v", &source);
-        kept.push(image::keep(
-            &source,
-            &lab.file(&format!("kept {}", kept.len() + 1)),
-        ));
+        kept.push(image::keep(&source, &lab.file(&format!("kept {}", kept.len() + 1))));
     }
     for (index, was) in kept.iter().enumerate() {
         appliance.assert_export(&lab, &format!("v@{}", index + 1), was);
         let target = lab.file(&format!("restored {index}"));
-        appliance
-            .understudy(args!["restore", format!("v@{}", index + 1), &target])
-            .expect_code(0);
+        appliance.understudy(args!["restore", format!("v@{}", index + 1), &target]).expect_code(0);
         compare::assert_same(&target, was, "a point restored has its own size and bytes");
     }
     appliance.stop();
@@ -90,9 +78,7 @@ fn a_size_that_is_no_multiple_of_512_is_refused_with_the_size_and_the_reason() {
     let appliance = Appliance::start(&lab);
     let source = lab.file("odd.raw");
     image::hole(&source, MIB + 1);
-    let refused = appliance
-        .try_replicate(&source, "odd", &[])
-        .expect_refusal();
+    let refused = appliance.try_replicate(&source, "odd", &[]).expect_refusal();
     refused.says("1048577").says("512");
     appliance.assert_no_point("odd");
     let refused = appliance.understudy(args!["emit", &source, "-o", lab.file("odd.stream")]);
@@ -104,10 +90,7 @@ fn an_empty_volume_is_refused_with_a_reason() {
     let lab = Lab::new();
     let appliance = Appliance::start(&lab);
     let source = lab.write("empty.raw", "");
-    appliance
-        .try_replicate(&source, "empty", &[])
-        .expect_refusal()
-        .says_any(&["empty", "0 bytes", "no bytes"]);
+    appliance.try_replicate(&source, "empty", &[]).expect_refusal().says_any(&["empty", "0 bytes", "no bytes"]);
     appliance.assert_no_point("empty");
 }
 
@@ -118,10 +101,7 @@ fn a_block_size_outside_the_documented_range_is_a_usage_error() {
     let source = lab.file("source.raw");
     image::hole(&source, MIB);
     for wrong in ["3000", "2K", "2M", "0", "nonsense"] {
-        appliance
-            .try_replicate(&source, "v", &["--block-size", wrong])
-            .expect_code(2)
-            .says("block-size");
+        appliance.try_replicate(&source, "v", &["--block-size", wrong]).expect_code(2).says("block-size");
     }
 }
 
@@ -133,13 +113,7 @@ fn the_block_size_of_a_volume_is_fixed() {
     image::random(&source, MIB, &mut Rng::new(seed()));
     appliance.replicate_with(&source, "v", &["--block-size", "16K"]);
     // Not given: the volume's own is used, not the default.
-    appliance
-        .replicate(&source, "v")
-        .expect_kind("incremental")
-        .expect_count("blocks_total", 64..=64);
-    appliance
-        .try_replicate(&source, "v", &["--block-size", "32K"])
-        .expect_refusal()
-        .says("block size");
+    appliance.replicate(&source, "v").expect_kind("incremental").expect_count("blocks_total", 64..=64);
+    appliance.try_replicate(&source, "v", &["--block-size", "32K"]).expect_refusal().says("block size");
     assert_eq!(appliance.point_numbers("v"), [1, 2]);
 }

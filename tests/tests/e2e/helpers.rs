@@ -14,9 +14,7 @@ fn the_relay_lets_exactly_its_limit_pass() {
     let counting = thread::spawn(move || {
         let (mut socket, _) = listener.accept().expect("a connection");
         let mut got = Vec::new();
-        socket
-            .read_to_end(&mut got)
-            .expect("everything up to the cut");
+        socket.read_to_end(&mut got).expect("everything up to the cut");
         got.len()
     });
     let proxy = Proxy::hold_after(&target, 100_001);
@@ -31,10 +29,7 @@ fn the_relay_lets_exactly_its_limit_pass() {
 #[test]
 fn the_relay_says_when_the_limit_was_never_reached() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let proxy = Proxy::hold_after(
-        &listener.local_addr().expect("an address").to_string(),
-        1000,
-    );
+    let proxy = Proxy::hold_after(&listener.local_addr().expect("an address").to_string(), 1000);
     let mut socket = TcpStream::connect(proxy.address()).expect("the relay");
     socket.write_all(&[7; 10]).expect("ten bytes");
     drop(socket);
@@ -53,10 +48,7 @@ fn comparison_sees_one_byte_and_ignores_holes() {
     assert!(difference.contains("byte 2097157"), "{difference}");
     image::resize(&zeros, 3 * MIB - 1);
     image::patch(&hole, 2 * MIB + 5, &[0]);
-    assert!(
-        compare::difference(&hole, &zeros).is_some(),
-        "one byte less is another volume"
-    );
+    assert!(compare::difference(&hole, &zeros).is_some(), "one byte less is another volume");
 }
 
 #[test]
@@ -80,20 +72,10 @@ fn a_day_changes_every_filesystem_and_leaves_it_sound() {
             witnesses.push(md5(&mount.path().join(WITNESS)));
             mount.unmount();
         }
-        assert!(
-            compare::difference(&before, &image).is_some(),
-            "{filesystem:?} changed"
-        );
-        assert!(
-            compare::allocated(&image) < filesystem.size(),
-            "{filesystem:?} is sparse"
-        );
+        assert!(compare::difference(&before, &image).is_some(), "{filesystem:?} changed");
+        assert!(compare::allocated(&image) < filesystem.size(), "{filesystem:?} is sparse");
         witnesses.dedup();
-        assert_eq!(
-            witnesses.len(),
-            3,
-            "{filesystem:?}: the witness is another one every day"
-        );
+        assert_eq!(witnesses.len(), 3, "{filesystem:?}: the witness is another one every day");
     }
 }
 

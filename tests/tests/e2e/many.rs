@@ -11,9 +11,7 @@ fn several_streams_at_once_do_not_touch_each_other() {
     let lab = Lab::new();
     let mut rng = Rng::new(seed());
     let mut appliance = Appliance::start(&lab);
-    let sources: Vec<PathBuf> = (0..4)
-        .map(|n| lab.file(&format!("source {n}.raw")))
-        .collect();
+    let sources: Vec<PathBuf> = (0..4).map(|n| lab.file(&format!("source {n}.raw"))).collect();
     // Half of each volume is the same in all of them: streams meet at the same digests.
     let shared = rng.bytes(8 << 20);
     for source in &sources {
@@ -24,11 +22,7 @@ fn several_streams_at_once_do_not_touch_each_other() {
         thread::scope(|scope| {
             for (n, source) in sources.iter().enumerate() {
                 let appliance = &appliance;
-                scope.spawn(move || {
-                    appliance
-                        .replicate(source, &format!("v{n}"))
-                        .expect_count("point", round..=round)
-                });
+                scope.spawn(move || appliance.replicate(source, &format!("v{n}")).expect_count("point", round..=round));
             }
         });
         for (n, source) in sources.iter().enumerate() {
@@ -57,27 +51,14 @@ fn two_streams_into_one_volume_leave_a_straight_history() {
             scope.spawn(move || appliance.try_replicate(source, "v", &["--state-dir", &state]))
         };
         let runs: Vec<_> = (0..3).map(start).collect();
-        runs.into_iter()
-            .map(|run| run.join().expect("a run"))
-            .collect()
+        runs.into_iter().map(|run| run.join().expect("a run")).collect()
     });
-    let (done, failed): (Vec<_>, Vec<_>) = outcomes
-        .into_iter()
-        .partition(|outcome| outcome.code == Some(0));
-    assert!(
-        !done.is_empty(),
-        "at least one of them gets through: {failed:?}"
-    );
+    let (done, failed): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(|outcome| outcome.code == Some(0));
+    assert!(!done.is_empty(), "at least one of them gets through: {failed:?}");
     for outcome in failed {
-        outcome
-            .expect_refusal()
-            .says_any(&["in progress", "in use", "busy", "another", "newer"]);
+        outcome.expect_refusal().says_any(&["in progress", "in use", "busy", "another", "newer"]);
     }
-    assert_eq!(
-        appliance.point_numbers("v").len(),
-        1 + done.len(),
-        "a point for each acknowledged run, and no other"
-    );
+    assert_eq!(appliance.point_numbers("v").len(), 1 + done.len(), "a point for each acknowledged run, and no other");
     appliance.assert_secondary("v", &source);
 }
 
@@ -96,9 +77,7 @@ fn readers_and_restores_beside_a_stream_see_their_point() {
         scope.spawn(|| appliance.assert_export(&lab, "v@1", &kept));
         scope.spawn(|| {
             let target = lab.file("restored.raw");
-            appliance
-                .understudy(args!["restore", "v@1", &target])
-                .expect_code(0);
+            appliance.understudy(args!["restore", "v@1", &target]).expect_code(0);
             understudy_tests::compare::assert_same(&target, &kept, "a restore beside a stream");
         });
     });

@@ -25,10 +25,7 @@ fn scene(lab: &Lab) -> Appliance {
 }
 
 fn nbdsh(uri: &str, script: &str) -> Outcome {
-    Run::peer("nbdsh")
-        .env("PATH", SYSTEM_PATH)
-        .args(args!["-u", uri, "-c", script])
-        .run()
+    Run::peer("nbdsh").env("PATH", SYSTEM_PATH).args(args!["-u", uri, "-c", script]).run()
 }
 
 #[test]
@@ -45,14 +42,8 @@ fn nbdinfo_shows_what_an_export_is() {
         assert_eq!(export["is_read_only"], true, "{outcome}");
         assert_eq!(export["can_multi_conn"], true, "{outcome}");
         let contexts = export["contexts"].as_array().cloned().unwrap_or_default();
-        assert!(
-            contexts.contains(&Value::from("base:allocation")),
-            "{outcome}"
-        );
-        assert!(
-            export["block_size_preferred"].is_u64(),
-            "block sizes are announced: {outcome}"
-        );
+        assert!(contexts.contains(&Value::from("base:allocation")), "{outcome}");
+        assert!(export["block_size_preferred"].is_u64(), "block sizes are announced: {outcome}");
     }
 }
 
@@ -63,15 +54,9 @@ fn every_volume_and_every_point_is_listed() {
     let outcome = tool("nbdinfo", args!["--list", "--json", appliance.uri("")]);
     let json = outcome.json();
     let exports = json["exports"].as_array().cloned().unwrap_or_default();
-    let names: Vec<&str> = exports
-        .iter()
-        .filter_map(|export| export["export-name"].as_str())
-        .collect();
+    let names: Vec<&str> = exports.iter().filter_map(|export| export["export-name"].as_str()).collect();
     for name in ["v", "v@1", "v@2"] {
-        assert!(
-            names.contains(&name),
-            "the export {name} is listed: {outcome}"
-        );
+        assert!(names.contains(&name), "the export {name} is listed: {outcome}");
     }
 }
 
@@ -79,13 +64,9 @@ fn every_volume_and_every_point_is_listed() {
 fn nbdcopy_reads_every_point_over_both_transports() {
     let lab = Lab::new();
     let appliance = scene(&lab);
-    for (export, kept) in [
-        ("v", "kept 2"),
-        ("v@2", "kept 2"),
-        ("v@latest", "kept 2"),
-        ("v@1", "kept 1"),
-        ("v@opening", "kept 1"),
-    ] {
+    for (export, kept) in
+        [("v", "kept 2"), ("v@2", "kept 2"), ("v@latest", "kept 2"), ("v@1", "kept 1"), ("v@opening", "kept 1")]
+    {
         appliance.assert_export(&lab, export, &lab.file(kept));
         let copy = lab.file("over unix");
         tool("nbdcopy", args![appliance.unix_uri(export), &copy]);
@@ -99,26 +80,12 @@ fn qemu_img_reads_compares_and_converts() {
     let appliance = scene(&lab);
     for (export, kept) in [("v", "kept 2"), ("v@1", "kept 1")] {
         let uri = appliance.uri(export);
-        tool(
-            "qemu-img",
-            args!["compare", "-f", "raw", "-F", "raw", lab.file(kept), &uri],
-        );
+        tool("qemu-img", args!["compare", "-f", "raw", "-F", "raw", lab.file(kept), &uri]);
         let copy = lab.file("converted.raw");
-        tool(
-            "qemu-img",
-            args!["convert", "-f", "raw", "-O", "raw", &uri, &copy],
-        );
+        tool("qemu-img", args!["convert", "-f", "raw", "-O", "raw", &uri, &copy]);
         compare::assert_same(&copy, &lab.file(kept), export);
     }
-    let differ = args![
-        "compare",
-        "-f",
-        "raw",
-        "-F",
-        "raw",
-        lab.file("kept 1"),
-        appliance.uri("v@2")
-    ];
+    let differ = args!["compare", "-f", "raw", "-F", "raw", lab.file("kept 1"), appliance.uri("v@2")];
     Run::peer("qemu-img").args(differ).run().expect_code(1);
 }
 
@@ -135,17 +102,8 @@ fn allocation_tells_holes_from_data() {
     let extents = json.as_array().cloned().unwrap_or_default();
     let data = extents.iter().filter(|extent| extent["type"] == 0);
     let bytes: u64 = data.map(|extent| count(extent, "length")).sum();
-    assert_eq!(
-        bytes,
-        4 * MIB,
-        "exactly the written part is data: {outcome}"
-    );
-    assert!(
-        extents
-            .iter()
-            .all(|extent| extent["type"] == 0 || extent["type"] == 3),
-        "holes read as zero: {outcome}"
-    );
+    assert_eq!(bytes, 4 * MIB, "exactly the written part is data: {outcome}");
+    assert!(extents.iter().all(|extent| extent["type"] == 0 || extent["type"] == 3), "holes read as zero: {outcome}");
     let whole: u64 = extents.iter().map(|extent| count(extent, "length")).sum();
     assert_eq!(whole, 32 * MIB, "the extents cover the volume: {outcome}");
     let copy = lab.file("copy.raw");
@@ -158,19 +116,10 @@ fn an_unknown_export_is_a_clear_error() {
     let lab = Lab::new();
     let appliance = scene(&lab);
     for export in ["nobody", "v@99", "v@closing", ""] {
-        let outcome = Run::peer("nbdinfo")
-            .args(args!["--json", appliance.uri(export)])
-            .run();
-        assert_ne!(
-            outcome.code,
-            Some(0),
-            "the export {export:?} does not exist: {outcome}"
-        );
+        let outcome = Run::peer("nbdinfo").args(args!["--json", appliance.uri(export)]).run();
+        assert_ne!(outcome.code, Some(0), "the export {export:?} does not exist: {outcome}");
     }
-    Run::peer("nbdinfo")
-        .args(args![appliance.uri("nobody")])
-        .run()
-        .says("nobody");
+    Run::peer("nbdinfo").args(args![appliance.uri("nobody")]).run().says("nobody");
     appliance.assert_export(&lab, "v@1", &lab.file("kept 1"));
 }
 
@@ -178,13 +127,7 @@ fn an_unknown_export_is_a_clear_error() {
 fn an_export_is_read_only() {
     let lab = Lab::new();
     let appliance = scene(&lab);
-    let write = args![
-        "-f",
-        "raw",
-        "-c",
-        "write -P 0xff 0 4096",
-        appliance.uri("v")
-    ];
+    let write = args!["-f", "raw", "-c", "write -P 0xff 0 4096", appliance.uri("v")];
     let outcome = Run::peer("qemu-io").args(write).run();
     assert_ne!(outcome.code, Some(0), "a write must fail: {outcome}");
     // Past all politeness of the client: the server itself refuses each of them, and keeps the connection.
@@ -224,10 +167,7 @@ expected = open(FILE, "rb").read()
 for offset, length in [(0, 1), (1, 1), (65535, 2), (65537, 131071), (size - 1, 1), (size - 513, 513), (12345, 1000000)]:
     assert h.pread(length, offset) == expected[offset:offset + length], (offset, length)
 "#;
-    let script = script.replace(
-        "FILE",
-        &format!("{:?}", lab.file("kept 2").display().to_string()),
-    );
+    let script = script.replace("FILE", &format!("{:?}", lab.file("kept 2").display().to_string()));
     nbdsh(&appliance.uri("v"), &script).expect_code(0);
 }
 
@@ -245,46 +185,26 @@ assert got == expected
 h.shutdown()
 "#;
     let script = script.replace("URI", &format!("{:?}", appliance.uri("v@1")));
-    let script = script.replace(
-        "FILE",
-        &format!("{:?}", lab.file("kept 1").display().to_string()),
-    );
-    Run::peer("nbdsh")
-        .env("PATH", SYSTEM_PATH)
-        .args(args!["-c", script])
-        .run()
-        .expect_code(0);
+    let script = script.replace("FILE", &format!("{:?}", lab.file("kept 1").display().to_string()));
+    Run::peer("nbdsh").env("PATH", SYSTEM_PATH).args(args!["-c", script]).run().expect_code(0);
 }
 
 #[test]
 fn clients_that_hang_up_or_talk_nonsense_harm_nobody() {
     let lab = Lab::new();
     let appliance = scene(&lab);
-    for bytes in [
-        &b""[..],
-        b"\0",
-        b"\0\0\0\x01",
-        b"GET / HTTP/1.1\r\nHost: stage\r\n\r\n",
-        &[0xff; 4096],
-        &[0; 64],
-    ] {
+    for bytes in [&b""[..], b"\0", b"\0\0\0\x01", b"GET / HTTP/1.1\r\nHost: stage\r\n\r\n", &[0xff; 4096], &[0; 64]] {
         let mut socket = TcpStream::connect(appliance.nbd_address()).expect("the NBD port");
         let mut greeting = [0; 18];
-        socket
-            .read_exact(&mut greeting)
-            .expect("the server greets first");
+        socket.read_exact(&mut greeting).expect("the server greets first");
         assert_eq!(&greeting[..8], b"NBDMAGIC");
         let _ = socket.write_all(bytes);
     }
     // An option said to be 4 GiB long must not be waited for, nor allocated.
     let mut socket = TcpStream::connect(appliance.nbd_address()).expect("the NBD port");
     let mut greeting = [0; 18];
-    socket
-        .read_exact(&mut greeting)
-        .expect("the server greets first");
-    socket
-        .write_all(b"\0\0\0\x01IHAVEOPT\0\0\0\x03\xff\xff\xff\xff")
-        .expect("an option");
+    socket.read_exact(&mut greeting).expect("the server greets first");
+    socket.write_all(b"\0\0\0\x01IHAVEOPT\0\0\0\x03\xff\xff\xff\xff").expect("an option");
     let _ = socket.read(&mut [0; 64]);
     // A reader that dies in the middle of everything.
     let script = "import os; [h.aio_pread(nbd.Buffer(1 << 20), n << 20) for n in range(16)]; os.kill(os.getpid(), 9)";
@@ -296,19 +216,11 @@ fn clients_that_hang_up_or_talk_nonsense_harm_nobody() {
 fn the_session_port_survives_nonsense_too() {
     let lab = Lab::new();
     let appliance = scene(&lab);
-    for bytes in [
-        &b""[..],
-        b"\0",
-        b"GET / HTTP/1.1\r\nHost: stage\r\n\r\n",
-        &[0xff; 4096],
-        &[0; 65536],
-    ] {
+    for bytes in [&b""[..], b"\0", b"GET / HTTP/1.1\r\nHost: stage\r\n\r\n", &[0xff; 4096], &[0; 65536]] {
         let mut socket = TcpStream::connect(appliance.address()).expect("the session port");
         let _ = socket.write_all(bytes);
     }
-    appliance
-        .replicate(&lab.file("source.raw"), "v")
-        .expect_kind("incremental");
+    appliance.replicate(&lab.file("source.raw"), "v").expect_kind("incremental");
 }
 
 #[test]
@@ -324,18 +236,10 @@ subprocess.run(COMMAND, check=True, stdout=subprocess.DEVNULL)
 assert first + h.pread(len(expected) - half, half) == expected, "an open export is one point, from beginning to end"
 "#;
     image::scribble(&lab.file("source.raw"), 0, 16 * MIB, &mut Rng::new(9));
-    let run: Vec<OsString> = appliance
-        .initiator(Appliance::replicate_args(&lab.file("source.raw"), "v"))
-        .words();
-    let words: Vec<String> = run
-        .iter()
-        .map(|word| format!("{:?}", word.display().to_string()))
-        .collect();
+    let run: Vec<OsString> = appliance.initiator(Appliance::replicate_args(&lab.file("source.raw"), "v")).words();
+    let words: Vec<String> = run.iter().map(|word| format!("{:?}", word.display().to_string())).collect();
     let script = script.replace("COMMAND", &format!("[{}]", words.join(", ")));
-    let script = script.replace(
-        "FILE",
-        &format!("{:?}", lab.file("kept 2").display().to_string()),
-    );
+    let script = script.replace("FILE", &format!("{:?}", lab.file("kept 2").display().to_string()));
     nbdsh(&appliance.uri("v"), &script).expect_code(0);
     assert_eq!(appliance.point_numbers("v"), [1, 2, 3]);
     appliance.assert_export(&lab, "v@2", &lab.file("kept 2"));

@@ -6,26 +6,19 @@ use std::path::{Path, PathBuf};
 
 use understudy_tests::image::{self, MIB};
 use understudy_tests::{
-    Appliance, Lab, Outcome, Rng, Run, TOOLS, UNDERSTUDY, UNDERSTUDYD, args, binary, pool_check,
-    seed,
+    Appliance, Lab, Outcome, Rng, Run, TOOLS, UNDERSTUDY, UNDERSTUDYD, args, binary, pool_check, seed,
 };
 
 /// Where the version stands in the first record of a stream: a magic of 8 bytes, then the version (format/SPEC.md).
 const VERSION_AT: usize = 8;
 
 fn emit(source: &Path, more: Vec<OsString>, stream: &Path) -> Outcome {
-    let run = Run::ours(UNDERSTUDY)
-        .args(args!["emit", source])
-        .args(more)
-        .args(args!["-o", stream]);
+    let run = Run::ours(UNDERSTUDY).args(args!["emit", source]).args(more).args(args!["-o", stream]);
     run.run().expect_code(0)
 }
 
 fn ingest(pool: &Path, volume: &str, stream: &Path) -> Outcome {
-    Run::ours(UNDERSTUDYD)
-        .args(args!["ingest", "--pool", pool, "--volume", volume])
-        .stdin(stream)
-        .run()
+    Run::ours(UNDERSTUDYD).args(args!["ingest", "--pool", pool, "--volume", volume]).stdin(stream).run()
 }
 
 /// The root out of the summary `NAME@N root HEX ...`.
@@ -33,10 +26,7 @@ fn ingest(pool: &Path, volume: &str, stream: &Path) -> Outcome {
 fn root_of(outcome: &Outcome, point: &str) -> String {
     let line = outcome.out();
     let words: Vec<&str> = line.split_whitespace().collect();
-    assert!(
-        words.len() >= 3 && words[0] == point && words[1] == "root",
-        "expected `{point} root HEX`: {outcome}"
-    );
+    assert!(words.len() >= 3 && words[0] == point && words[1] == "root", "expected `{point} root HEX`: {outcome}");
     words[2].to_string()
 }
 
@@ -54,15 +44,8 @@ fn a_stream_through_a_pipe_equals_the_online_result() {
     let pool = offline.file("pool");
     let script = r#"set -o pipefail; "$1" emit "$2" -o - | "$3" ingest --pool "$4" --volume v --label piped"#;
     let (ours, daemon) = (binary(UNDERSTUDY), binary(UNDERSTUDYD));
-    let piped = Run::peer("bash")
-        .args(args!["-c", script, "bash", ours, &source, daemon, &pool])
-        .run()
-        .expect_code(0);
-    assert_eq!(
-        root_of(&piped, "v@1"),
-        root,
-        "the piped stream gives the root of the online run: {piped}"
-    );
+    let piped = Run::peer("bash").args(args!["-c", script, "bash", ours, &source, daemon, &pool]).run().expect_code(0);
+    assert_eq!(root_of(&piped, "v@1"), root, "the piped stream gives the root of the online run: {piped}");
 
     let appliance = Appliance::start(&offline);
     appliance.assert_secondary("v", &source);
@@ -73,27 +56,16 @@ fn a_stream_through_a_pipe_equals_the_online_result() {
 fn incremental_streams_follow_a_saved_map_and_a_point() {
     let lab = Lab::new();
     let mut rng = Rng::new(seed());
-    let (source, stream, pool) = (
-        lab.file("source.raw"),
-        lab.file("a.stream"),
-        lab.file("pool"),
-    );
+    let (source, stream, pool) = (lab.file("source.raw"), lab.file("a.stream"), lab.file("pool"));
     image::random(&source, 16 * MIB, &mut rng);
     emit(&source, args!["--save-map", lab.file("map 1")], &stream);
     ingest(&pool, "v", &stream).expect_code(0);
 
     image::scribble(&source, 3 * MIB, 70_000, &mut rng);
     let second = lab.file("b.stream");
-    emit(
-        &source,
-        args!["--base", lab.file("map 1"), "--save-map", lab.file("map 2")],
-        &second,
-    );
+    emit(&source, args!["--base", lab.file("map 1"), "--save-map", lab.file("map 2")], &second);
     let size = std::fs::metadata(&second).expect("the stream").len();
-    assert!(
-        size < MIB,
-        "an incremental stream carries what changed, not {size} bytes"
-    );
+    assert!(size < MIB, "an incremental stream carries what changed, not {size} bytes");
     root_of(&ingest(&pool, "v", &second).expect_code(0), "v@2");
     let kept = image::keep(&source, &lab.file("kept 2"));
 
@@ -110,20 +82,14 @@ fn incremental_streams_follow_a_saved_map_and_a_point() {
     appliance.assert_export(&lab, "v@2", &kept);
     // The initiator never saw these points, and still goes on from them.
     image::scribble(&source, MIB, 512, &mut rng);
-    appliance
-        .replicate(&source, "v")
-        .expect_kind("incremental")
-        .expect_count("point", 4..=4);
+    appliance.replicate(&source, "v").expect_kind("incremental").expect_count("point", 4..=4);
     appliance.assert_secondary("v", &source);
 }
 
 #[test]
 fn a_stream_can_be_inspected() {
     let scene = Scene::new();
-    let inspected = Run::ours(TOOLS)
-        .args(args!["stream", "inspect", &scene.stream])
-        .run()
-        .expect_code(0);
+    let inspected = Run::ours(TOOLS).args(args!["stream", "inspect", &scene.stream]).run().expect_code(0);
     inspected.says("begin").says("chunk").says("commit");
 }
 
@@ -140,11 +106,7 @@ impl Scene {
     fn new() -> Scene {
         let lab = Lab::new();
         let mut rng = Rng::new(seed());
-        let (source, pool, first) = (
-            lab.file("source.raw"),
-            lab.file("pool"),
-            lab.file("first.stream"),
-        );
+        let (source, pool, first) = (lab.file("source.raw"), lab.file("pool"), lab.file("first.stream"));
         image::mixed(&source, 4 * MIB, &mut rng);
         emit(&source, args!["--save-map", lab.file("map")], &first);
         ingest(&pool, "v", &first).expect_code(0);
@@ -154,13 +116,7 @@ impl Scene {
         let stream = lab.file("second.stream");
         emit(&source, args!["--base", lab.file("map")], &stream);
         let good = std::fs::read(&stream).expect("the stream");
-        Scene {
-            lab,
-            pool,
-            kept,
-            stream,
-            good,
-        }
+        Scene { lab, pool, kept, stream, good }
     }
 
     /// This stream must be refused.
@@ -177,11 +133,7 @@ impl Scene {
     fn assert_unharmed(&self) {
         pool_check(&self.pool).expect_code(0);
         let mut appliance = Appliance::start(&self.lab);
-        assert_eq!(
-            appliance.point_numbers("v"),
-            [1],
-            "refused streams leave no point"
-        );
+        assert_eq!(appliance.point_numbers("v"), [1], "refused streams leave no point");
         appliance.assert_export(&self.lab, "v@1", &self.kept);
         appliance.stop();
         ingest(&self.pool, "v", &self.stream).expect_code(0);
@@ -204,10 +156,7 @@ fn a_bit_flipped_anywhere_in_a_stream_is_refused() {
         let mut bytes = scene.good.clone();
         let index = usize::try_from(at).expect("a small stream");
         bytes[index] ^= 1 << rng.below(8);
-        scene.refuse(
-            &format!("a stream of {length} bytes with a bit flipped in byte {at}"),
-            &bytes,
-        );
+        scene.refuse(&format!("a stream of {length} bytes with a bit flipped in byte {at}"), &bytes);
     }
     scene.assert_unharmed();
 }
@@ -217,56 +166,25 @@ fn a_stream_truncated_at_any_byte_is_refused() {
     let scene = Scene::new();
     let mut rng = Rng::new(seed());
     let length = scene.good.len();
-    let sampled =
-        (0..40).map(|_| usize::try_from(rng.below(length as u64)).expect("a small stream"));
-    let mut sample: Vec<usize> = [
-        0,
-        1,
-        7,
-        8,
-        9,
-        length - 1,
-        length - 2,
-        length - 4,
-        length - 8,
-    ]
-    .into();
+    let sampled = (0..40).map(|_| usize::try_from(rng.below(length as u64)).expect("a small stream"));
+    let mut sample: Vec<usize> = [0, 1, 7, 8, 9, length - 1, length - 2, length - 4, length - 8].into();
     sample.extend(sampled);
     sample.extend(record_edges(&scene));
     for at in sample {
-        scene.refuse(
-            &format!("a stream of {length} bytes cut after {at}"),
-            &scene.good[..at],
-        );
+        scene.refuse(&format!("a stream of {length} bytes cut after {at}"), &scene.good[..at]);
     }
     scene.assert_unharmed();
 }
 
 /// Where records begin: the number that each record's line of `stream inspect` starts with.
 fn record_edges(scene: &Scene) -> Vec<usize> {
-    let inspected = Run::ours(TOOLS)
-        .args(args!["stream", "inspect", &scene.stream])
-        .run()
-        .expect_code(0);
-    let first_word = |line: &str| {
-        line.split_whitespace()
-            .next()
-            .and_then(|word| word.trim_end_matches(':').parse().ok())
-    };
+    let inspected = Run::ours(TOOLS).args(args!["stream", "inspect", &scene.stream]).run().expect_code(0);
+    let first_word =
+        |line: &str| line.split_whitespace().next().and_then(|word| word.trim_end_matches(':').parse().ok());
     let out = inspected.out();
-    let edges: Vec<usize> = out
-        .lines()
-        .filter(|line| !line.starts_with(' '))
-        .filter_map(first_word)
-        .collect();
-    assert!(
-        edges.len() >= 3,
-        "a line of each record (begin, chunk, commit) starts with its offset: {inspected}"
-    );
-    edges
-        .into_iter()
-        .filter(|edge| *edge < scene.good.len())
-        .collect()
+    let edges: Vec<usize> = out.lines().filter(|line| !line.starts_with(' ')).filter_map(first_word).collect();
+    assert!(edges.len() >= 3, "a line of each record (begin, chunk, commit) starts with its offset: {inspected}");
+    edges.into_iter().filter(|edge| *edge < scene.good.len()).collect()
 }
 
 #[test]
@@ -274,13 +192,8 @@ fn a_wrong_magic_is_named() {
     let scene = Scene::new();
     let mut bytes = scene.good.clone();
     bytes[..8].copy_from_slice(b"NOTMINE!");
-    scene
-        .refuse("a wrong magic", &bytes)
-        .says_any(&["magic", "not an understudy stream"]);
-    scene.refuse(
-        "a text",
-        b"#!/bin/sh\necho this is no stream at all, but it is long enough to look like one\n",
-    );
+    scene.refuse("a wrong magic", &bytes).says_any(&["magic", "not an understudy stream"]);
+    scene.refuse("a text", b"#!/bin/sh\necho this is no stream at all, but it is long enough to look like one\n");
     scene.assert_unharmed();
 }
 
@@ -301,10 +214,7 @@ fn chunks_of_one_stream_under_the_commit_of_another_are_refused() {
     let other = scene.lab.file("other.stream");
     emit(&source, args!["--base", scene.lab.file("map")], &other);
     let foreign = std::fs::read(&other).expect("the stream");
-    let commit = *record_edges(&scene)
-        .iter()
-        .max()
-        .expect("a stream has records");
+    let commit = *record_edges(&scene).iter().max().expect("a stream has records");
     let tail = scene.good.len() - commit;
     let mut bytes = scene.good[..commit].to_vec();
     bytes.extend_from_slice(&foreign[foreign.len() - tail..]);
@@ -340,14 +250,8 @@ fn a_volume_name_that_leaves_the_pool_is_refused() {
     let scene = Scene::new();
     for name in ["../outside", "a/b", "", ".", "..", "a@1", "/abs", "a\nb"] {
         let outcome = ingest(&scene.pool, name, &scene.stream);
-        assert!(
-            matches!(outcome.code, Some(1 | 2)),
-            "the volume name {name:?} must be refused: {outcome}"
-        );
+        assert!(matches!(outcome.code, Some(1 | 2)), "the volume name {name:?} must be refused: {outcome}");
     }
-    assert!(
-        !scene.pool.join("volumes/../outside").exists(),
-        "nothing is created outside of the volumes"
-    );
+    assert!(!scene.pool.join("volumes/../outside").exists(), "nothing is created outside of the volumes");
     scene.assert_unharmed();
 }

@@ -25,9 +25,7 @@ fn scene(lab: &Lab) -> Appliance {
 fn a_run_in_json_begins_with_start_ends_with_summary_and_adds_up() {
     let lab = Lab::new();
     let appliance = scene(&lab);
-    let outcome = appliance
-        .try_replicate(&lab.file("source.raw"), "v", &[])
-        .expect_code(0);
+    let outcome = appliance.try_replicate(&lab.file("source.raw"), "v", &[]).expect_code(0);
     let events = outcome.events();
     assert_eq!(events[0]["event"], "start", "{outcome}");
     assert_eq!(events[0]["kind"], "full", "{outcome}");
@@ -37,10 +35,7 @@ fn a_run_in_json_begins_with_start_ends_with_summary_and_adds_up() {
     for event in events.iter().filter(|event| event["event"] == "progress") {
         let (done, total) = (count(event, "bytes_done"), count(event, "bytes_total"));
         count(event, "bytes_sent");
-        assert!(
-            before <= done && done <= total,
-            "progress goes forward, up to its end: {outcome}"
-        );
+        assert!(before <= done && done <= total, "progress goes forward, up to its end: {outcome}");
         before = done;
     }
     let summary = outcome.summary();
@@ -50,30 +45,14 @@ fn a_run_in_json_begins_with_start_ends_with_summary_and_adds_up() {
     assert_eq!(summary.text("volume"), "v");
     assert_eq!(summary.text("root").len(), 64, "{outcome}");
     assert_eq!(summary.count("blocks_total"), 384, "{outcome}");
-    assert_eq!(
-        summary.count("blocks_zero"),
-        128,
-        "a third is holes: {outcome}"
-    );
+    assert_eq!(summary.count("blocks_zero"), 128, "a third is holes: {outcome}");
     let moved = summary.count("blocks_sent") + summary.count("blocks_deduplicated");
-    assert_eq!(
-        moved, 256,
-        "what is not zero was sent or was there already: {outcome}"
-    );
+    assert_eq!(moved, 256, "what is not zero was sent or was there already: {outcome}");
     let last = events.last().expect("events");
-    assert!(
-        last["ratio"].is_number() && last["seconds"].is_number(),
-        "{outcome}"
-    );
+    assert!(last["ratio"].is_number() && last["seconds"].is_number(), "{outcome}");
 
-    let second = appliance
-        .try_replicate(&lab.file("source.raw"), "v", &[])
-        .expect_code(0);
-    assert_eq!(
-        count(&second.events()[0], "base"),
-        1,
-        "an increment names its base: {second}"
-    );
+    let second = appliance.try_replicate(&lab.file("source.raw"), "v", &[]).expect_code(0);
+    assert_eq!(count(&second.events()[0], "base"), 1, "an increment names its base: {second}");
 }
 
 #[test]
@@ -81,42 +60,25 @@ fn volumes_and_points_show_the_documented_fields() {
     let lab = Lab::new();
     let appliance = scene(&lab);
     let source = lab.file("source.raw");
-    let root = appliance
-        .replicate_with(&source, "v", &["--label", "opening"])
-        .text("root")
-        .to_string();
+    let root = appliance.replicate_with(&source, "v", &["--label", "opening"]).text("root").to_string();
     appliance.settle("v");
     let volume = appliance.find_volume("v").expect("the volume is listed");
     assert_eq!(text(&volume, "newest_root"), root, "{volume}");
     assert_eq!(count(&volume, "size"), compare::size(&source), "{volume}");
     assert_eq!(count(&volume, "block_size"), 65536, "{volume}");
-    assert_eq!(
-        (count(&volume, "points"), count(&volume, "newest")),
-        (1, 1),
-        "{volume}"
-    );
+    assert_eq!((count(&volume, "points"), count(&volume, "newest")), (1, 1), "{volume}");
     assert_eq!(text(&volume, "uuid").len(), 36, "{volume}");
     assert_eq!(text(&volume["secondary"], "mode"), "native", "{volume}");
     assert_eq!(text(&volume["secondary"], "settled_root"), root, "{volume}");
     assert_eq!(count(&volume["secondary"], "behind_blocks"), 0, "{volume}");
     let points = appliance.points("v");
     let point = &points[0];
-    assert_eq!(
-        (text(point, "root"), text(point, "label")),
-        (root.as_str(), "opening"),
-        "{point}"
-    );
+    assert_eq!((text(point, "root"), text(point, "label")), (root.as_str(), "opening"), "{point}");
     assert!(point["base"].is_null(), "a full has no base: {point}");
     assert_eq!(count(point, "changed_blocks"), 384, "{point}");
-    assert!(
-        count(point, "stored_bytes") > 8 * MIB,
-        "a third is incompressible: {point}"
-    );
+    assert!(count(point, "stored_bytes") > 8 * MIB, "a third is incompressible: {point}");
     let time = text(point, "time");
-    assert!(
-        time.len() >= 20 && time.contains('T') && time.ends_with('Z'),
-        "RFC 3339: {point}"
-    );
+    assert!(time.len() >= 20 && time.contains('T') && time.ends_with('Z'), "RFC 3339: {point}");
 }
 
 #[test]
@@ -124,49 +86,20 @@ fn plain_text_says_the_same() {
     let lab = Lab::new();
     let appliance = scene(&lab);
     let source = lab.file("source.raw");
-    let run = appliance
-        .understudy(args![
-            "replicate",
-            &source,
-            "--volume",
-            "v",
-            "--label",
-            "opening"
-        ])
-        .expect_code(0);
-    let root = appliance.points("v")[0]["root"]
-        .as_str()
-        .expect("a root")
-        .to_string();
+    let run = appliance.understudy(args!["replicate", &source, "--volume", "v", "--label", "opening"]).expect_code(0);
+    let root = appliance.points("v")[0]["root"].as_str().expect("a root").to_string();
     let run = run.says("full").says("v@1").says(&root[..12]);
-    assert!(
-        !run.all().contains('\u{1b}'),
-        "no escape codes where there is no terminal: {run}"
-    );
-    appliance
-        .understudy(args!["volumes"])
-        .expect_code(0)
-        .says("v")
-        .says("native");
-    appliance
-        .understudy(args!["points", "v"])
-        .expect_code(0)
-        .says("opening")
-        .says("full");
+    assert!(!run.all().contains('\u{1b}'), "no escape codes where there is no terminal: {run}");
+    appliance.understudy(args!["volumes"]).expect_code(0).says("v").says("native");
+    appliance.understudy(args!["points", "v"]).expect_code(0).says("opening").says("full");
 }
 
 #[test]
 fn an_appliance_without_volumes_has_an_empty_list() {
     let lab = Lab::new();
     let appliance = Appliance::start(&lab);
-    let outcome = appliance
-        .understudy(args!["volumes", "--json"])
-        .expect_code(0);
-    assert_eq!(
-        outcome.json().as_array().map(Vec::len),
-        Some(0),
-        "{outcome}"
-    );
+    let outcome = appliance.understudy(args!["volumes", "--json"]).expect_code(0);
+    assert_eq!(outcome.json().as_array().map(Vec::len), Some(0), "{outcome}");
     appliance.understudy(args!["volumes"]).expect_code(0);
 }
 
@@ -177,9 +110,6 @@ fn a_reader_that_goes_away_is_no_panic() {
     appliance.replicate(&lab.file("source.raw"), "v");
     let words = appliance.initiator(args!["volumes", "--json"]).words();
     let script = r#""$@" | true"#;
-    let outcome = understudy_tests::Run::peer("bash")
-        .args(args!["-c", script, "bash"])
-        .args(words)
-        .run();
+    let outcome = understudy_tests::Run::peer("bash").args(args!["-c", script, "bash"]).args(words).run();
     assert!(!outcome.stderr.contains("panicked"), "{outcome}");
 }

@@ -14,11 +14,7 @@ fn scene(lab: &Lab) -> (Appliance, Vec<PathBuf>) {
     let mut kept = Vec::new();
     for point in 1..=3 {
         image::scribble(&source, point * 100_000, 50_000, &mut rng);
-        let label: &[&str] = if point == 2 {
-            &["--label", "before-upgrade"]
-        } else {
-            &[]
-        };
+        let label: &[&str] = if point == 2 { &["--label", "before-upgrade"] } else { &[] };
         appliance.replicate_with(&source, "v", label);
         kept.push(image::keep(&source, &lab.file(&format!("kept {point}"))));
     }
@@ -46,17 +42,9 @@ fn every_selector_gives_its_point() {
     for (selector, point) in wanted {
         let target = lab.file("target.raw");
         let _ = std::fs::remove_file(&target);
-        appliance
-            .understudy(args!["restore", selector, &target])
-            .expect_code(0);
-        compare::assert_same(
-            &target,
-            &kept[point - 1],
-            &format!("{selector} is point {point}"),
-        );
-        appliance
-            .understudy(args!["verify", &target, selector])
-            .expect_code(0);
+        appliance.understudy(args!["restore", selector, &target]).expect_code(0);
+        compare::assert_same(&target, &kept[point - 1], &format!("{selector} is point {point}"));
+        appliance.understudy(args!["verify", &target, selector]).expect_code(0);
     }
 }
 
@@ -64,11 +52,7 @@ fn every_selector_gives_its_point() {
 fn a_time_before_the_first_point_is_an_error() {
     let lab = Lab::new();
     let (appliance, _) = scene(&lab);
-    let refused = appliance.understudy(args![
-        "restore",
-        "v@1999-12-31T23:59",
-        lab.file("target.raw")
-    ]);
+    let refused = appliance.understudy(args!["restore", "v@1999-12-31T23:59", lab.file("target.raw")]);
     refused.expect_refusal().says("1999-12-31");
 }
 
@@ -78,10 +62,7 @@ fn nonsense_for_a_point_is_an_error_that_says_what_would_be_sense() {
     let (appliance, _) = scene(&lab);
     for selector in ["v@", "v@-1", "v@2026-13-45", "v@1@2", "@1"] {
         let outcome = appliance.understudy(args!["restore", selector, lab.file("target.raw")]);
-        assert!(
-            matches!(outcome.code, Some(1 | 2)),
-            "{selector} selects nothing: {outcome}"
-        );
+        assert!(matches!(outcome.code, Some(1 | 2)), "{selector} selects nothing: {outcome}");
         assert!(outcome.stderr.contains("error: "), "{selector}: {outcome}");
     }
 }

@@ -11,26 +11,13 @@ const SIZE: u64 = 384 * MIB;
 
 /// Replicates `path` as `volume` through a relay, does `harm` once a mebibyte is on its way, and expects a failure.
 #[track_caller]
-fn harmed(
-    lab: &Lab,
-    appliance: &Appliance,
-    path: &Path,
-    volume: &str,
-    harm: impl FnOnce(),
-) -> String {
+fn harmed(lab: &Lab, appliance: &Appliance, path: &Path, volume: &str, harm: impl FnOnce()) -> String {
     let proxy = Proxy::hold_after(appliance.address(), MIB);
     let run = appliance.initiator(Appliance::replicate_args(path, volume));
     let mut command = run.command();
-    command
-        .env("UNDERSTUDY_APPLIANCE", proxy.address())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+    command.env("UNDERSTUDY_APPLIANCE", proxy.address()).stdout(Stdio::null()).stderr(Stdio::piped());
     let child = command.spawn().expect("understudy starts");
-    assert!(
-        proxy.wait_held(),
-        "the run ended before a mebibyte was sent: {}",
-        run.line()
-    );
+    assert!(proxy.wait_held(), "the run ended before a mebibyte was sent: {}", run.line());
     harm();
     proxy.release();
     let outcome = child.wait_with_output().expect("the run ends");
@@ -51,13 +38,8 @@ fn incident_ceph_71553_a_source_truncated_while_it_is_read_makes_no_point() {
     let appliance = Appliance::start(&lab);
     let source = lab.file("source.raw");
     image::random(&source, SIZE, &mut Rng::new(seed()));
-    let stderr = harmed(&lab, &appliance, &source, "v", || {
-        image::resize(&source, MIB)
-    });
-    assert!(
-        stderr.contains("source.raw"),
-        "the source is named: {stderr}"
-    );
+    let stderr = harmed(&lab, &appliance, &source, "v", || image::resize(&source, MIB));
+    assert!(stderr.contains("source.raw"), "the source is named: {stderr}");
     appliance.assert_no_point("v");
     // What is left of it is a volume like any other.
     appliance.replicate(&source, "v").expect_kind("full");
@@ -74,9 +56,7 @@ fn incident_ceph_71553_a_device_that_fails_while_it_is_read_makes_no_point() {
     let backing = lab.file("backing.raw");
     image::random(&backing, SIZE, &mut Rng::new(seed()));
     let device = Loop::new(&backing);
-    harmed(&lab, &appliance, device.path(), "v", || {
-        image::resize(&backing, MIB)
-    });
+    harmed(&lab, &appliance, device.path(), "v", || image::resize(&backing, MIB));
     appliance.assert_no_point("v");
 }
 
@@ -89,14 +69,8 @@ fn a_source_removed_between_runs_leaves_the_points_and_can_come_back() {
     appliance.replicate(&source, "v");
     let kept = image::keep(&source, &lab.file("kept"));
     std::fs::remove_file(&source).expect("the source can be removed");
-    appliance
-        .try_replicate(&source, "v", &[])
-        .expect_refusal()
-        .says("source.raw");
+    appliance.try_replicate(&source, "v", &[]).expect_refusal().says("source.raw");
     appliance.assert_export(&lab, "v@1", &kept);
     image::keep(&kept, &source);
-    appliance
-        .replicate(&source, "v")
-        .expect_kind("incremental")
-        .expect_count("blocks_changed", 0..=0);
+    appliance.replicate(&source, "v").expect_kind("incremental").expect_count("blocks_changed", 0..=0);
 }

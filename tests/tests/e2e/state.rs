@@ -25,10 +25,7 @@ fn incident_xen_orchestra_8713_a_lost_state_directory_is_no_reason_for_a_full() 
     let (appliance, source, mut rng) = scene(&lab);
     fs::remove_dir_all(appliance.state()).expect("the state directory can be removed");
     image::scribble(&source, 5 * MIB, 100, &mut rng);
-    let run = appliance
-        .replicate(&source, "v")
-        .expect_kind("incremental")
-        .expect_count("bytes_sent", 1..LITTLE);
+    let run = appliance.replicate(&source, "v").expect_kind("incremental").expect_count("bytes_sent", 1..LITTLE);
     run.expect_count("blocks_changed", 1..=1);
     appliance.assert_secondary("v", &source);
 }
@@ -39,17 +36,11 @@ fn a_stale_map_is_brought_up_to_date() {
     let (appliance, source, mut rng) = scene(&lab);
     let elsewhere = lab.file("state elsewhere").display().to_string();
     image::scribble(&source, 7 * MIB, MIB, &mut rng);
-    appliance
-        .replicate_with(&source, "v", &["--state-dir", &elsewhere])
-        .expect_kind("incremental");
+    appliance.replicate_with(&source, "v", &["--state-dir", &elsewhere]).expect_kind("incremental");
     // Here the map still is that of point 1; the newest is point 2.
     image::scribble(&source, 9 * MIB, 100, &mut rng);
-    let run = appliance
-        .replicate(&source, "v")
-        .expect_kind("incremental")
-        .expect_count("bytes_sent", 1..LITTLE);
-    run.expect_count("blocks_changed", 1..=1)
-        .expect_count("point", 3..=3);
+    let run = appliance.replicate(&source, "v").expect_kind("incremental").expect_count("bytes_sent", 1..LITTLE);
+    run.expect_count("blocks_changed", 1..=1).expect_count("point", 3..=3);
     appliance.assert_secondary("v", &source);
 }
 
@@ -76,21 +67,11 @@ fn a_damaged_map_never_damages_a_point() {
 fn files(root: PathBuf) -> Vec<PathBuf> {
     let (mut found, mut open) = (Vec::new(), vec![root]);
     while let Some(dir) = open.pop() {
-        for path in fs::read_dir(&dir)
-            .expect("a directory")
-            .map(|entry| entry.expect("an entry").path())
-        {
-            if path.is_dir() {
-                open.push(path)
-            } else {
-                found.push(path)
-            }
+        for path in fs::read_dir(&dir).expect("a directory").map(|entry| entry.expect("an entry").path()) {
+            if path.is_dir() { open.push(path) } else { found.push(path) }
         }
     }
-    assert!(
-        !found.is_empty(),
-        "the state directory holds the digest map"
-    );
+    assert!(!found.is_empty(), "the state directory holds the digest map");
     found
 }
 
@@ -98,37 +79,21 @@ fn files(root: PathBuf) -> Vec<PathBuf> {
 fn nothing_changed_sends_hardly_anything() {
     let lab = Lab::new();
     let (appliance, source, _) = scene(&lab);
-    let run = appliance
-        .replicate(&source, "v")
-        .expect_kind("incremental")
-        .expect_count("bytes_sent", 0..16 << 10);
-    run.expect_count("blocks_changed", 0..=0)
-        .expect_count("blocks_sent", 0..=0);
+    let run = appliance.replicate(&source, "v").expect_kind("incremental").expect_count("bytes_sent", 0..16 << 10);
+    run.expect_count("blocks_changed", 0..=0).expect_count("blocks_sent", 0..=0);
     let points = appliance.points("v");
-    assert_eq!(
-        points[0]["root"], points[1]["root"],
-        "the same bytes have the same root"
-    );
+    assert_eq!(points[0]["root"], points[1]["root"], "the same bytes have the same root");
 }
 
 #[test]
 fn a_full_that_was_asked_for_says_so_and_sends_nothing_twice() {
     let lab = Lab::new();
     let (appliance, source, _) = scene(&lab);
-    let run = appliance
-        .replicate_with(&source, "v", &["--full"])
-        .expect_kind("full");
-    assert!(
-        run.text("reason").contains("--full"),
-        "the reason for a full is printed: {}",
-        run.text("reason")
-    );
-    run.expect_count("blocks_sent", 0..=0)
-        .expect_count("blocks_deduplicated", 768..=768);
+    let run = appliance.replicate_with(&source, "v", &["--full"]).expect_kind("full");
+    assert!(run.text("reason").contains("--full"), "the reason for a full is printed: {}", run.text("reason"));
+    run.expect_count("blocks_sent", 0..=0).expect_count("blocks_deduplicated", 768..=768);
     appliance.assert_secondary("v", &source);
-    let plain = appliance
-        .understudy(args!["replicate", &source, "--volume", "v", "--full"])
-        .expect_code(0);
+    let plain = appliance.understudy(args!["replicate", &source, "--volume", "v", "--full"]).expect_code(0);
     plain.says("--full");
 }
 
@@ -141,10 +106,7 @@ fn a_volume_removed_with_its_pool_is_a_full_with_a_reason() {
     fs::remove_dir_all(lab.file("pool")).expect("the pool can be removed");
     // Another pool, the old state: its maps are of no use, and nobody believes them.
     let appliance = Appliance::start(&lab);
-    let run = appliance
-        .replicate(&source, "v")
-        .expect_kind("full")
-        .expect_count("point", 1..=1);
+    let run = appliance.replicate(&source, "v").expect_kind("full").expect_count("point", 1..=1);
     assert!(!run.text("reason").is_empty(), "every full has a reason");
     appliance.assert_secondary("v", &source);
 }
@@ -156,7 +118,6 @@ fn moved_blocks_are_found_and_not_sent_again() {
     let bytes = fs::read(&source).expect("the source");
     image::patch(&source, 0, &bytes[16 << 20..24 << 20]);
     let run = appliance.replicate(&source, "v").expect_kind("incremental");
-    run.expect_count("blocks_changed", 128..=128)
-        .expect_count("blocks_sent", 0..=0);
+    run.expect_count("blocks_changed", 128..=128).expect_count("blocks_sent", 0..=0);
     appliance.assert_secondary("v", &source);
 }

@@ -12,12 +12,8 @@ fn a_volume_that_is_a_hole_sends_hardly_anything_and_stays_a_hole() {
     let appliance = Appliance::start(&lab);
     let source = lab.file("hole.raw");
     image::hole(&source, 256 * MIB);
-    let run = appliance
-        .replicate(&source, "hole")
-        .expect_count("bytes_sent", 0..HARDLY_ANYTHING);
-    let run = run
-        .expect_count("blocks_zero", 4096..=4096)
-        .expect_count("blocks_sent", 0..=0);
+    let run = appliance.replicate(&source, "hole").expect_count("bytes_sent", 0..HARDLY_ANYTHING);
+    let run = run.expect_count("blocks_zero", 4096..=4096).expect_count("blocks_sent", 0..=0);
     run.expect_count("bytes_read", 0..=0);
     appliance.assert_secondary("hole", &source);
     compare::assert_sparse(&appliance.secondary("hole"), MIB);
@@ -29,11 +25,8 @@ fn stored_zeros_are_read_once_and_not_sent() {
     let lab = Lab::new();
     let appliance = Appliance::start(&lab);
     let source = lab.write("zeros.raw", vec![0; 32 << 20]);
-    let run = appliance
-        .replicate(&source, "zeros")
-        .expect_count("bytes_sent", 0..HARDLY_ANYTHING);
-    run.expect_count("blocks_zero", 512..=512)
-        .expect_count("blocks_sent", 0..=0);
+    let run = appliance.replicate(&source, "zeros").expect_count("bytes_sent", 0..HARDLY_ANYTHING);
+    run.expect_count("blocks_zero", 512..=512).expect_count("blocks_sent", 0..=0);
     appliance.assert_secondary("zeros", &source);
     compare::assert_sparse(&appliance.secondary("zeros"), MIB);
 }
@@ -49,16 +42,12 @@ fn a_sparse_volume_stays_sparse_through_replication_and_restore() {
         let at = rng.below(127 * MIB);
         image::scribble(&source, at, 10_000, &mut rng);
     }
-    let run = appliance
-        .replicate(&source, "sparse")
-        .expect_count("bytes_sent", 100_000..3 * MIB);
+    let run = appliance.replicate(&source, "sparse").expect_count("bytes_sent", 100_000..3 * MIB);
     run.expect_count("blocks_sent", 1..=20);
     appliance.assert_secondary("sparse", &source);
     compare::assert_sparse(&appliance.secondary("sparse"), 3 * MIB);
     let target = lab.file("restored.raw");
-    appliance
-        .understudy(args!["restore", "sparse", &target])
-        .expect_code(0);
+    appliance.understudy(args!["restore", "sparse", &target]).expect_code(0);
     compare::assert_same(&target, &source, "restored is the source");
     compare::assert_sparse(&target, 3 * MIB);
 }
@@ -71,10 +60,7 @@ fn blocks_that_become_zero_are_released_in_the_secondary() {
     image::random(&source, 32 * MIB, &mut Rng::new(seed()));
     appliance.replicate(&source, "v");
     image::hole(&source, 32 * MIB);
-    appliance
-        .replicate(&source, "v")
-        .expect_kind("incremental")
-        .expect_count("bytes_sent", 0..HARDLY_ANYTHING);
+    appliance.replicate(&source, "v").expect_kind("incremental").expect_count("bytes_sent", 0..HARDLY_ANYTHING);
     appliance.assert_secondary("v", &source);
     compare::assert_sparse(&appliance.secondary("v"), MIB);
 }
@@ -91,8 +77,7 @@ fn incident_bdsync_39_a_block_with_one_byte_set_is_never_a_zero_block() {
     }
     let source = lab.write("ones.raw", &content);
     let run = appliance.replicate_with(&source, "ones", &["--block-size", "4K"]);
-    run.expect_count("blocks_zero", 0..=0)
-        .expect_count("blocks_total", 4096..=4096);
+    run.expect_count("blocks_zero", 0..=0).expect_count("blocks_total", 4096..=4096);
     appliance.assert_secondary("ones", &source);
     appliance.assert_export(&lab, "ones", &source);
 }

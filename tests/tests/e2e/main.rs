@@ -6,6 +6,7 @@
 mod crash;
 mod damage;
 mod filesystems;
+mod frames;
 mod full_disk;
 mod geometry;
 mod helpers;

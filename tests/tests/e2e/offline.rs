@@ -4,13 +4,16 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::frames::{forge, frame, frames, reseal};
 use understudy_tests::image::{self, MIB};
 use understudy_tests::{
     Appliance, Lab, Outcome, Rng, Run, TOOLS, UNDERSTUDY, UNDERSTUDYD, args, binary, pool_check, seed,
 };
 
-/// Where the version stands in the first record of a stream: a magic of 8 bytes, then the version (format/SPEC.md).
-const VERSION_AT: usize = 8;
+/// A frame that a reader which does not know it passes over (format/SPEC.md).
+const MAY_SKIP: u32 = 1;
+/// Where the root stands in the body of a commit record (format/SPEC.md).
+const COMMIT_ROOT: std::ops::Range<usize> = 56..88;
 
 fn emit(source: &Path, more: Vec<OsString>, stream: &Path) -> Outcome {
     let run = Run::ours(UNDERSTUDY).args(args!["emit", source]).args(more).args(args!["-o", stream]);
@@ -169,59 +172,73 @@ fn a_stream_truncated_at_any_byte_is_refused() {
     let sampled = (0..40).map(|_| usize::try_from(rng.below(length as u64)).expect("a small stream"));
     let mut sample: Vec<usize> = [0, 1, 7, 8, 9, length - 1, length - 2, length - 4, length - 8].into();
     sample.extend(sampled);
-    sample.extend(record_edges(&scene));
+    sample.extend(frames(&scene.good).iter().flat_map(|frame| [frame.start, frame.body.start]));
     for at in sample {
         scene.refuse(&format!("a stream of {length} bytes cut after {at}"), &scene.good[..at]);
     }
     scene.assert_unharmed();
 }
 
-/// Where records begin: the number that each record's line of `stream inspect` starts with.
-fn record_edges(scene: &Scene) -> Vec<usize> {
-    let inspected = Run::ours(TOOLS).args(args!["stream", "inspect", &scene.stream]).run().expect_code(0);
-    let first_word =
-        |line: &str| line.split_whitespace().next().and_then(|word| word.trim_end_matches(':').parse().ok());
-    let out = inspected.out();
-    let edges: Vec<usize> = out.lines().filter(|line| !line.starts_with(' ')).filter_map(first_word).collect();
-    assert!(edges.len() >= 3, "a line of each record (begin, chunk, commit) starts with its offset: {inspected}");
-    edges.into_iter().filter(|edge| *edge < scene.good.len()).collect()
-}
-
 #[test]
 fn a_wrong_magic_is_named() {
     let scene = Scene::new();
+    let chunk = frame(&scene.good, b"CHNK");
     let mut bytes = scene.good.clone();
-    bytes[..8].copy_from_slice(b"NOTMINE!");
-    scene.refuse("a wrong magic", &bytes).says_any(&["magic", "not an understudy stream"]);
-    scene.refuse("a text", b"#!/bin/sh\necho this is no stream at all, but it is long enough to look like one\n");
+    bytes[chunk.body.start] ^= 0xff;
+    scene.refuse("a chunk with a wrong magic", &bytes).says("magic");
+    let script = b"#!/bin/sh\necho this is no stream at all, but it is long enough to look like one\n";
+    scene.refuse("a text", script).says_any(&["magic", "not an understudy stream"]);
     scene.assert_unharmed();
 }
 
 #[test]
 fn a_wrong_version_is_named() {
     let scene = Scene::new();
+    for (tag, at) in [(b"BEGN", 0), (b"CHNK", 4)] {
+        let mut bytes = scene.good.clone();
+        bytes[frame(&scene.good, tag).body.start + at] = 0xee;
+        scene.refuse("a wrong version", &bytes).says("version");
+    }
+    scene.assert_unharmed();
+}
+
+#[test]
+fn a_wrong_root_is_named_though_every_checksum_is_right() {
+    let scene = Scene::new();
+    let commit = frame(&scene.good, b"CMIT");
     let mut bytes = scene.good.clone();
-    bytes[VERSION_AT] = 0xee;
-    scene.refuse("a wrong version", &bytes).says("version");
+    let record = &mut bytes[commit.body];
+    record[COMMIT_ROOT][7] ^= 1;
+    reseal(record);
+    scene.refuse("a stream whose root is not that of its blocks", &bytes).says("root");
+    scene.assert_unharmed();
+}
+
+#[test]
+fn an_unknown_record_is_passed_over_when_it_may_be_and_named_otherwise() {
+    let scene = Scene::new();
+    let commit = frame(&scene.good, b"CMIT").start;
+    let with = |flags: u32| {
+        let stranger = forge(b"XTRA", flags, b"from a later version");
+        [&scene.good[..commit], &stranger, &scene.good[commit..]].concat()
+    };
+    scene.refuse("a record that must be known", &with(0)).says("XTRA");
+    let skippable = scene.lab.write("skippable.stream", with(MAY_SKIP));
+    std::fs::copy(&skippable, &scene.stream).expect("a copy");
     scene.assert_unharmed();
 }
 
 #[test]
 fn chunks_of_one_stream_under_the_commit_of_another_are_refused() {
     let scene = Scene::new();
-    let source = scene.lab.file("source.raw");
-    image::patch(&source, MIB, &[0xff; 4096]);
+    let changed = image::keep(&scene.lab.file("source.raw"), &scene.lab.file("changed.raw"));
+    image::patch(&changed, MIB, &[0xff; 4096]);
     let other = scene.lab.file("other.stream");
-    emit(&source, args!["--base", scene.lab.file("map")], &other);
+    emit(&changed, args!["--base", scene.lab.file("map")], &other);
     let foreign = std::fs::read(&other).expect("the stream");
-    let commit = *record_edges(&scene).iter().max().expect("a stream has records");
-    let tail = scene.good.len() - commit;
-    let mut bytes = scene.good[..commit].to_vec();
-    bytes.extend_from_slice(&foreign[foreign.len() - tail..]);
+    let commit = frame(&scene.good, b"CMIT").start;
+    let bytes = [&scene.good[..commit], &foreign[frame(&foreign, b"CMIT").start..]].concat();
     scene.refuse("a commit of another stream", &bytes);
-    image::keep(&scene.kept, &source);
-    let restored = scene.lab.file("second.stream");
-    emit(&source, args!["--base", scene.lab.file("map")], &restored);
     scene.assert_unharmed();
 }
 

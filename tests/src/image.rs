@@ -115,7 +115,7 @@ impl Filesystem {
             }
             Filesystem::Xfs => {
                 tool("mkfs.xfs", args!["-q", "-f", image]);
-                let mount = Mount::new(image, &work.join("mkfs mount"), self.writable());
+                let mount = self.mount(image, &work.join("mkfs mount"));
                 tool("cp", args!["-a", staging.join("."), mount.path()]);
                 mount.unmount();
             }
@@ -126,16 +126,33 @@ impl Filesystem {
         fs::remove_dir_all(&staging).expect("the staging tree can be removed");
     }
 
-    /// Mount options to change it.
-    pub fn writable(self) -> &'static str {
+    /// Mounts it to change it.
+    pub fn mount(self, image: &Path, dir: &Path) -> Mount {
+        self.forget_twins();
+        Mount::new(image, dir, self.writable())
+    }
+
+    /// Mounts it to read it, from something that need not be writable.
+    pub fn mount_to_read(self, image: &Path, dir: &Path) -> Mount {
+        self.forget_twins();
+        Mount::new(image, dir, self.readable())
+    }
+
+    /// The kernel remembers btrfs volumes by UUID and refuses an older copy of one it has seen.
+    fn forget_twins(self) {
+        if self == Filesystem::Btrfs {
+            Run::peer("btrfs").args(args!["device", "scan", "--forget"]).run();
+        }
+    }
+
+    fn writable(self) -> &'static str {
         match self {
             Filesystem::Xfs => "loop,nouuid",
             _ => "loop",
         }
     }
 
-    /// Mount options to read it from something that cannot be written.
-    pub fn readable(self) -> &'static str {
+    fn readable(self) -> &'static str {
         match self {
             Filesystem::Ext4 => "loop,ro,noload",
             Filesystem::Xfs => "loop,ro,norecovery,nouuid",

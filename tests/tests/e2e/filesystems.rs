@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use understudy_tests::image::{self, Filesystem, WITNESS, md5};
-use understudy_tests::{Appliance, Lab, Mount, NbdFuse, Rng, args, compare, count, have_root, seed, text};
+use understudy_tests::{Appliance, Lab, NbdFuse, Rng, args, compare, count, have_root, seed, text};
 
 const VOLUME: &str = "stage";
 
@@ -45,7 +45,7 @@ fn lifecycle(filesystem: Filesystem) {
     let mut kept = vec![keep(&lab, &source, 1, filesystem)];
 
     for day in 1..=3 {
-        let mount = Mount::new(&source, &lab.file("mount"), filesystem.writable());
+        let mount = filesystem.mount(&source, &lab.file("mount"));
         image::change(mount.path(), day, &mut rng);
         mount.unmount();
         let run = appliance.replicate(&source, VOLUME).expect_kind("incremental");
@@ -65,7 +65,7 @@ fn lifecycle(filesystem: Filesystem) {
 
 fn keep(lab: &Lab, source: &Path, point: u64, filesystem: Filesystem) -> Kept {
     let copy = image::keep(source, &lab.file(&format!("kept {point}.img")));
-    let mount = Mount::new(&copy, &lab.file("kept mount"), filesystem.readable());
+    let mount = filesystem.mount_to_read(&copy, &lab.file("kept mount"));
     let witness = md5(&mount.path().join(WITNESS));
     mount.unmount();
     Kept { copy, witness }
@@ -93,7 +93,7 @@ fn assert_point(lab: &Lab, appliance: &Appliance, filesystem: Filesystem, point:
     appliance.assert_export(lab, point, &was.copy);
 
     let disk = NbdFuse::new(&appliance.uri(point), &lab.file("nbdfuse"));
-    let mount = Mount::new(&disk.disk(), &lab.file("attached"), filesystem.readable());
+    let mount = filesystem.mount_to_read(&disk.disk(), &lab.file("attached"));
     let witness = md5(&mount.path().join(WITNESS));
     assert_eq!(witness, was.witness, "a file read out of {point}, attached over NBD, is the file at its time");
     mount.unmount();

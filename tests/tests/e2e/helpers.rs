@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 
 use understudy_tests::image::{self, Filesystem, MIB, WITNESS, md5};
-use understudy_tests::{Lab, Mount, Proxy, Rng, Run, args, compare, have_root};
+use understudy_tests::{Lab, Proxy, Rng, Run, args, compare, have_root};
 
 #[test]
 fn the_relay_lets_exactly_its_limit_pass() {
@@ -64,11 +64,11 @@ fn a_day_changes_every_filesystem_and_leaves_it_sound() {
         let before = image::keep(&image, &lab.file("before.img"));
         let mut witnesses = Vec::new();
         for day in 1..=3 {
-            let mount = Mount::new(&image, &lab.file("mount"), filesystem.writable());
+            let mount = filesystem.mount(&image, &lab.file("mount"));
             image::change(mount.path(), day, &mut rng);
             mount.unmount();
             filesystem.check(&image);
-            let mount = Mount::new(&image, &lab.file("mount"), filesystem.readable());
+            let mount = filesystem.mount_to_read(&image, &lab.file("mount"));
             witnesses.push(md5(&mount.path().join(WITNESS)));
             mount.unmount();
         }

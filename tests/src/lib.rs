@@ -18,6 +18,7 @@ mod mount;
 mod proxy;
 mod rng;
 mod run;
+mod running;
 pub mod wait;
 
 pub use appliance::{Appliance, pool_check};
@@ -27,6 +28,7 @@ pub use mount::{Loop, Mount, NbdFuse};
 pub use proxy::Proxy;
 pub use rng::{Rng, seed};
 pub use run::{Outcome, Run, Summary, count, text, tool};
+pub use running::Running;
 
 /// Mixes strings and paths into one argument list.
 #[macro_export]

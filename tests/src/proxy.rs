@@ -7,9 +7,6 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Duration;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A relay to an appliance.
 pub struct Proxy {
@@ -23,10 +20,9 @@ struct Gate {
 }
 
 struct State {
+    granted: u64,
     passed: u64,
     limit: u64,
-    opened: usize,
-    closed: usize,
     ended: bool,
     sockets: Vec<TcpStream>,
 }
@@ -41,7 +37,7 @@ impl Proxy {
     pub fn hold_after(appliance: &str, limit: u64) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address").to_string();
-        let state = State { passed: 0, limit, opened: 0, closed: 0, ended: false, sockets: Vec::new() };
+        let state = State { granted: 0, passed: 0, limit, ended: false, sockets: Vec::new() };
         let gate = Arc::new(Gate { state: Mutex::new(state), changed: Condvar::new() });
         let (accepting, target) = (gate.clone(), appliance.to_string());
         std::thread::spawn(move || accept(&listener, &target, &accepting));
@@ -58,14 +54,10 @@ impl Proxy {
         self.gate.lock().passed
     }
 
-    /// Waits until the limit is reached (true), or until all initiators hung up before it was (false).
-    pub fn wait_held(&self) -> bool {
-        let busy = |state: &mut State| state.passed < state.limit && (state.opened == 0 || state.closed < state.opened);
-        let waited = self.gate.changed.wait_timeout_while(self.gate.lock(), PATIENCE, busy);
-        let (state, timeout) = waited.expect("no thread of the relay panics");
-        let (passed, limit) = (state.passed, state.limit);
-        assert!(!timeout.timed_out(), "{passed} bytes passed, {limit} were waited for, and nobody hung up");
-        passed >= limit
+    /// Whether all bytes that may pass have passed.
+    pub fn held(&self) -> bool {
+        let state = self.gate.lock();
+        state.passed >= state.limit
     }
 
     /// Lets everything through from now on.
@@ -100,20 +92,19 @@ impl Gate {
 
     /// How many of these bytes may pass now; waits until at least one may. None at the end.
     fn take(&self, wanted: usize) -> Option<usize> {
-        let stuck = |state: &mut State| state.passed >= state.limit && !state.ended;
+        let stuck = |state: &mut State| state.granted >= state.limit && !state.ended;
         let mut state = self.changed.wait_while(self.lock(), stuck).expect("no thread of the relay panics");
         if state.ended {
             return None;
         }
-        let granted = usize::try_from(state.limit - state.passed).unwrap_or(usize::MAX).min(wanted);
-        state.passed += granted as u64;
-        drop(state);
+        let granted = usize::try_from(state.limit - state.granted).unwrap_or(usize::MAX).min(wanted);
+        state.granted += granted as u64;
         Some(granted)
     }
 
-    fn count_closed(&self) {
-        self.lock().closed += 1;
-        self.changed.notify_all();
+    /// These bytes were handed to the appliance's socket.
+    fn count(&self, written: usize) {
+        self.lock().passed += written as u64;
     }
 }
 
@@ -127,15 +118,11 @@ fn accept(listener: &TcpListener, target: &str, gate: &Arc<Gate>) {
             continue;
         };
         let mut state = gate.lock();
-        state.opened += 1;
         state.sockets.extend([copy(&near), copy(&far)]);
         drop(state);
         let (up, down) = ((copy(&near), copy(&far)), (far, near));
         let counting = gate.clone();
-        std::thread::spawn(move || {
-            upstream(up.0, up.1, &counting);
-            counting.count_closed();
-        });
+        std::thread::spawn(move || upstream(up.0, up.1, &counting));
         std::thread::spawn(move || downstream(down.0, down.1));
     }
 }
@@ -157,9 +144,8 @@ fn upstream(mut from: TcpStream, mut to: TcpStream, gate: &Gate) {
                 let _ = from.shutdown(Shutdown::Both);
                 return;
             }
+            gate.count(granted);
             rest = &rest[granted..];
-            // After the write: whoever waits for the limit finds the bytes already on their way.
-            gate.changed.notify_all();
         }
     }
     let _ = to.shutdown(Shutdown::Write);

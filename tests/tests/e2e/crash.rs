@@ -2,13 +2,10 @@
 //! stream after an exact number of bytes, so "in the middle" is the same middle in every run. `make soak` repeats this
 //! module with other seeds.
 
-use std::ffi::OsString;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 
 use understudy_tests::image::{self, MIB};
-use understudy_tests::{Appliance, Lab, Proxy, Rng, Run, Summary, UNDERSTUDY, args, seed};
+use understudy_tests::{Appliance, Lab, Proxy, Rng, Running, Summary, seed};
 
 const SIZE: u64 = 24 * MIB;
 const CHANGED: u64 = 8 * MIB;
@@ -43,12 +40,9 @@ impl Scene {
         self.kept.push(image::keep(&self.source, &copy));
     }
 
-    /// A run through the relay, as a process that the test can outlive.
-    fn start(&self, appliance: &Appliance, proxy: &Proxy) -> Child {
-        let run = appliance.initiator(Appliance::replicate_args(&self.source, "v"));
-        let mut command = run.command();
-        command.env("UNDERSTUDY_APPLIANCE", proxy.address()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().expect("understudy starts")
+    /// A run through the relay, which the test can outlive.
+    fn start(&self, appliance: &Appliance, proxy: &Proxy) -> Running {
+        start(appliance, proxy, &self.source, "v")
     }
 
     /// Every point there is, is what it was, and there is no other.
@@ -74,8 +68,7 @@ impl Scene {
 fn measure(scene: &mut Scene, appliance: &Appliance) -> u64 {
     scene.change();
     let proxy = Proxy::open(appliance.address());
-    let outcome = scene.start(appliance, &proxy).wait_with_output().expect("the run ends");
-    assert!(outcome.status.success(), "a run through a relay: {}", String::from_utf8_lossy(&outcome.stderr));
+    scene.start(appliance, &proxy).finish().expect_code(0);
     scene.keep();
     assert!(proxy.passed() > CHANGED, "{} bytes went through the relay", proxy.passed());
     proxy.passed()
@@ -85,18 +78,14 @@ fn measure(scene: &mut Scene, appliance: &Appliance) -> u64 {
 fn kill_nine_of_the_daemon_anywhere_in_a_stream_leaves_the_acknowledged_points() {
     let (mut scene, mut appliance) = Scene::new();
     let whole = measure(&mut scene, &appliance);
-    let somewhere = [scene.rng.below(whole / 2), whole / 2 + scene.rng.below(whole / 3)];
+    let somewhere = [1 + scene.rng.below(whole / 2), whole / 2 + scene.rng.below(whole / 3)];
     for limit in [1, 200, whole / 4, somewhere[0], somewhere[1], whole * 9 / 10] {
         scene.change();
         let proxy = Proxy::hold_after(appliance.address(), limit);
-        let run = scene.start(&appliance, &proxy);
-        assert!(proxy.wait_held(), "the run ended before {limit} of {whole} bytes");
+        let run = scene.start(&appliance, &proxy).wait_held(&proxy);
         appliance.kill();
         proxy.cut();
-        let outcome = run.wait_with_output().expect("the run ends");
-        let stderr = String::from_utf8_lossy(&outcome.stderr);
-        assert_eq!(outcome.status.code(), Some(1), "killed after {limit} of {whole} bytes; stderr: {stderr}");
-        assert!(stderr.contains("error: "), "the initiator says what happened: {stderr}");
+        run.finish().expect_refusal();
         appliance.assert_pool_sound();
         appliance.restart();
         scene.assert_points(&appliance);
@@ -113,11 +102,11 @@ fn kill_nine_of_the_daemon_around_the_commit_leaves_a_point_whole_or_absent() {
     for missing in [1000, 100, 40, 8, 1, 0] {
         scene.change();
         let proxy = Proxy::hold_after(appliance.address(), whole - missing);
-        let run = scene.start(&appliance, &proxy);
-        proxy.wait_held();
+        let mut run = scene.start(&appliance, &proxy);
+        run.is_held(&proxy);
         appliance.kill();
         proxy.cut();
-        let acknowledged = run.wait_with_output().expect("the run ends").status.success();
+        let acknowledged = run.finish().code == Some(0);
         appliance.restart();
         let committed = appliance.point_numbers("v").len() > scene.kept.len();
         assert!(committed || !acknowledged, "{missing} bytes before the end: an acknowledged point is there");
@@ -136,14 +125,11 @@ fn kill_nine_right_after_the_acknowledgement_loses_nothing_and_the_secondary_set
     let (mut scene, mut appliance) = Scene::new();
     for _ in 0..4 {
         image::scribble(&scene.source, 0, SIZE, &mut scene.rng);
-        let run = appliance.initiator(Appliance::replicate_args(&scene.source, "v"));
-        let mut child = run.command().stdout(Stdio::piped()).spawn().expect("understudy starts");
-        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
-        let done = lines.into_iter().any(|line| line.contains(r#""event":"summary""#));
+        let run = appliance.initiator(Appliance::replicate_args(&scene.source, "v")).start();
+        let run = run.wait_line(r#""event":"summary""#);
         // The history is durable; the native image is being written, or not begun yet.
         appliance.kill();
-        child.wait().expect("the run ends");
-        assert!(done, "the run came to its summary: {}", run.line());
+        run.finish();
         scene.keep();
         appliance.restart();
         appliance.assert_secondary("v", &scene.source);
@@ -160,10 +146,7 @@ fn kill_nine_of_the_initiator_leaves_no_point_and_the_next_run_works() {
     for limit in [1, whole / 3, whole * 9 / 10] {
         scene.change();
         let proxy = Proxy::hold_after(appliance.address(), limit);
-        let mut run = scene.start(&appliance, &proxy);
-        assert!(proxy.wait_held(), "the run ended before {limit} of {whole} bytes");
-        run.kill().expect("the initiator can be killed");
-        run.wait().expect("the initiator ends");
+        scene.start(&appliance, &proxy).wait_held(&proxy).kill();
         proxy.cut();
         scene.assert_points(&appliance);
         scene.assert_goes_on(&appliance);
@@ -175,11 +158,9 @@ fn a_broken_line_is_an_error_and_no_point() {
     let (mut scene, appliance) = Scene::new();
     scene.change();
     let proxy = Proxy::hold_after(appliance.address(), MIB);
-    let run = scene.start(&appliance, &proxy);
-    assert!(proxy.wait_held(), "the run ended before a mebibyte was sent");
+    let run = scene.start(&appliance, &proxy).wait_held(&proxy);
     proxy.cut();
-    let outcome = run.wait_with_output().expect("the run ends");
-    assert_eq!(outcome.status.code(), Some(1), "{}", String::from_utf8_lossy(&outcome.stderr));
+    run.finish().expect_refusal();
     scene.assert_points(&appliance);
     scene.assert_goes_on(&appliance);
 }
@@ -189,12 +170,10 @@ fn sigterm_in_the_middle_of_a_stream_is_a_clean_shutdown() {
     let (mut scene, mut appliance) = Scene::new();
     scene.change();
     let proxy = Proxy::hold_after(appliance.address(), MIB);
-    let run = scene.start(&appliance, &proxy);
-    assert!(proxy.wait_held(), "the run ended before a mebibyte was sent");
+    let run = scene.start(&appliance, &proxy).wait_held(&proxy);
     appliance.stop();
     proxy.cut();
-    let outcome = run.wait_with_output().expect("the run ends");
-    assert_eq!(outcome.status.code(), Some(1), "{}", String::from_utf8_lossy(&outcome.stderr));
+    run.finish().expect_refusal();
     appliance.assert_pool_sound();
     appliance.restart();
     scene.assert_points(&appliance);
@@ -219,13 +198,13 @@ fn kill_nine_under_several_streams_at_once_leaves_every_acknowledged_point() {
     }
 
     let proxy = Proxy::hold_after(appliance.address(), 13 * MIB);
-    let run = |(name, source): (String, &PathBuf)| start(&lab, &proxy, source, &name);
-    let runs: Vec<Child> = each(&sources).map(run).collect();
-    assert!(proxy.wait_held(), "four streams of 8 MiB send 13 MiB");
+    let mut runs: Vec<Running> =
+        each(&sources).map(|(name, source)| start(&appliance, &proxy, source, &name)).collect();
+    let held = runs.iter_mut().any(|run| run.is_held(&proxy));
+    assert!(held, "four streams of 8 MiB send 13 MiB");
     appliance.kill();
     proxy.cut();
-    let done: Vec<bool> =
-        runs.into_iter().map(|run| run.wait_with_output().expect("a run ends").status.success()).collect();
+    let done: Vec<bool> = runs.into_iter().map(Running::finish).map(|outcome| outcome.code == Some(0)).collect();
     appliance.restart();
     for (index, (name, source)) in each(&sources).enumerate() {
         appliance.assert_export(&lab, &format!("{name}@1"), &kept[index]);
@@ -245,8 +224,7 @@ fn each(sources: &[PathBuf]) -> impl Iterator<Item = (String, &PathBuf)> {
     sources.iter().enumerate().map(|(n, source)| (format!("v{n}"), source))
 }
 
-fn start(lab: &Lab, proxy: &Proxy, source: &Path, volume: &str) -> Child {
-    let more: Vec<OsString> = args!["--to", proxy.address(), "--state-dir", lab.file("state")];
-    let run = Run::ours(UNDERSTUDY).args(Appliance::replicate_args(source, volume)).args(more);
-    run.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("understudy starts")
+fn start(appliance: &Appliance, proxy: &Proxy, source: &Path, volume: &str) -> Running {
+    let run = appliance.initiator(Appliance::replicate_args(source, volume));
+    run.env("UNDERSTUDY_APPLIANCE", proxy.address()).start()
 }

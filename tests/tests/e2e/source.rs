@@ -1,35 +1,22 @@
 //! A source that vanishes, shrinks or fails while it is read: the point does not exist, and the reason is said.
 
 use std::path::Path;
-use std::process::Stdio;
 
 use understudy_tests::image::{self, MIB};
-use understudy_tests::{Appliance, Lab, Loop, Proxy, Rng, have_root, seed};
+use understudy_tests::{Appliance, Lab, Loop, Outcome, Proxy, Rng, have_root, seed};
 
 /// More than any window of a bounded pipeline holds, so that the run has not read to the end when it is held.
 const SIZE: u64 = 384 * MIB;
 
 /// Replicates `path` as `volume` through a relay, does `harm` once a mebibyte is on its way, and expects a failure.
 #[track_caller]
-fn harmed(lab: &Lab, appliance: &Appliance, path: &Path, volume: &str, harm: impl FnOnce()) -> String {
+fn harmed(appliance: &Appliance, path: &Path, volume: &str, harm: impl FnOnce()) -> Outcome {
     let proxy = Proxy::hold_after(appliance.address(), MIB);
     let run = appliance.initiator(Appliance::replicate_args(path, volume));
-    let mut command = run.command();
-    command.env("UNDERSTUDY_APPLIANCE", proxy.address()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let child = command.spawn().expect("understudy starts");
-    assert!(proxy.wait_held(), "the run ended before a mebibyte was sent: {}", run.line());
+    let run = run.env("UNDERSTUDY_APPLIANCE", proxy.address()).start().wait_held(&proxy);
     harm();
     proxy.release();
-    let outcome = child.wait_with_output().expect("the run ends");
-    let stderr = String::from_utf8_lossy(&outcome.stderr).into_owned();
-    assert_eq!(
-        outcome.status.code(),
-        Some(1),
-        "a source that failed is a failed run: {stderr}\n{}",
-        lab.path().display()
-    );
-    assert!(stderr.contains("error: "), "the reason is said: {stderr}");
-    stderr
+    run.finish().expect_refusal()
 }
 
 #[test]
@@ -38,8 +25,7 @@ fn incident_ceph_71553_a_source_truncated_while_it_is_read_makes_no_point() {
     let appliance = Appliance::start(&lab);
     let source = lab.file("source.raw");
     image::random(&source, SIZE, &mut Rng::new(seed()));
-    let stderr = harmed(&lab, &appliance, &source, "v", || image::resize(&source, MIB));
-    assert!(stderr.contains("source.raw"), "the source is named: {stderr}");
+    harmed(&appliance, &source, "v", || image::resize(&source, MIB)).says("source.raw");
     appliance.assert_no_point("v");
     // What is left of it is a volume like any other.
     appliance.replicate(&source, "v").expect_kind("full");
@@ -56,7 +42,7 @@ fn incident_ceph_71553_a_device_that_fails_while_it_is_read_makes_no_point() {
     let backing = lab.file("backing.raw");
     image::random(&backing, SIZE, &mut Rng::new(seed()));
     let device = Loop::new(&backing);
-    harmed(&lab, &appliance, device.path(), "v", || image::resize(&backing, MIB));
+    harmed(&appliance, device.path(), "v", || image::resize(&backing, MIB));
     appliance.assert_no_point("v");
 }
 

@@ -6,7 +6,7 @@ use std::thread;
 
 use understudy_tests::image::{self, Filesystem, MIB, WITNESS, md5};
 use understudy_tests::wait::wait_until;
-use understudy_tests::{Lab, Proxy, Rng, Run, args, compare, have_root};
+use understudy_tests::{Lab, Loop, NbdFuse, Proxy, Rng, Run, args, compare, have_root};
 
 #[test]
 fn the_relay_lets_exactly_its_limit_pass() {
@@ -77,6 +77,29 @@ fn a_day_changes_every_filesystem_and_leaves_it_sound() {
         witnesses.dedup();
         assert_eq!(witnesses.len(), 3, "{filesystem:?}: the witness is another one every day");
     }
+}
+
+#[test]
+fn an_export_of_another_server_attaches_and_mounts() {
+    if !have_root("a kernel mount") {
+        return;
+    }
+    let lab = Lab::new();
+    let image = lab.file("source.img");
+    Filesystem::Ext4.make(&image, lab.path(), &mut Rng::new(1));
+    let socket = lab.file("nbd.sock");
+    let server = Run::peer("nbdkit").args(args!["-f", "-r", "-U", &socket, "file", &image]).start();
+    wait_until("nbdkit listens", || if socket.exists() { Ok(()) } else { Err("no socket".to_string()) });
+    let uri = format!("nbd+unix:///?socket={}", socket.display()).replace(' ', "%20");
+    let disk = NbdFuse::new(&uri, &lab.file("attached"));
+    compare::assert_same(&disk.disk(), &image, "the export is the file");
+    let mount = Filesystem::Ext4.mount_to_read(&disk.disk(), &lab.file("mount"));
+    assert_eq!(md5(&mount.path().join(WITNESS)).len(), 32);
+    mount.unmount();
+    drop(disk);
+    server.kill();
+    let device = Loop::new(&image);
+    assert_eq!(Run::peer("cmp").args(args![device.path(), &image]).run().code, Some(0));
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use serde_json::Value;
 use understudy_tests::image::{self, MIB};
-use understudy_tests::{Appliance, Lab, Outcome, Rng, Run, args, compare, count, seed, tool};
+use understudy_tests::{Appliance, Lab, NbdFuse, Outcome, Rng, Run, args, compare, count, have_root, seed, tool};
 
 /// Debian's libnbd tools need Debian's Python.
 const SYSTEM_PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
@@ -205,7 +206,9 @@ fn clients_that_hang_up_or_talk_nonsense_harm_nobody() {
     let mut greeting = [0; 18];
     socket.read_exact(&mut greeting).expect("the server greets first");
     socket.write_all(b"\0\0\0\x01IHAVEOPT\0\0\0\x03\xff\xff\xff\xff").expect("an option");
-    let _ = socket.read(&mut [0; 64]);
+    socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    let answer = socket.read(&mut [0; 64]);
+    assert!(answer.is_ok(), "it is answered or hung up on, not waited for: {answer:?}");
     // A reader that dies in the middle of everything.
     let script = "import os; [h.aio_pread(nbd.Buffer(1 << 20), n << 20) for n in range(16)]; os.kill(os.getpid(), 9)";
     nbdsh(&appliance.uri("v"), script);
@@ -244,4 +247,26 @@ assert first + h.pread(len(expected) - half, half) == expected, "an open export 
     assert_eq!(appliance.point_numbers("v"), [1, 2, 3]);
     appliance.assert_export(&lab, "v@2", &lab.file("kept 2"));
     appliance.assert_export(&lab, "v", &lab.file("source.raw"));
+}
+
+#[test]
+fn incident_nbd_92_a_daemon_killed_under_an_attached_export_is_an_error_and_not_a_hang() {
+    if !have_root("an attached export") {
+        return;
+    }
+    let lab = Lab::new();
+    let mut appliance = scene(&lab);
+    let disk = NbdFuse::new(&appliance.uri("v@1"), &lab.file("attached"));
+    let read = |skip: &str| {
+        let input = format!("if={}", disk.disk().display());
+        Run::peer("dd").args(args![input, "of=/dev/null", "bs=1M", "count=1", format!("skip={skip}")]).run()
+    };
+    read("0").expect_code(0);
+    appliance.kill();
+    let outcome = read("12");
+    assert_ne!(outcome.code, Some(0), "nobody is there to answer: {outcome}");
+    appliance.restart();
+    drop(disk);
+    let disk = NbdFuse::new(&appliance.uri("v@1"), &lab.file("attached again"));
+    compare::assert_same(&disk.disk(), &lab.file("kept 1"), "attached again, it is the point");
 }

@@ -75,7 +75,7 @@ fn volumes_and_points_show_the_documented_fields() {
     let point = &points[0];
     assert_eq!((text(point, "root"), text(point, "label")), (root.as_str(), "opening"), "{point}");
     assert!(point["base"].is_null(), "a full has no base: {point}");
-    assert_eq!(count(point, "changed_blocks"), 384, "{point}");
+    assert!((256..=384).contains(&count(point, "changed_blocks")), "two thirds are data: {point}");
     assert!(count(point, "stored_bytes") > 8 * MIB, "a third is incompressible: {point}");
     let time = text(point, "time");
     assert!(time.len() >= 20 && time.contains('T') && time.ends_with('Z'), "RFC 3339: {point}");

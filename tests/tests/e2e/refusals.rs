@@ -88,7 +88,7 @@ fn a_second_daemon_on_the_pool_is_refused_and_the_first_unharmed() {
     let lab = Lab::new();
     let appliance = scene(&lab);
     let second = args!["serve", "--pool", appliance.pool(), "--listen", "127.0.0.1:0", "--nbd", "127.0.0.1:0"];
-    let refused = Run::ours(UNDERSTUDYD).args(second).run().expect_refusal();
+    let refused = Run::ours(UNDERSTUDYD).args(second).limit(30).run().expect_refusal();
     refused.says_any(&["in use", "locked", "another", "already"]);
     appliance.replicate(&lab.file("source.raw"), "v").expect_kind("incremental");
 }
@@ -100,7 +100,7 @@ fn a_busy_port_is_named() {
     let busy = holder.local_addr().expect("an address").to_string();
     for (listen, nbd) in [(busy.as_str(), "127.0.0.1:0"), ("127.0.0.1:0", busy.as_str())] {
         let serve = args!["serve", "--pool", lab.file("pool"), "--listen", listen, "--nbd", nbd];
-        Run::ours(UNDERSTUDYD).args(serve).run().expect_refusal().says(&busy);
+        Run::ours(UNDERSTUDYD).args(serve).limit(30).run().expect_refusal().says(&busy);
     }
 }
 
@@ -110,7 +110,7 @@ fn a_directory_that_is_no_pool_is_refused_and_left_alone() {
     let dir = lab.dir("documents");
     std::fs::write(dir.join("letter.txt"), "dear reader").expect("a file");
     let serve = args!["serve", "--pool", &dir, "--listen", "127.0.0.1:0", "--nbd", "127.0.0.1:0"];
-    Run::ours(UNDERSTUDYD).args(serve).run().expect_refusal().says("documents").says("pool");
+    Run::ours(UNDERSTUDYD).args(serve).limit(30).run().expect_refusal().says("documents").says("pool");
     let names: Vec<_> =
         std::fs::read_dir(&dir).expect("the directory").map(|e| e.expect("an entry").file_name()).collect();
     assert_eq!(names, ["letter.txt"], "nothing was added");
@@ -124,7 +124,7 @@ fn a_pool_that_cannot_be_made_is_named() {
     let file = lab.write("a file", "not a directory");
     for place in [file.clone(), file.join("pool"), "/proc/understudy/pool".into()] {
         let serve = args!["serve", "--pool", &place, "--listen", "127.0.0.1:0", "--nbd", "127.0.0.1:0"];
-        Run::ours(UNDERSTUDYD).args(serve).run().expect_refusal().says(&place.display().to_string());
+        Run::ours(UNDERSTUDYD).args(serve).limit(30).run().expect_refusal().says(&place.display().to_string());
     }
 }
 

@@ -1,0 +1,331 @@
+//! A running `understudyd serve` on a pool in a lab: started on free ports, stopped, killed and started again on the
+//! same pool and the same ports.
+//!
+//! Invariants: the process never outlives its `Appliance`; the first lines of its standard output are the contract
+//! (`pool`, `listening`, `nbd`, `ready`) and anything else there fails the test; its log is shown when a test fails.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::bins::{TOOLS, UNDERSTUDY, UNDERSTUDYD};
+use crate::lab::Lab;
+use crate::run::{Outcome, Run, Summary, tool};
+use crate::wait::wait_until;
+use crate::{args, compare};
+
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// A daemon on a pool.
+pub struct Appliance {
+    pool: PathBuf,
+    state: PathBuf,
+    socket: PathBuf,
+    log: PathBuf,
+    ports: Ports,
+    child: Option<Child>,
+}
+
+/// What the daemon said when it was ready.
+#[derive(Clone)]
+struct Ports {
+    uuid: String,
+    listen: String,
+    nbd: String,
+}
+
+impl Appliance {
+    /// Starts a daemon on `pool` in the lab, on free ports.
+    pub fn start(lab: &Lab) -> Appliance {
+        Appliance::start_on(lab, &lab.file("pool"))
+    }
+
+    /// Starts a daemon on this pool; its log, its socket and the initiator's state are in the lab.
+    pub fn start_on(lab: &Lab, pool: &Path) -> Appliance {
+        let any = "127.0.0.1:0".to_string();
+        let ports = Ports { uuid: String::new(), listen: any.clone(), nbd: any };
+        let mut appliance = Appliance {
+            pool: pool.to_path_buf(),
+            state: lab.file("state"),
+            socket: lab.file("nbd.sock"),
+            log: lab.file("understudyd.log"),
+            ports,
+            child: None,
+        };
+        appliance.restart();
+        appliance
+    }
+
+    /// Starts the daemon again, on the same pool and ports. It must not be running.
+    pub fn restart(&mut self) {
+        assert!(self.child.is_none(), "the daemon is still running");
+        let log = File::options().create(true).append(true).open(&self.log).expect("the daemon's log");
+        let run = Run::ours(UNDERSTUDYD).args(args![
+            "serve",
+            "--pool",
+            &self.pool,
+            "--listen",
+            &self.ports.listen,
+            "--nbd",
+            &self.ports.nbd,
+            "--nbd-socket",
+            &self.socket
+        ]);
+        let mut command = run.command();
+        command.stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", run.line()));
+        let stdout = child.stdout.take().expect("a piped stdout");
+        self.child = Some(child);
+        let lines = read_until_ready(stdout);
+        let was = self.ports.uuid.clone();
+        self.ports = self.parse(&lines).unwrap_or_else(|why| {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            panic!("the daemon is not ready: {why}\n  command: {}\n  stdout: {lines:#?}\n  stderr: {log}", run.line())
+        });
+        assert!(was.is_empty() || was == self.ports.uuid, "a pool keeps its UUID over restarts");
+    }
+
+    /// The four lines of the contract, in their order, and nothing else.
+    fn parse(&self, lines: &[String]) -> Result<Ports, String> {
+        let [pool, listening, nbd, unix, ready] = lines else {
+            return Err(format!("expected the lines pool, listening, nbd, nbd unix:, ready; got {}", lines.len()));
+        };
+        let uuid = pool.strip_prefix(&format!("pool {} ", self.pool.display())).ok_or("no line `pool DIR UUID`")?;
+        let listen = listening.strip_prefix("listening ").ok_or("no line `listening HOST:PORT`")?;
+        let nbd = nbd.strip_prefix("nbd ").ok_or("no line `nbd HOST:PORT`")?;
+        if *unix != format!("nbd unix:{}", self.socket.display()) {
+            return Err(format!("no line `nbd unix:{}`", self.socket.display()));
+        }
+        if ready != "ready" {
+            return Err("no line `ready`".to_string());
+        }
+        Ok(Ports { uuid: uuid.to_string(), listen: listen.to_string(), nbd: nbd.to_string() })
+    }
+
+    /// SIGTERM: a clean shutdown, exit code 0.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        let status = self.reap();
+        assert_eq!(status.code(), Some(0), "SIGTERM is a clean shutdown ({status}); the log:\n{}", self.log());
+    }
+
+    /// SIGKILL: what a crash looks like from outside.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.reap();
+    }
+
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("the daemon runs");
+        kill_process(Pid::from_child(child), signal).expect("a signal to the daemon");
+    }
+
+    fn reap(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the daemon runs");
+        wait_until("the daemon ends", || match child.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            other => Err(format!("{other:?}")),
+        })
+    }
+
+    /// What the daemon logged so far, over all its starts.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The pool's directory.
+    pub fn pool(&self) -> &Path {
+        &self.pool
+    }
+
+    /// The initiator's state directory.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// HOST:PORT for initiators.
+    pub fn address(&self) -> &str {
+        &self.ports.listen
+    }
+
+    /// HOST:PORT for NBD clients.
+    pub fn nbd_address(&self) -> &str {
+        &self.ports.nbd
+    }
+
+    /// The Unix socket for NBD clients.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// An export as an NBD client names it.
+    pub fn uri(&self, export: &str) -> String {
+        format!("nbd://{}/{export}", self.ports.nbd)
+    }
+
+    /// The same, over the Unix socket.
+    pub fn unix_uri(&self, export: &str) -> String {
+        let socket = self.socket.display().to_string().replace(' ', "%20");
+        format!("nbd+unix:///{export}?socket={socket}")
+    }
+
+    /// The native image of a volume's newest point.
+    pub fn secondary(&self, volume: &str) -> PathBuf {
+        self.pool.join("volumes").join(volume).join("secondary.raw")
+    }
+
+    /// An `understudy` command that knows this appliance and this state directory.
+    pub fn initiator(&self, arguments: Vec<OsString>) -> Run {
+        Run::ours(UNDERSTUDY)
+            .args(arguments)
+            .env("UNDERSTUDY_APPLIANCE", self.address())
+            .env("UNDERSTUDY_STATE_DIR", &self.state)
+    }
+
+    /// Runs such a command.
+    pub fn understudy(&self, arguments: Vec<OsString>) -> Outcome {
+        self.initiator(arguments).run()
+    }
+
+    /// The arguments of `understudy replicate SOURCE --volume NAME --json`.
+    pub fn replicate_args(source: &Path, volume: &str) -> Vec<OsString> {
+        args!["replicate", source, "--volume", volume, "--json"]
+    }
+
+    /// Replicates, with more arguments; whatever comes of it.
+    pub fn try_replicate(&self, source: &Path, volume: &str, more: &[&str]) -> Outcome {
+        let mut arguments = Appliance::replicate_args(source, volume);
+        arguments.extend(more.iter().map(OsString::from));
+        self.understudy(arguments)
+    }
+
+    /// Replicates, which must succeed.
+    #[track_caller]
+    pub fn replicate(&self, source: &Path, volume: &str) -> Summary {
+        self.replicate_with(source, volume, &[])
+    }
+
+    /// Replicates with more arguments, which must succeed.
+    #[track_caller]
+    pub fn replicate_with(&self, source: &Path, volume: &str, more: &[&str]) -> Summary {
+        self.try_replicate(source, volume, more).expect_code(0).summary()
+    }
+
+    /// The volume as `understudy volumes --json` shows it, if it is there.
+    #[track_caller]
+    pub fn find_volume(&self, volume: &str) -> Option<Value> {
+        let outcome = self.understudy(args!["volumes", "--json"]).expect_code(0);
+        let json = outcome.json();
+        let volumes = json.as_array().unwrap_or_else(|| panic!("not a JSON array: {outcome}"));
+        volumes.iter().find(|entry| entry["name"] == volume).cloned()
+    }
+
+    /// The points of a volume as `understudy points NAME --json` shows them, oldest first.
+    #[track_caller]
+    pub fn points(&self, volume: &str) -> Vec<Value> {
+        let outcome = self.understudy(args!["points", volume, "--json"]).expect_code(0);
+        let mut points =
+            outcome.json().as_array().cloned().unwrap_or_else(|| panic!("not a JSON array of points: {outcome}"));
+        points.sort_by_key(|point| point["point"].as_u64());
+        points
+    }
+
+    /// The numbers of the points of a volume; none when there is no such volume.
+    #[track_caller]
+    pub fn point_numbers(&self, volume: &str) -> Vec<u64> {
+        if self.find_volume(volume).is_none() {
+            return Vec::new();
+        }
+        self.points(volume).iter().map(|point| crate::count(point, "point")).collect()
+    }
+
+    /// The volume has no point: a refused or broken stream leaves nothing.
+    #[track_caller]
+    pub fn assert_no_point(&self, volume: &str) {
+        let points = self.point_numbers(volume);
+        assert!(points.is_empty(), "volume {volume} must have no point, it has {points:?}");
+    }
+
+    /// Waits until the secondary is the newest point, materialised.
+    #[track_caller]
+    pub fn settle(&self, volume: &str) -> PathBuf {
+        wait_until(&format!("the secondary of {volume} is settled"), || {
+            let shown = self.find_volume(volume).ok_or("no such volume")?;
+            let secondary = &shown["secondary"];
+            let settled = secondary["state"] == "settled" && secondary["settled_root"] == shown["newest_root"];
+            if settled { Ok(()) } else { Err(shown.to_string()) }
+        });
+        self.secondary(volume)
+    }
+
+    /// The settled secondary has exactly the bytes of this file.
+    #[track_caller]
+    pub fn assert_secondary(&self, volume: &str, source: &Path) {
+        compare::assert_same(&self.settle(volume), source, "the settled secondary is the source at the newest point");
+    }
+
+    /// Reads an export with `nbdcopy`, a client that is not ours, and compares it with a file.
+    #[track_caller]
+    pub fn assert_export(&self, lab: &Lab, export: &str, expected: &Path) {
+        let copy = lab.file(&format!("nbdcopy of {}", export.replace('/', "_")));
+        let _ = std::fs::remove_file(&copy);
+        tool("nbdcopy", args![self.uri(export), &copy]);
+        compare::assert_same(&copy, expected, &format!("export {export} is the point's bytes"));
+        std::fs::remove_file(&copy).expect("the copy can be removed");
+    }
+
+    /// `pool check` finds nothing wrong. The daemon must not be running.
+    #[track_caller]
+    pub fn assert_pool_sound(&self) {
+        assert!(self.child.is_none(), "a pool is checked at rest");
+        pool_check(&self.pool).expect_code(0);
+    }
+}
+
+/// Runs `understudy-tools pool check`.
+pub fn pool_check(pool: &Path) -> Outcome {
+    Run::ours(TOOLS).args(args!["pool", "check", pool]).run()
+}
+
+impl Drop for Appliance {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(60).collect();
+            eprintln!("--- the daemon's log (its last lines) ---");
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+/// The lines up to `ready`, or up to the end of the daemon, or as many as came within the limit. The pipe is read for
+/// as long as the daemon lives, so that it never writes into a closed one.
+fn read_until_ready(stdout: ChildStdout) -> Vec<String> {
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            let _ = send.send(line);
+        }
+    });
+    let mut lines = Vec::new();
+    while let Ok(line) = receive.recv_timeout(START_LIMIT) {
+        let ready = line == "ready";
+        lines.push(line);
+        if ready {
+            break;
+        }
+    }
+    lines
+}

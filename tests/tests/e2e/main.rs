@@ -1,0 +1,23 @@
+//! The product from outside: what its command lines promise, held against real filesystems and real NBD clients.
+//!
+//! Each module is one promise; each test is one way in which it could be broken. Tests named `incident_...` are what
+//! happened to users of other projects. A single one runs with `cargo test -p understudy-tests --test e2e NAME`.
+
+mod crash;
+mod damage;
+mod filesystems;
+mod frames;
+mod full_disk;
+mod geometry;
+mod helpers;
+mod many;
+mod nbd;
+mod offline;
+mod output;
+mod refusals;
+mod restore;
+mod selectors;
+mod source;
+mod state;
+mod verify;
+mod zero;

@@ -188,9 +188,9 @@ impl Secondary {
         let path = self.image();
         let file = pool.disk().open(&path, Access::Write).map_err(at(&path))?;
         if from.is_none() {
-            file.set_len(0).map_err(at(&path))?;
+            file.resize(0).map_err(at(&path))?;
         }
-        file.set_len(to.map.geometry.volume_size()).map_err(at(&path))?;
+        file.resize(to.map.geometry.volume_size()).map_err(at(&path))?;
         let old = from.map_or(Map::zero(to.map.geometry), |point| point.map);
         let applier = Applier { pool, stop, file: &*file, path: &path, behind_blocks: &self.behind_blocks };
         applier.apply(&old, &to.map)?;
@@ -214,7 +214,7 @@ impl Secondary {
 
     /// Whether the image has a size that it can have: it was not removed or cut by hand.
     fn image_fits(&self, pool: &Pool, settled: &Point, applying: Option<&Point>) -> bool {
-        let length = pool.disk().open(&self.image(), Access::Read).and_then(|file| file.len());
+        let length = pool.disk().open(&self.image(), Access::Read).and_then(|file| file.size());
         let size = |point: &Point| point.map.geometry.volume_size();
         length.is_ok_and(|length| length == size(settled) || applying.is_some_and(|point| length == size(point)))
     }

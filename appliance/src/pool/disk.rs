@@ -50,9 +50,9 @@ pub trait DiskFile: std::fmt::Debug + Send + Sync {
     /// Makes all that was written durable.
     fn sync(&self) -> io::Result<()>;
     /// Bytes of the file.
-    fn len(&self) -> io::Result<u64>;
+    fn size(&self) -> io::Result<u64>;
     /// Cuts or extends the file; what is added reads as zeros.
-    fn set_len(&self, length: u64) -> io::Result<()>;
+    fn resize(&self, length: u64) -> io::Result<()>;
 }
 
 /// Writes whose memory, offset and length are multiples of this, bytes, bypass the page cache.
@@ -154,11 +154,11 @@ impl DiskFile for RealFile {
         self.buffered.sync_data()
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.buffered.metadata()?.len())
     }
 
-    fn set_len(&self, length: u64) -> io::Result<()> {
+    fn resize(&self, length: u64) -> io::Result<()> {
         self.buffered.set_len(length)
     }
 }
@@ -179,7 +179,7 @@ pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or_else(|| io::Error::other("a file has a directory"))?;
     let temporary = temporary_name(path);
     let file = disk.open(&temporary, Access::Write)?;
-    file.set_len(0)?;
+    file.resize(0)?;
     file.write_at(bytes, 0)?;
     file.sync()?;
     disk.rename(&temporary, path)?;
@@ -198,7 +198,7 @@ pub fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
-    let mut bytes = vec![0; file.len()? as usize];
+    let mut bytes = vec![0; file.size()? as usize];
     file.read_at(&mut bytes, 0)?;
     Ok(Some(bytes))
 }

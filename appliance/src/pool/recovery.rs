@@ -24,7 +24,7 @@ pub fn recover(disk: &dyn Disk, segments: &Segments, index: &Index, pool: Uuid) 
         let path = segments.path(segment);
         let file = disk.open(&path, Access::Write).map_err(at(&path))?;
         let replay = Replay { segments, index, segment, file, pool };
-        let length = replay.file.len().map_err(at(&path))?;
+        let length = replay.file.size().map_err(at(&path))?;
         let open = replay.run(length)?;
         end = match open {
             Some((length, entries)) => End { segment, length, open: Some(entries) },
@@ -42,10 +42,10 @@ fn cut(disk: &dyn Disk, segments: &Segments, end: &End) -> Result<()> {
     }
     let path = segments.path(end.segment);
     let file = disk.open(&path, Access::Write).map_err(at(&path))?;
-    let length = file.len().map_err(at(&path))?;
+    let length = file.size().map_err(at(&path))?;
     if length > end.length {
         tracing::info!(segment = end.segment, bytes = length - end.length, "cutting off what was never acknowledged");
-        file.set_len(end.length).map_err(at(&path))?;
+        file.resize(end.length).map_err(at(&path))?;
         file.sync().map_err(at(&path))?;
     }
     Ok(())

@@ -155,7 +155,7 @@ impl Writer {
             };
             let path = self.segments.path(segment);
             let file = self.disk.open(&path, super::disk::Access::Write).map_err(at(&path))?;
-            file.set_len(keep).map_err(|e| broken(e, segment))?;
+            file.resize(keep).map_err(|e| broken(e, segment))?;
         }
         self.lock_pending().clear();
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = None;

@@ -1,0 +1,124 @@
+//! Commits: a point is complete or absent, stored once, and there again after reopening.
+
+use crate::model::*;
+use understudy_format::{BlockId, Digest, ErrorKind};
+
+#[test]
+fn points_are_read_back_after_every_reopening() {
+    let lab = Lab::new();
+    let versions = [
+        volume(&[1, 2, 0, 3]),
+        volume(&[1, 2, 0, 4, 5, 0, 0]),
+        volume(&[0, 2]),
+        [volume(&(1..700).collect::<Vec<_>>()), vec![7; 512]].concat(),
+    ];
+    let mut old = None;
+    for (at, new) in versions.iter().enumerate() {
+        let pool = lab.open();
+        replicate(&pool, old, new, at as u128 + 1).unwrap();
+        assert_eq!(numbers(&pool), (1..=at as u64 + 1).collect::<Vec<_>>());
+        old = Some(&new[..]);
+    }
+    let pool = lab.open();
+    for (at, bytes) in versions.iter().enumerate() {
+        assert!(read(&pool, at as u64 + 1).unwrap() == *bytes, "point {}", at + 1);
+    }
+    assert!(lab.segments().len() > 1, "segments were sealed on the way");
+}
+
+#[test]
+fn a_digest_is_stored_once_and_asked_for_once() {
+    let lab = Lab::new();
+    let pool = lab.open();
+    let bytes = volume(&[5, 5, 5, 6, 5, 6]);
+    let (mut sender, mut ingest) = start(&pool, "v", None, &bytes, 1).unwrap();
+    assert_eq!(feed(&mut sender, &mut ingest, None, &bytes, 9).unwrap(), 2);
+    let point = ingest.commit(&sender.commit(map(&bytes).root()).unwrap()).unwrap();
+    assert_eq!(point.new_bytes, 2 * BLOCK as u64);
+    let again = replicate(&pool, None, &bytes, 2).unwrap();
+    assert_eq!((again.new_bytes, again.stored_bytes), (0, 0), "a second full stores nothing");
+}
+
+#[test]
+fn the_index_is_a_cache_of_the_segments() {
+    let lab = Lab::new();
+    let (one, two) = (volume(&(1..600).collect::<Vec<_>>()), volume(&(300..900).collect::<Vec<_>>()));
+    replicate(&lab.open(), None, &one, 1).unwrap();
+    replicate(&lab.open(), Some(&one), &two, 2).unwrap();
+    std::fs::remove_dir_all(lab.dir.path().join("index")).unwrap();
+    let pool = lab.open();
+    assert_eq!(numbers(&pool), [1, 2]);
+    assert!(read(&pool, 1).unwrap() == one && read(&pool, 2).unwrap() == two);
+    assert_eq!(replicate(&pool, Some(&two), &two, 3).unwrap().stored_bytes, 0);
+}
+
+#[test]
+fn a_stream_that_ends_early_leaves_no_point_and_the_volume_free() {
+    let lab = Lab::new();
+    let pool = lab.open();
+    let bytes = volume(&(1..100).collect::<Vec<_>>());
+    let (mut sender, mut ingest) = start(&pool, "v", None, &bytes, 1).unwrap();
+    feed(&mut sender, &mut ingest, None, &bytes, 3).unwrap();
+    let busy = start(&pool, "v", None, &bytes, 2).err().unwrap();
+    assert_eq!(busy.kind(), ErrorKind::Retry, "{busy}");
+    drop(ingest);
+    assert!(pool.volumes().is_empty());
+    replicate(&pool, None, &bytes, 3).unwrap();
+    assert_eq!(numbers(&pool), [1]);
+}
+
+#[test]
+fn a_wrong_root_or_an_unknown_base_commits_nothing() {
+    let lab = Lab::new();
+    let pool = lab.open();
+    let (bytes, other) = (volume(&[1, 2, 3]), volume(&[4, 5, 6]));
+    let (mut sender, mut ingest) = start(&pool, "v", None, &bytes, 1).unwrap();
+    feed(&mut sender, &mut ingest, None, &bytes, 9).unwrap();
+    let error = ingest.commit(&sender.commit(Digest::of_record(b"another")).unwrap()).unwrap_err();
+    assert!(error.to_string().contains("root of the stream: digest mismatch"), "{error}");
+    let error = start(&pool, "v", Some(&other), &bytes, 2).err().unwrap();
+    assert!(error.to_string().contains("no common base"), "{error}");
+    assert!(numbers(&pool).is_empty());
+}
+
+#[test]
+fn a_block_that_is_not_what_its_digest_says_ends_the_stream() {
+    let lab = Lab::new();
+    let pool = lab.open();
+    let bytes = volume(&[1, 2, 3]);
+    let (mut sender, mut ingest) = start(&pool, "v", None, &bytes, 1).unwrap();
+    let offer = sender.offer(understudy_format::session::Prepared { entries: data(&bytes), token: () }).unwrap();
+    let wanted = ingest.offer(&offer).unwrap();
+    sender.need(0, &wanted).unwrap();
+    let ready = sender.take_ready().unwrap().unwrap();
+    let wrong = volume(&[1, 9, 3]);
+    let content = |block: BlockId| wrong.chunks(BLOCK).nth(block.0 as usize).unwrap();
+    let chunk = understudy_format::session::pack(ready.head, false, content).unwrap();
+    let error = ingest.chunk(&chunk).unwrap_err().to_string();
+    assert!(error.contains("volume v, block 1 (byte offset 4096): block: digest mismatch"), "{error}");
+}
+
+fn data(bytes: &[u8]) -> Vec<understudy_format::chunk::Entry> {
+    let entry = |content: &[u8]| understudy_format::chunk::Entry::Data {
+        digest: Digest::of_block(content),
+        codec: understudy_format::codec::Codec::Stored,
+        payload_offset: 0,
+        payload_length: 0,
+        block_length: content.len() as u32,
+    };
+    bytes.chunks(BLOCK).map(entry).collect()
+}
+
+#[test]
+fn a_second_opening_of_a_pool_is_refused() {
+    let lab = Lab::new();
+    let _pool = lab.open();
+    let options = understudy_appliance::pool::Options {
+        disk: lab.disk.clone(),
+        segment_size: 1 << 20,
+        now_ns: 1,
+        uuid: uuid::Uuid::from_u128(1),
+    };
+    let error = understudy_appliance::pool::Pool::open(lab.dir.path(), options).unwrap_err();
+    assert!(error.kind() == ErrorKind::Retry && error.to_string().contains("in use by another"), "{error}");
+}

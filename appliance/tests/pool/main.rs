@@ -1,0 +1,11 @@
+//! The pool through its own interface: every promise has a test that fails when the promise is broken.
+//!
+//! Streams are made by the sans-I/O sender over volumes in memory; the model to compare with is
+//! the plain bytes of each point.
+
+mod commit;
+mod crash;
+mod damage;
+mod full;
+mod model;
+mod secondary;

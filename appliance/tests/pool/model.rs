@@ -1,0 +1,286 @@
+//! Volumes in memory, streams of them, and a disk whose space and failures are the test's.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tempfile::TempDir;
+use understudy_appliance::error::{Error, Result};
+use understudy_appliance::ingest::{Announced, Ingest};
+use understudy_appliance::pool::disk::{Access, Disk, DiskFile, RealDisk};
+use understudy_appliance::pool::{Options, Pool};
+use understudy_appliance::secondary::Secondaries;
+use understudy_appliance::view::PointView;
+use understudy_format::chunk::Entry;
+use understudy_format::codec::Codec;
+use understudy_format::map::{Map, top_level};
+use understudy_format::point::Point;
+use understudy_format::session::{Prepared, Sender, pack};
+use understudy_format::stream::{Base, Begin};
+use understudy_format::{BlockId, BlockSize, Digest, Geometry};
+use uuid::Uuid;
+
+pub const BLOCK: usize = 4096;
+
+/// A block whose content follows from `seed`: incompressible, never zero.
+pub fn block(seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; BLOCK];
+    let mut hasher = blake3_of(seed);
+    for chunk in bytes.chunks_mut(32) {
+        chunk.copy_from_slice(&hasher[..chunk.len()]);
+        hasher = Digest::of_record(&hasher).0;
+    }
+    bytes
+}
+
+fn blake3_of(seed: u64) -> [u8; 32] {
+    Digest::of_record(&seed.to_le_bytes()).0
+}
+
+/// A volume of one block a seed; seed 0 is a zero block.
+pub fn volume(seeds: &[u64]) -> Vec<u8> {
+    seeds.iter().flat_map(|seed| if *seed == 0 { vec![0; BLOCK] } else { block(*seed) }).collect()
+}
+
+pub fn geometry(bytes: &[u8]) -> Geometry {
+    Geometry::new(bytes.len() as u64, BlockSize::new(BLOCK as u32).unwrap()).unwrap()
+}
+
+/// The map by the plain definition.
+pub fn map(bytes: &[u8]) -> Map {
+    let mut level: Vec<Digest> = bytes.chunks(BLOCK).map(Digest::of_block).collect();
+    for _ in 0..top_level(level.len() as u64) {
+        let page = |digests: &[Digest]| {
+            let mut page = understudy_format::map::Page::zero();
+            digests.iter().enumerate().for_each(|(slot, digest)| page.set(slot, *digest));
+            page.digest()
+        };
+        level = level.chunks(256).map(page).collect();
+    }
+    Map { geometry: geometry(bytes), top: level[0] }
+}
+
+/// The stream that makes `new` out of `old`, chunk by chunk: what [`feed`] sends.
+pub fn begin(old: Option<&[u8]>, new: &[u8], stream: u128) -> Begin {
+    let base = old.map(|old| Base { root: map(old).root(), size: old.len() as u64 });
+    let stream = Uuid::from_u128(stream);
+    Begin { volume: Uuid::nil(), stream, geometry: geometry(new), base, created_ns: stream.as_u128() as i64 }
+}
+
+fn entries(old: Option<&[u8]>, new: &[u8]) -> Vec<Entry> {
+    let same = |at: usize, content: &[u8]| old.and_then(|old| old.chunks(BLOCK).nth(at)) == Some(content);
+    let entry = |(at, content): (usize, &[u8])| match () {
+        () if same(at, content) => Entry::Unchanged { count: 1 },
+        () if Digest::of_block(content).is_zero() => Entry::Zero { count: 1 },
+        () => Entry::Data {
+            digest: Digest::of_block(content),
+            codec: Codec::Stored,
+            payload_offset: 0,
+            payload_length: 0,
+            block_length: content.len() as u32,
+        },
+    };
+    new.chunks(BLOCK).enumerate().map(entry).collect()
+}
+
+/// A pool in a directory of its own, on a disk that the test rules.
+pub struct Lab {
+    pub dir: TempDir,
+    pub disk: Arc<TestDisk>,
+    pub segment_size: u64,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        Self { dir: TempDir::new().unwrap(), disk: Arc::new(TestDisk::default()), segment_size: 1 << 20 }
+    }
+
+    pub fn open(&self) -> Arc<Pool> {
+        let options =
+            Options { disk: self.disk.clone(), segment_size: self.segment_size, now_ns: 1, uuid: Uuid::from_u128(77) };
+        Arc::new(Pool::open(self.dir.path(), options).unwrap())
+    }
+
+    pub fn segments(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<_> =
+            std::fs::read_dir(self.dir.path().join("segments")).unwrap().map(|e| e.unwrap().path()).collect();
+        paths.sort();
+        paths
+    }
+}
+
+/// Replicates into volume `v`; the offers and needs of an online session.
+pub fn replicate(pool: &Arc<Pool>, old: Option<&[u8]>, new: &[u8], stream: u128) -> Result<Point> {
+    let (mut sender, mut ingest) = start(pool, "v", old, new, stream)?;
+    feed(&mut sender, &mut ingest, old, new, usize::MAX)?;
+    ingest.commit(&sender.commit(map(new).root()).map_err(Error::from)?)
+}
+
+pub fn start(
+    pool: &Arc<Pool>,
+    name: &str,
+    old: Option<&[u8]>,
+    new: &[u8],
+    stream: u128,
+) -> Result<(Sender<()>, Ingest)> {
+    let begin = begin(old, new, stream);
+    let announced =
+        Announced { name: name.parse().unwrap(), label: None, new_uuid: Uuid::from_u128(stream), now_ns: 1 };
+    Ok((Sender::online(begin, 4), Ingest::begin(pool.clone(), announced, begin)?))
+}
+
+/// Sends at most `chunks_max` chunks of 16 blocks; returns how many blocks were wanted.
+pub fn feed(
+    sender: &mut Sender<()>,
+    ingest: &mut Ingest,
+    old: Option<&[u8]>,
+    new: &[u8],
+    chunks_max: usize,
+) -> Result<u64> {
+    let mut sent = 0;
+    for entries in entries(old, new).chunks(16).take(chunks_max) {
+        if let Some(head) = sender.offer(Prepared { entries: entries.to_vec(), token: () }) {
+            let wanted = ingest.offer(&head)?;
+            sent += wanted.iter().filter(|wanted| **wanted).count() as u64;
+            sender.need(head.sequence, &wanted)?;
+        }
+        while let Some(ready) = sender.take_ready()? {
+            let content = |block: BlockId| new.chunks(BLOCK).nth(block.0 as usize).unwrap();
+            ingest.chunk(&pack(ready.head, true, content)?)?;
+        }
+    }
+    Ok(sent)
+}
+
+/// The bytes of a point, read through its map.
+pub fn read(pool: &Arc<Pool>, number: u64) -> Result<Vec<u8>> {
+    let entry = pool.volume(&"v".parse().unwrap()).expect("the volume is there");
+    let point = entry.points.iter().find(|point| point.number == number).expect("the point is there");
+    let view = PointView::new(pool.clone(), entry.volume.clone(), point.clone());
+    let mut lookup = view.lookup();
+    let mut bytes = Vec::new();
+    for block in 0..view.geometry().block_count() {
+        match view.block(&mut lookup, BlockId(block))? {
+            Some(content) => bytes.extend_from_slice(&content),
+            None => bytes.resize(bytes.len() + view.geometry().block_len(BlockId(block)) as usize, 0),
+        }
+    }
+    Ok(bytes)
+}
+
+/// The numbers of the points of volume `v`.
+pub fn numbers(pool: &Pool) -> Vec<u64> {
+    let entry = pool.volume(&"v".parse().unwrap());
+    entry.map_or(Vec::new(), |entry| entry.points.iter().map(|point| point.number).collect())
+}
+
+/// Brings the secondary of `v` up to date and returns its bytes.
+pub fn settle(pool: &Arc<Pool>) -> Result<Vec<u8>> {
+    let volume = pool.volume(&"v".parse().unwrap()).unwrap().volume;
+    Secondaries::new(pool.clone()).settle(&volume)?;
+    Ok(std::fs::read(pool.dir().join("volumes/v/secondary.raw")).unwrap())
+}
+
+/// The real disk, with a limit of its space, and an operation at which it fails.
+#[derive(Debug)]
+pub struct TestDisk {
+    pub free: AtomicU64,
+    /// Writes and syncs count down; at 0 they fail, and so do all after it while `stuck`.
+    pub left: Arc<AtomicU64>,
+    pub error: Arc<AtomicU64>,
+    pub stuck: Arc<AtomicBool>,
+}
+
+impl Default for TestDisk {
+    fn default() -> Self {
+        Self {
+            free: AtomicU64::new(u64::MAX),
+            left: Arc::new(AtomicU64::new(u64::MAX)),
+            error: Arc::new(AtomicU64::new(5)),
+            stuck: Arc::default(),
+        }
+    }
+}
+
+impl TestDisk {
+    /// The `n`th write or sync from now on fails with this `errno`, once.
+    pub fn fail_at(&self, n: u64, errno: u64) {
+        self.error.store(errno, Ordering::SeqCst);
+        self.left.store(n, Ordering::SeqCst);
+    }
+
+    /// Whether the failure that was asked for came.
+    pub fn failed(&self) -> bool {
+        self.left.swap(u64::MAX, Ordering::SeqCst) == 0
+    }
+}
+
+impl Disk for TestDisk {
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(dir)
+    }
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let file = RealDisk.open(path, access)?;
+        let (left, error, stuck) = (self.left.clone(), self.error.clone(), self.stuck.clone());
+        Ok(Arc::new(TestFile { file, left, error, stuck }))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.make_dir(dir)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(dir)
+    }
+    fn free(&self, _: &Path) -> io::Result<u64> {
+        Ok(self.free.load(Ordering::SeqCst))
+    }
+}
+
+#[derive(Debug)]
+struct TestFile {
+    file: Arc<dyn DiskFile>,
+    left: Arc<AtomicU64>,
+    error: Arc<AtomicU64>,
+    stuck: Arc<AtomicBool>,
+}
+
+impl TestFile {
+    fn step(&self) -> io::Result<()> {
+        let fail = || io::Error::from_raw_os_error(self.error.load(Ordering::SeqCst) as i32);
+        match self.left.load(Ordering::SeqCst) {
+            u64::MAX => Ok(()),
+            0 if self.stuck.load(Ordering::SeqCst) => Err(fail()),
+            0 => Ok(()),
+            n => {
+                self.left.store(n - 1, Ordering::SeqCst);
+                if n == 1 { Err(fail()) } else { Ok(()) }
+            }
+        }
+    }
+}
+
+impl DiskFile for TestFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_at(buffer, offset)
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.step()?;
+        self.file.write_at(bytes, offset)
+    }
+    fn zero(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.step()?;
+        self.file.zero(offset, length)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.step()?;
+        self.file.sync()
+    }
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+    fn resize(&self, length: u64) -> io::Result<()> {
+        self.file.resize(length)
+    }
+}

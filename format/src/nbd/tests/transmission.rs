@@ -422,7 +422,7 @@ fn chunks_that_do_not_fit_their_type_are_errors() {
         1,
         "00000000000000",
         WireError::Truncated {
-            what,
+            what: "data chunk",
             need: 8,
             have: 7,
         },

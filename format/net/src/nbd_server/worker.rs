@@ -3,6 +3,10 @@
 //! Invariants: the queue is bounded by the tickets of those who fill it, not here; a job runs to its
 //! end, and threads leave once the queue is closed and empty. A panicking job must not take its
 //! thread along: jobs catch their own.
+//!
+//! At most one thread is on its way out of sleep at any time; having taken a job it wakes the next
+//! while jobs are left. Blocking reads thus spread over all threads, while reads from memory are done
+//! by the few that are awake: waking a thread costs more than such a read.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,6 +25,10 @@ struct Queue {
 struct State {
     jobs: VecDeque<Job>,
     closed: bool,
+    /// Threads asleep.
+    idle: usize,
+    /// A thread was woken and has not looked at the queue yet.
+    waking: bool,
 }
 
 /// A fixed number of threads over one queue. Dropping it lets them finish and leave.
@@ -41,8 +49,9 @@ impl Workers {
     }
 
     pub(super) fn push(&self, job: Job) {
-        self.queue.lock().jobs.push_back(job);
-        self.queue.filled.notify_one();
+        let mut state = self.queue.lock();
+        state.jobs.push_back(job);
+        self.queue.wake_one(&mut state);
     }
 }
 
@@ -65,8 +74,65 @@ impl Queue {
     }
 
     fn next(&self) -> Option<Job> {
-        let idle = |state: &mut State| state.jobs.is_empty() && !state.closed;
-        let woken = self.filled.wait_while(self.lock(), idle);
-        woken.unwrap_or_else(PoisonError::into_inner).jobs.pop_front()
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                self.wake_one(&mut state);
+                return Some(job);
+            }
+            if state.closed {
+                return None;
+            }
+            state.idle += 1;
+            state = self
+                .filled
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
+            state.waking = false;
+        }
+    }
+
+    fn wake_one(&self, state: &mut State) {
+        if state.idle > 0 && !state.waking && !state.jobs.is_empty() {
+            state.waking = true;
+            self.filled.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    /// Each job waits for all others: they must spread over as many threads.
+    #[test]
+    fn blocking_jobs_spread_over_all_threads() {
+        let workers = Workers::start(4).unwrap();
+        let (barrier, (done, ended)) = (Arc::new(Barrier::new(4)), channel());
+        for _ in 0..4 {
+            let (barrier, done) = (Arc::clone(&barrier), done.clone());
+            workers.push(Box::new(move || {
+                barrier.wait();
+                done.send(()).unwrap();
+            }));
+        }
+        drop(done);
+        assert_eq!(ended.iter().count(), 4);
+    }
+
+    #[test]
+    fn dropping_the_workers_runs_what_was_queued() {
+        let (done, ended) = channel();
+        let workers = Workers::start(2).unwrap();
+        for _ in 0..100 {
+            let done = done.clone();
+            workers.push(Box::new(move || done.send(()).unwrap()));
+        }
+        drop((workers, done));
+        assert_eq!(ended.iter().count(), 100);
     }
 }

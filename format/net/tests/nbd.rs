@@ -1,0 +1,13 @@
+//! The NBD server against real peers (libnbd, qemu) and against raw sockets that misbehave.
+//!
+//! A peer that is not installed fails its test. Nothing here waits for time to pass: tests wait for
+//! bytes, for the end of a stream, or for a process.
+
+#[path = "nbd/fixture.rs"]
+mod fixture;
+#[path = "nbd/peers.rs"]
+mod peers;
+#[path = "nbd/raw.rs"]
+mod raw;
+#[path = "nbd/scripts.rs"]
+mod scripts;

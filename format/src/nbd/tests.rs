@@ -25,10 +25,7 @@ fn advert() -> Advert {
         name: "vol".to_owned(),
         description: "a volume".to_owned(),
         geometry: Geometry::read_only(1 << 20),
-        contexts: vec![
-            BASE_ALLOCATION.to_owned(),
-            "qemu:dirty-bitmap:p1".to_owned(),
-        ],
+        contexts: vec![BASE_ALLOCATION.to_owned(), "qemu:dirty-bitmap:p1".to_owned()],
     }
 }
 

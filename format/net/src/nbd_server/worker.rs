@@ -84,10 +84,7 @@ impl Queue {
                 return None;
             }
             state.idle += 1;
-            state = self
-                .filled
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.idle -= 1;
             state.waking = false;
         }

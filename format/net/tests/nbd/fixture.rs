@@ -11,9 +11,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use understudy_format::nbd::{
-    BlockSizes, Errno, ExportName, Extent, Failure, Geometry, Span, TransmissionFlags,
-};
+use understudy_format::nbd::{BlockSizes, Errno, ExportName, Extent, Failure, Geometry, Span, TransmissionFlags};
 use understudy_net::export::{Catalog, Content, Export, OpenError, Zeroing};
 use understudy_net::nbd_server::{Limits, Listener, serve};
 
@@ -28,11 +26,7 @@ fn is_hole(offset: u64) -> bool {
 }
 
 pub fn byte_at(offset: u64) -> u8 {
-    if is_hole(offset) {
-        0
-    } else {
-        (offset ^ (offset >> 8) ^ (offset >> 16)) as u8 | 1
-    }
+    if is_hole(offset) { 0 } else { (offset ^ (offset >> 8) ^ (offset >> 16)) as u8 | 1 }
 }
 
 pub fn content() -> Vec<u8> {
@@ -44,11 +38,7 @@ pub fn extents_of(mut offset: u64, end: u64) -> Vec<Extent> {
     let mut extents = Vec::new();
     while offset < end {
         let length = (RUN - offset % RUN).min(end - offset);
-        extents.push(if is_hole(offset) {
-            Extent::hole(length)
-        } else {
-            Extent::data(length)
-        });
+        extents.push(if is_hole(offset) { Extent::hole(length) } else { Extent::data(length) });
         offset += length;
     }
     extents
@@ -71,22 +61,15 @@ impl Export for Pattern {
     }
 
     fn contexts(&self) -> Vec<String> {
-        ["base:allocation", "x-test:odd"]
-            .map(str::to_owned)
-            .to_vec()
+        ["base:allocation", "x-test:odd"].map(str::to_owned).to_vec()
     }
 
     fn read(&self, offset: u64, buf: &mut [u8]) -> Result<Content, Failure> {
         let end = offset + buf.len() as u64;
-        if extents_of(offset, end)
-            .iter()
-            .all(|extent| *extent == Extent::hole(extent.length))
-        {
+        if extents_of(offset, end).iter().all(|extent| *extent == Extent::hole(extent.length)) {
             return Ok(Content::Zeroes);
         }
-        buf.iter_mut()
-            .zip(offset..)
-            .for_each(|(byte, offset)| *byte = byte_at(offset));
+        buf.iter_mut().zip(offset..).for_each(|(byte, offset)| *byte = byte_at(offset));
         Ok(Content::Data)
     }
 
@@ -96,10 +79,7 @@ impl Export for Pattern {
         match context {
             "base:allocation" if one => Ok(extents_of(offset, SIZE).into_iter().take(1).collect()),
             "base:allocation" => Ok(extents_of(offset, end)),
-            _ => Ok(vec![Extent {
-                length: 512,
-                flags: (offset / 512 % 2) as u32,
-            }]),
+            _ => Ok(vec![Extent { length: 512, flags: (offset / 512 % 2) as u32 }]),
         }
     }
 }
@@ -126,15 +106,8 @@ impl Export for Writable {
             | TransmissionFlags::SEND_WRITE_ZEROES
             | TransmissionFlags::SEND_FAST_ZERO
             | TransmissionFlags::SEND_CACHE;
-        let blocks = BlockSizes {
-            min: 512,
-            ..BlockSizes::default()
-        };
-        Geometry {
-            flags,
-            blocks,
-            ..Geometry::read_only(1 << 20)
-        }
+        let blocks = BlockSizes { min: 512, ..BlockSizes::default() };
+        Geometry { flags, blocks, ..Geometry::read_only(1 << 20) }
     }
 
     fn read(&self, offset: u64, buf: &mut [u8]) -> Result<Content, Failure> {
@@ -154,10 +127,7 @@ impl Export for Writable {
 
     fn write_zeroes(&self, span: Span, how: Zeroing) -> Result<(), Failure> {
         if how.fast {
-            return Err(Failure::new(
-                Errno::NotSupported,
-                "zeroes are as slow as writes here",
-            ));
+            return Err(Failure::new(Errno::NotSupported, "zeroes are as slow as writes here"));
         }
         self.fill(span, 0);
         Ok(())
@@ -179,11 +149,7 @@ impl Export for Broken {
     fn read(&self, offset: u64, _buf: &mut [u8]) -> Result<Content, Failure> {
         assert!(offset < 4096, "a bug in an export");
         let text = "block 0 of point p1 is damaged".to_owned();
-        Err(Failure {
-            errno: Errno::Io,
-            text,
-            at: Some(offset),
-        })
+        Err(Failure { errno: Errno::Io, text, at: Some(offset) })
     }
 }
 
@@ -222,14 +188,9 @@ struct Exports {
 
 impl Catalog for Exports {
     fn list(&self) -> Vec<ExportName> {
-        let export = |name: &str, description: &str| ExportName {
-            name: name.to_owned(),
-            description: description.to_owned(),
-        };
-        vec![
-            export("pattern", "a pattern with holes"),
-            export("writable", ""),
-        ]
+        let export =
+            |name: &str, description: &str| ExportName { name: name.to_owned(), description: description.to_owned() };
+        vec![export("pattern", "a pattern with holes"), export("writable", "")]
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn Export>, OpenError> {
@@ -273,17 +234,10 @@ impl Fixture {
             most_inside: AtomicUsize::default(),
         });
         let writable = Arc::new(Writable(Mutex::new(vec![0; 1 << 20])));
-        let catalog: Arc<dyn Catalog> = Arc::new(Exports {
-            writable,
-            gate: gate.clone(),
-        });
-        let tcp = runtime
-            .block_on(Listener::bind_tcp("127.0.0.1:0".parse().unwrap()))
-            .unwrap();
+        let catalog: Arc<dyn Catalog> = Arc::new(Exports { writable, gate: gate.clone() });
+        let tcp = runtime.block_on(Listener::bind_tcp("127.0.0.1:0".parse().unwrap())).unwrap();
         let address = tcp.tcp_address().unwrap();
-        let unix = runtime
-            .block_on(async { Listener::bind_unix(&dir.path().join("s")) })
-            .unwrap();
+        let unix = runtime.block_on(async { Listener::bind_unix(&dir.path().join("s")) }).unwrap();
         let (mut stops, mut servers) = (Vec::new(), Vec::new());
         for listener in [tcp, unix] {
             let (stop, stopped) = oneshot::channel::<()>();
@@ -291,16 +245,7 @@ impl Fixture {
             servers.push(runtime.spawn(serve(listener, catalog.clone(), limits, stopped)));
             stops.push(stop);
         }
-        Self {
-            dir,
-            tcp: address,
-            gate,
-            entered,
-            pass,
-            runtime,
-            stops,
-            servers,
-        }
+        Self { dir, tcp: address, gate, entered, pass, runtime, stops, servers }
     }
 
     /// Gives the shutdown signal, without waiting for anything.
@@ -320,10 +265,7 @@ impl Fixture {
     }
 
     pub fn unix_uri(&self, export: &str) -> String {
-        format!(
-            "nbd+unix:///{export}?socket={}",
-            self.dir.path().join("s").display()
-        )
+        format!("nbd+unix:///{export}?socket={}", self.dir.path().join("s").display())
     }
 
     /// Both ways to reach an export.
@@ -346,12 +288,8 @@ impl Drop for Fixture {
 /// Runs a peer to its end, with the search path under which the system's Python finds libnbd.
 pub fn run(program: &str, args: &[&str]) -> Output {
     let mut command = Command::new(program);
-    command
-        .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
-        .args(args);
-    command
-        .output()
-        .unwrap_or_else(|error| panic!("{program} must be installed: {error}"))
+    command.env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").args(args);
+    command.output().unwrap_or_else(|error| panic!("{program} must be installed: {error}"))
 }
 
 /// What a peer that must succeed prints.
@@ -374,9 +312,6 @@ pub fn stderr_of_failure(program: &str, args: &[&str]) -> String {
 #[track_caller]
 pub fn assert_pattern(path: impl AsRef<Path>) {
     let found = std::fs::read(path).unwrap();
-    let first = found
-        .iter()
-        .zip(content())
-        .position(|(found, expected)| *found != expected);
+    let first = found.iter().zip(content()).position(|(found, expected)| *found != expected);
     assert_eq!((found.len() as u64, first), (SIZE, None));
 }

@@ -53,23 +53,11 @@ fn nbdinfo_maps_every_run() {
     let fixture = Fixture::start();
     let text = stdout("nbdinfo", &["--map", &fixture.tcp_uri("pattern")]);
     let runs = text.lines().map(|line| {
-        let mut fields = line
-            .split_whitespace()
-            .map(|field| field.parse::<u64>().unwrap_or(0));
-        let (_, length, flags) = (
-            fields.next(),
-            fields.next().unwrap(),
-            fields.next().unwrap(),
-        );
-        Extent {
-            length,
-            flags: flags as u32,
-        }
+        let mut fields = line.split_whitespace().map(|field| field.parse::<u64>().unwrap_or(0));
+        let (_, length, flags) = (fields.next(), fields.next().unwrap(), fields.next().unwrap());
+        Extent { length, flags: flags as u32 }
     });
-    assert_eq!(
-        runs.collect::<Vec<_>>(),
-        fit(extents_of(0, SIZE), SIZE, false)
-    );
+    assert_eq!(runs.collect::<Vec<_>>(), fit(extents_of(0, SIZE), SIZE, false));
 }
 
 #[test]
@@ -100,15 +88,7 @@ fn nbdcopy_reads_the_same_bytes_over_four_connections() {
 fn nbdcopy_reads_the_same_bytes_without_extents() {
     let fixture = Fixture::start();
     let path = fixture.path("copy");
-    stdout(
-        "nbdcopy",
-        &[
-            "--no-extents",
-            "--requests=64",
-            &fixture.unix_uri("pattern"),
-            &path,
-        ],
-    );
+    stdout("nbdcopy", &["--no-extents", "--requests=64", &fixture.unix_uri("pattern"), &path]);
     assert_pattern(path);
 }
 
@@ -116,24 +96,15 @@ fn nbdcopy_reads_the_same_bytes_without_extents() {
 fn nbdcopy_synchronously_reads_the_same_bytes() {
     let fixture = Fixture::start();
     let path = fixture.path("copy");
-    stdout(
-        "nbdcopy",
-        &["--synchronous", &fixture.tcp_uri("pattern"), &path],
-    );
+    stdout("nbdcopy", &["--synchronous", &fixture.tcp_uri("pattern"), &path]);
     assert_pattern(path);
 }
 
 #[test]
 fn qemu_img_prints_the_size() {
     let fixture = Fixture::start();
-    let json = stdout(
-        "qemu-img",
-        &["info", "--output=json", &fixture.tcp_uri("pattern")],
-    );
-    assert!(
-        json.contains(&format!("\"virtual-size\": {SIZE}")),
-        "{json}"
-    );
+    let json = stdout("qemu-img", &["info", "--output=json", &fixture.tcp_uri("pattern")]);
+    assert!(json.contains(&format!("\"virtual-size\": {SIZE}")), "{json}");
 }
 
 #[test]
@@ -141,10 +112,7 @@ fn qemu_img_converts_the_same_bytes() {
     let fixture = Fixture::start();
     for uri in fixture.uris("pattern") {
         let path = fixture.path("raw");
-        stdout(
-            "qemu-img",
-            &["convert", "-f", "raw", "-O", "raw", &uri, &path],
-        );
+        stdout("qemu-img", &["convert", "-f", "raw", "-O", "raw", &uri, &path]);
         assert_pattern(path);
     }
 }
@@ -153,14 +121,8 @@ fn qemu_img_converts_the_same_bytes() {
 fn qemu_img_finds_a_converted_image_identical() {
     let fixture = Fixture::start();
     let (uri, path) = (fixture.unix_uri("pattern"), fixture.path("qcow2"));
-    stdout(
-        "qemu-img",
-        &["convert", "-f", "raw", "-O", "qcow2", &uri, &path],
-    );
-    let verdict = stdout(
-        "qemu-img",
-        &["compare", "-f", "raw", "-F", "qcow2", &uri, &path],
-    );
+    stdout("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", &uri, &path]);
+    let verdict = stdout("qemu-img", &["compare", "-f", "raw", "-F", "qcow2", &uri, &path]);
     assert_eq!(verdict, "Images are identical.\n");
 }
 
@@ -178,17 +140,9 @@ fn qemu_img_maps_holes_as_zero() {
 fn qemu_io_writes_and_reads_back() {
     let fixture = Fixture::start();
     let uri = fixture.tcp_uri("writable");
-    let commands = [
-        "write -f -P 5 4k 64k",
-        "write -z 8k 4k",
-        "flush",
-        "read -P 5 4k 4k",
-        "read -P 0 8k 4k",
-    ];
+    let commands = ["write -f -P 5 4k 64k", "write -z 8k 4k", "flush", "read -P 5 4k 4k", "read -P 0 8k 4k"];
     let mut args = vec!["-f", "raw", &uri];
-    commands
-        .iter()
-        .for_each(|command| args.extend(["-c", command]));
+    commands.iter().for_each(|command| args.extend(["-c", command]));
     let text = stdout("qemu-io", &args);
     assert!(!text.contains("failed"), "{text}");
 }

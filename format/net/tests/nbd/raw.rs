@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use understudy_format::nbd::{
-    Command, CommandFlags, DRAIN_LEN_MAX, Errno, InfoRequest, OPTION_REPLY_HEAD_LEN, OptionError,
-    OptionHead, OptionReply, OptionReplyHead, OptionRequest, REQUEST_LEN_MAX, ReplyHead, Request,
-    RequestHead, Span,
+    Command, CommandFlags, DRAIN_LEN_MAX, Errno, InfoRequest, OPTION_REPLY_HEAD_LEN, OptionError, OptionHead,
+    OptionReply, OptionReplyHead, OptionRequest, REQUEST_LEN_MAX, ReplyHead, Request, RequestHead, Span,
 };
 use understudy_net::nbd_server::Limits;
 
@@ -40,10 +39,7 @@ impl Client {
     /// In the transmission phase with simple replies, without having asked for block sizes.
     fn using(fixture: &Fixture, export: &str) -> Self {
         let mut client = Self::haggling(fixture);
-        let info = InfoRequest {
-            name: export.to_owned(),
-            wants: Vec::new(),
-        };
+        let info = InfoRequest { name: export.to_owned(), wants: Vec::new() };
         client.option(&OptionRequest::Go(info));
         while client.option_reply() != OptionReply::Ack {}
         client
@@ -72,21 +68,14 @@ impl Client {
     }
 
     fn head(&mut self, kind: u16, cookie: u64, length: u32) {
-        let head = RequestHead {
-            kind,
-            length,
-            ..RequestHead::disconnect(cookie)
-        };
+        let head = RequestHead { kind, length, ..RequestHead::disconnect(cookie) };
         let mut bytes = Vec::new();
         head.encode(&mut bytes);
         self.send(&bytes);
     }
 
     fn read(&mut self, cookie: u64, offset: u64, length: u32) {
-        let command = Command::Read {
-            span: Span { offset, length },
-            whole: false,
-        };
+        let command = Command::Read { span: Span { offset, length }, whole: false };
         let mut bytes = Vec::new();
         Request { cookie, command }.encode(&mut bytes);
         self.send(&bytes);
@@ -142,20 +131,11 @@ fn an_oversize_option_is_told_so_and_closed() {
     let fixture = Fixture::start();
     let mut client = Client::haggling(&fixture);
     let mut head = Vec::new();
-    OptionHead {
-        option: 3,
-        length: 65_537,
-    }
-    .encode(&mut head);
+    OptionHead { option: 3, length: 65_537 }.encode(&mut head);
     client.send(&head);
-    let OptionReply::Error(refusal) = client.option_reply() else {
-        panic!("no error")
-    };
+    let OptionReply::Error(refusal) = client.option_reply() else { panic!("no error") };
     assert_eq!(refusal.error, OptionError::TooBig);
-    assert_eq!(
-        refusal.text,
-        "option: length 65537 is above the limit of 65536"
-    );
+    assert_eq!(refusal.text, "option: length 65537 is above the limit of 65536");
     client.expect_end();
 }
 
@@ -163,13 +143,8 @@ fn an_oversize_option_is_told_so_and_closed() {
 fn an_unknown_option_is_unsupported_and_the_handshake_goes_on() {
     let fixture = Fixture::start();
     let mut client = Client::haggling(&fixture);
-    client.option(&OptionRequest::Unknown {
-        option: 99,
-        data: Bytes::from_static(b"x"),
-    });
-    let OptionReply::Error(refusal) = client.option_reply() else {
-        panic!("no error")
-    };
+    client.option(&OptionRequest::Unknown { option: 99, data: Bytes::from_static(b"x") });
+    let OptionReply::Error(refusal) = client.option_reply() else { panic!("no error") };
     assert_eq!(refusal.error, OptionError::Unsupported);
     client.option(&OptionRequest::StructuredReply);
     assert_eq!(client.option_reply(), OptionReply::Ack);
@@ -197,28 +172,20 @@ fn abort_is_acknowledged() {
 fn an_unknown_export_name_closes_the_connection() {
     let fixture = Fixture::start();
     let mut client = Client::haggling(&fixture);
-    client.option(&OptionRequest::ExportName {
-        name: "nosuch".to_owned(),
-    });
+    client.option(&OptionRequest::ExportName { name: "nosuch".to_owned() });
     client.expect_end();
 }
 
 #[test]
 fn a_slow_handshake_is_cut() {
-    let limits = Limits {
-        handshake: Duration::from_millis(20),
-        ..Limits::default()
-    };
+    let limits = Limits { handshake: Duration::from_millis(20), ..Limits::default() };
     let fixture = Fixture::with_limits(limits);
     Client::haggling(&fixture).expect_end();
 }
 
 #[test]
 fn a_connection_too_many_is_closed_at_once() {
-    let fixture = Fixture::with_limits(Limits {
-        connections: 1,
-        ..Limits::default()
-    });
+    let fixture = Fixture::with_limits(Limits { connections: 1, ..Limits::default() });
     let first = Client::using(&fixture, "pattern");
     let second = TcpStream::connect(fixture.tcp).unwrap();
     second.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -251,13 +218,7 @@ fn an_unknown_flag_is_invalid() {
     let mut client = Client::using(&fixture, "pattern");
     let flags = CommandFlags(1 << 14);
     let mut bytes = Vec::new();
-    RequestHead {
-        flags,
-        kind: 0,
-        length: 1,
-        ..RequestHead::disconnect(1)
-    }
-    .encode(&mut bytes);
+    RequestHead { flags, kind: 0, length: 1, ..RequestHead::disconnect(1) }.encode(&mut bytes);
     client.send(&bytes);
     assert_eq!(client.reply(), (1, Some(Errno::Invalid)));
 }
@@ -327,10 +288,7 @@ fn replies_come_in_the_order_of_completion() {
 
 #[test]
 fn no_more_requests_than_allowed_are_in_flight() {
-    let limits = Limits {
-        requests_in_flight: 2,
-        ..Limits::default()
-    };
+    let limits = Limits { requests_in_flight: 2, ..Limits::default() };
     let fixture = Fixture::with_limits(limits);
     let mut client = Client::using(&fixture, "gate");
     (0..6).for_each(|cookie| client.read(cookie, 0, 4));
@@ -345,10 +303,7 @@ fn no_more_requests_than_allowed_are_in_flight() {
 /// Holds at any speed of either end: what was read but not received is in flight or in a socket.
 #[test]
 fn a_client_that_does_not_receive_stops_the_reads() {
-    let limits = Limits {
-        bytes_in_flight: 4 << 20,
-        ..Limits::default()
-    };
+    let limits = Limits { bytes_in_flight: 4 << 20, ..Limits::default() };
     let fixture = Fixture::with_limits(limits);
     let mut client = Client::using(&fixture, "gate");
     let (in_flight, in_sockets, count) = (4, 16, 64);
@@ -357,10 +312,7 @@ fn a_client_that_does_not_receive_stops_the_reads() {
     let mut entered = fixture.entered.iter().take(in_flight - 1).count();
     for received in 0..count as usize {
         entered += fixture.entered.try_iter().count();
-        assert!(
-            entered <= received + in_flight + in_sockets,
-            "{entered} after {received}"
-        );
+        assert!(entered <= received + in_flight + in_sockets, "{entered} after {received}");
         assert_eq!(client.reply().1, None);
         client.receive(1 << 20);
     }
@@ -368,10 +320,7 @@ fn a_client_that_does_not_receive_stops_the_reads() {
 
 #[test]
 fn a_request_larger_than_the_bytes_in_flight_travels_alone() {
-    let fixture = Fixture::with_limits(Limits {
-        bytes_in_flight: 4096,
-        ..Limits::default()
-    });
+    let fixture = Fixture::with_limits(Limits { bytes_in_flight: 4096, ..Limits::default() });
     let mut client = Client::using(&fixture, "pattern");
     client.read(1, 0, 1 << 20);
     assert_eq!(client.reply(), (1, None));
@@ -399,10 +348,7 @@ fn a_shutdown_finishes_what_is_in_flight_and_refuses_the_rest() {
 #[test]
 fn a_shutdown_closes_idle_connections() {
     let mut fixture = Fixture::start();
-    let (idle, haggling) = (
-        Client::using(&fixture, "pattern"),
-        Client::haggling(&fixture),
-    );
+    let (idle, haggling) = (Client::using(&fixture, "pattern"), Client::haggling(&fixture));
     fixture.stop();
     idle.expect_end();
     haggling.expect_end();

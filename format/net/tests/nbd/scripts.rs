@@ -42,38 +42,24 @@ fn a_read_past_the_end_is_invalid_and_the_next_one_served() {
 
 #[test]
 fn a_read_that_starts_far_out_is_invalid() {
-    script(
-        "pattern",
-        "",
-        "fails(errno.EINVAL, lambda: h.pread(512, 0x7ffffffffffffe00))",
-    );
+    script("pattern", "", "fails(errno.EINVAL, lambda: h.pread(512, 0x7ffffffffffffe00))");
 }
 
 #[test]
 fn an_unaligned_read_is_served() {
-    let bytes: Vec<String> = (65_533..65_540)
-        .map(|offset| byte_at(offset).to_string())
-        .collect();
+    let bytes: Vec<String> = (65_533..65_540).map(|offset| byte_at(offset).to_string()).collect();
     let body = format!("assert list(h.pread(7, 65533)) == [{}]", bytes.join(","));
     script("pattern", "", &body);
 }
 
 #[test]
 fn an_unaligned_read_is_refused_for_a_client_that_asked_for_block_sizes() {
-    script(
-        "writable",
-        "",
-        "fails(errno.EINVAL, lambda: h.pread(512, 1))",
-    );
+    script("writable", "", "fails(errno.EINVAL, lambda: h.pread(512, 1))");
 }
 
 #[test]
 fn an_unaligned_read_is_served_for_a_client_that_did_not_ask() {
-    script(
-        "writable",
-        "h.set_request_block_size(False)",
-        "assert h.pread(5, 1) == bytes(5)",
-    );
+    script("writable", "h.set_request_block_size(False)", "assert h.pread(5, 1) == bytes(5)");
 }
 
 #[test]
@@ -83,11 +69,7 @@ fn a_read_of_nothing_succeeds() {
 
 #[test]
 fn a_read_of_holes_is_zero() {
-    script(
-        "pattern",
-        "",
-        "assert h.pread(65536, 65536) == bytes(65536)",
-    );
+    script("pattern", "", "assert h.pread(65536, 65536) == bytes(65536)");
 }
 
 #[test]
@@ -132,11 +114,7 @@ fn a_flush_that_was_not_offered_is_invalid() {
 
 #[test]
 fn a_write_past_the_end_is_out_of_space() {
-    script(
-        "writable",
-        "",
-        "fails(errno.ENOSPC, lambda: h.pwrite(bytes(512), 1 << 20))",
-    );
+    script("writable", "", "fails(errno.ENOSPC, lambda: h.pwrite(bytes(512), 1 << 20))");
 }
 
 #[test]
@@ -185,10 +163,7 @@ assert seen == [[65536, 0], [512, 0]], seen";
 
 #[test]
 fn a_block_status_past_the_end_is_invalid() {
-    let body = format!(
-        "fails(errno.EINVAL, lambda: h.block_status(1024, {}, lambda *args: 0))",
-        SIZE - 512
-    );
+    let body = format!("fails(errno.EINVAL, lambda: h.block_status(1024, {}, lambda *args: 0))", SIZE - 512);
     script_once("pattern", STRUCTURED, &body);
 }
 
@@ -214,11 +189,7 @@ fails(errno.EIO, lambda: h.pread(512, 0))";
 #[test]
 fn a_client_of_export_name_with_zeroes_is_served() {
     let before = "h.set_handshake_flags(0)";
-    script_once(
-        "pattern",
-        before,
-        "assert h.get_size() == 8389120\nh.pread(512, 0)",
-    );
+    script_once("pattern", before, "assert h.get_size() == 8389120\nh.pread(512, 0)");
 }
 
 #[test]

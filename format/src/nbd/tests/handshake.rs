@@ -54,18 +54,12 @@ fn error_reply(bytes: &[u8]) -> Refusal {
 }
 
 fn go(name: &str, wants: &[u16]) -> OptionRequest {
-    OptionRequest::Go(InfoRequest {
-        name: name.to_owned(),
-        wants: wants.to_vec(),
-    })
+    OptionRequest::Go(InfoRequest { name: name.to_owned(), wants: wants.to_vec() })
 }
 
 fn query(export: &str, queries: &[&str]) -> MetaQuery {
     let queries = queries.iter().map(|&query| query.to_owned()).collect();
-    MetaQuery {
-        export: export.to_owned(),
-        queries,
-    }
+    MetaQuery { export: export.to_owned(), queries }
 }
 
 #[test]
@@ -74,23 +68,13 @@ fn the_greeting_is_fixed_newstyle_without_zeroes() {
     let _ = Handshake::greeting(&mut out);
     assert_eq!(out.to_vec(), hex("4e42444d41474943 49484156454f5054 0003"));
     let bytes = out.first_chunk().unwrap();
-    assert_eq!(
-        Greeting::decode(bytes),
-        Ok(Greeting {
-            flags: HandshakeFlags::KNOWN
-        })
-    );
+    assert_eq!(Greeting::decode(bytes), Ok(Greeting { flags: HandshakeFlags::KNOWN }));
 }
 
 #[test]
 fn an_oldstyle_greeting_is_named_as_such() {
-    let bytes: [u8; 18] = hex("4e42444d41474943 00420281861253 00 0003")[..18]
-        .try_into()
-        .unwrap();
-    let error = WireError::BadMagic {
-        what: "newstyle greeting",
-        found: 0x0042_0281_8612_5300,
-    };
+    let bytes: [u8; 18] = hex("4e42444d41474943 00420281861253 00 0003")[..18].try_into().unwrap();
+    let error = WireError::BadMagic { what: "newstyle greeting", found: 0x0042_0281_8612_5300 };
     assert_eq!(Greeting::decode(&bytes), Err(error));
 }
 
@@ -104,26 +88,16 @@ fn client_flags_that_were_not_offered_end_the_connection() {
 #[test]
 fn a_wrong_option_magic_ends_the_connection() {
     let (step, _) = feed(&mut begun(false), "49484156454f5055 00000003 00000000");
-    let error = WireError::BadMagic {
-        what: "option",
-        found: 0x4948_4156_454f_5055,
-    };
+    let error = WireError::BadMagic { what: "option", found: 0x4948_4156_454f_5055 };
     assert_eq!(step, Err(error));
 }
 
 #[test]
 fn an_option_of_65537_bytes_is_refused_with_text_and_ends_the_connection() {
     let (step, out) = feed(&mut begun(false), "49484156454f5054 00000007 00010001");
-    let error = WireError::TooLong {
-        what: "option",
-        length: 65_537,
-        limit: 65_536,
-    };
+    let error = WireError::TooLong { what: "option", length: 65_537, limit: 65_536 };
     assert_eq!(step, Err(error.clone()));
-    assert_eq!(
-        error_reply(&out),
-        Refusal::new(OptionError::TooBig, error.to_string())
-    );
+    assert_eq!(error_reply(&out), Refusal::new(OptionError::TooBig, error.to_string()));
 }
 
 #[test]
@@ -143,19 +117,13 @@ fn an_unknown_option_is_unsupported_and_the_next_one_is_served() {
     let (step, out) = feed(&mut handshake, &format!("{unknown}{list}"));
     assert_eq!(step, Ok(Step::List));
     let text = "option 4660 (unknown option) is not served";
-    assert_eq!(
-        error_reply(&out),
-        Refusal::new(OptionError::Unsupported, text)
-    );
+    assert_eq!(error_reply(&out), Refusal::new(OptionError::Unsupported, text));
 }
 
 #[test]
 fn starttls_and_extended_headers_are_unsupported() {
     for option in ["00000005", "0000000b"] {
-        let (step, out) = feed(
-            &mut begun(false),
-            &format!("49484156454f5054 {option} 00000000"),
-        );
+        let (step, out) = feed(&mut begun(false), &format!("49484156454f5054 {option} 00000000"));
         assert_eq!(step, Ok(Step::Receive));
         assert_eq!(error_reply(&out).error, OptionError::Unsupported);
     }
@@ -164,15 +132,9 @@ fn starttls_and_extended_headers_are_unsupported() {
 #[test]
 fn a_list_names_every_export() {
     let mut handshake = begun(false);
-    assert_eq!(
-        feed(&mut handshake, "49484156454f5054 00000003 00000000").0,
-        Ok(Step::List)
-    );
+    assert_eq!(feed(&mut handshake, "49484156454f5054 00000003 00000000").0, Ok(Step::List));
     let mut out = BytesMut::new();
-    let export = ExportName {
-        name: "v".to_owned(),
-        description: "d".to_owned(),
-    };
+    let export = ExportName { name: "v".to_owned(), description: "d".to_owned() };
     handshake.answer_list(&[export], &mut out);
     let server = "0003e889045565a9 00000003 00000002 00000006 00000001 76 64";
     let ack = "0003e889045565a9 00000003 00000001 00000000";
@@ -199,10 +161,7 @@ fn export_name_answers_with_size_flags_and_no_zeroes() {
     let (step, _) = feed(&mut handshake, "49484156454f5054 00000001 00000003 766f6c");
     assert_eq!(step, Ok(Step::Open("vol".to_owned())));
     let mut out = BytesMut::new();
-    let session = handshake
-        .answer_open(Ok(advert()), &mut out)
-        .unwrap()
-        .unwrap();
+    let session = handshake.answer_open(Ok(advert()), &mut out).unwrap().unwrap();
     assert_eq!(out.to_vec(), hex("0000000000100000 0103"));
     assert!(!session.structured);
 }
@@ -211,15 +170,9 @@ fn export_name_answers_with_size_flags_and_no_zeroes() {
 fn a_client_without_flags_gets_the_zeroes_of_export_name() {
     let (mut out, mut ignored) = (BytesMut::new(), BytesMut::new());
     let mut handshake = Handshake::greeting(&mut ignored);
-    let (step, _) = feed(
-        &mut handshake,
-        "00000000 49484156454f5054 00000001 00000000",
-    );
+    let (step, _) = feed(&mut handshake, "00000000 49484156454f5054 00000001 00000000");
     assert_eq!(step, Ok(Step::Open(String::new())));
-    handshake
-        .answer_open(Ok(advert()), &mut out)
-        .unwrap()
-        .unwrap();
+    handshake.answer_open(Ok(advert()), &mut out).unwrap().unwrap();
     assert_eq!(out.len(), 8 + 2 + 124);
     assert!(out[10..].iter().all(|&byte| byte == 0));
 }
@@ -237,17 +190,11 @@ fn a_refused_export_name_ends_the_connection() {
 #[test]
 fn go_without_wishes_sends_the_export_alone_and_accepts_any_alignment() {
     let mut handshake = begun(false);
-    let (step, _) = feed(
-        &mut handshake,
-        "49484156454f5054 00000007 00000009 00000003 766f6c 0000",
-    );
+    let (step, _) = feed(&mut handshake, "49484156454f5054 00000007 00000009 00000003 766f6c 0000");
     assert_eq!(step, Ok(Step::Open("vol".to_owned())));
     let (mut out, mut advert) = (BytesMut::new(), advert());
     advert.geometry.blocks.min = 4096;
-    let session = handshake
-        .answer_open(Ok(advert), &mut out)
-        .unwrap()
-        .unwrap();
+    let session = handshake.answer_open(Ok(advert), &mut out).unwrap().unwrap();
     let info = "0003e889045565a9 00000007 00000003 0000000c 0000 0000000000100000 0103";
     let ack = "0003e889045565a9 00000007 00000001 00000000";
     assert_eq!(out.to_vec(), hex(&format!("{info}{ack}")));
@@ -260,10 +207,7 @@ fn go_with_all_wishes_sends_name_description_and_block_sizes() {
     let (session, replies) = ask(&mut handshake, &go("", &[1, 2, 3, 77]));
     let flags = TransmissionFlags(0x183);
     let expected = [
-        OptionReply::Info(Info::Export {
-            size: 1 << 20,
-            flags,
-        }),
+        OptionReply::Info(Info::Export { size: 1 << 20, flags }),
         OptionReply::Info(Info::Name("vol".to_owned())),
         OptionReply::Info(Info::Description("a volume".to_owned())),
         OptionReply::Info(Info::BlockSize(BlockSizes::default())),
@@ -278,25 +222,16 @@ fn a_refused_go_carries_its_text_and_the_handshake_goes_on() {
     let mut handshake = begun(false);
     let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
     go("x", &[]).encode(&mut input);
-    assert_eq!(
-        handshake.advance(&mut input, &mut out),
-        Ok(Step::Open("x".to_owned()))
-    );
+    assert_eq!(handshake.advance(&mut input, &mut out), Ok(Step::Open("x".to_owned())));
     let refusal = Refusal::new(OptionError::UnknownExport, "no volume x");
-    assert_eq!(
-        handshake.answer_open(Err(refusal.clone()), &mut out),
-        Ok(None)
-    );
+    assert_eq!(handshake.answer_open(Err(refusal.clone()), &mut out), Ok(None));
     assert_eq!(error_reply(&out), refusal);
     assert!(ask(&mut handshake, &go("vol", &[])).0.is_some());
 }
 
 #[test]
 fn go_with_a_name_longer_than_its_data_is_invalid() {
-    let (_, out) = feed(
-        &mut begun(false),
-        "49484156454f5054 00000007 00000006 00000fff 0000",
-    );
+    let (_, out) = feed(&mut begun(false), "49484156454f5054 00000007 00000006 00000fff 0000");
     let text = "GO: 4095 more bytes expected, 2 left";
     assert_eq!(error_reply(&out), Refusal::new(OptionError::Invalid, text));
 }
@@ -306,10 +241,7 @@ fn contexts_without_structured_replies_are_invalid() {
     let mut input = BytesMut::new();
     OptionRequest::SetMetaContext(query("vol", &[BASE_ALLOCATION])).encode(&mut input);
     let mut out = BytesMut::new();
-    assert_eq!(
-        begun(false).advance(&mut input, &mut out),
-        Ok(Step::Receive)
-    );
+    assert_eq!(begun(false).advance(&mut input, &mut out), Ok(Step::Receive));
     assert_eq!(error_reply(&out).error, OptionError::Invalid);
 }
 
@@ -318,13 +250,7 @@ fn a_query_for_a_namespace_lists_what_is_below_it() {
     let list = OptionRequest::ListMetaContext(query("vol", &["qemu:"]));
     let (_, replies) = ask(&mut begun(true), &list);
     let name = "qemu:dirty-bitmap:p1".to_owned();
-    assert_eq!(
-        replies,
-        [
-            OptionReply::MetaContext(MetaContext { id: 0, name }),
-            OptionReply::Ack
-        ]
-    );
+    assert_eq!(replies, [OptionReply::MetaContext(MetaContext { id: 0, name }), OptionReply::Ack]);
 }
 
 #[test]
@@ -338,14 +264,8 @@ fn selected_contexts_keep_their_numbers_and_reach_the_session() {
     let mut handshake = begun(true);
     let set = query("vol", &["qemu:dirty-bitmap:p1", "none:such"]);
     let (_, replies) = ask(&mut handshake, &OptionRequest::SetMetaContext(set));
-    let context = MetaContext {
-        id: 2,
-        name: "qemu:dirty-bitmap:p1".to_owned(),
-    };
-    assert_eq!(
-        replies,
-        [OptionReply::MetaContext(context.clone()), OptionReply::Ack]
-    );
+    let context = MetaContext { id: 2, name: "qemu:dirty-bitmap:p1".to_owned() };
+    assert_eq!(replies, [OptionReply::MetaContext(context.clone()), OptionReply::Ack]);
     let (session, _) = ask(&mut handshake, &go("vol", &[]));
     assert_eq!(session.unwrap().contexts, [context]);
 }
@@ -362,35 +282,20 @@ fn contexts_selected_for_one_name_do_not_apply_to_another() {
 #[test]
 fn a_count_of_queries_that_lies_is_invalid() {
     let data = Bytes::from(hex("00000000 ffffffff"));
-    let error = WireError::Truncated {
-        what: "LIST_META_CONTEXT",
-        need: 4,
-        have: 0,
-    };
+    let error = WireError::Truncated { what: "LIST_META_CONTEXT", need: 4, have: 0 };
     assert_eq!(OptionRequest::decode(9, &data), Err(error));
 }
 
 #[test]
 fn a_name_that_is_not_utf8_is_invalid() {
-    let error = WireError::NotText {
-        what: "EXPORT_NAME",
-    };
-    assert_eq!(
-        OptionRequest::decode(1, &Bytes::from_static(b"\xff")),
-        Err(error)
-    );
+    let error = WireError::NotText { what: "EXPORT_NAME" };
+    assert_eq!(OptionRequest::decode(1, &Bytes::from_static(b"\xff")), Err(error));
 }
 
 #[test]
 fn an_option_reply_of_unknown_type_is_an_error_unless_it_is_an_error() {
-    let error = WireError::UnknownType {
-        what: "option reply",
-        found: 99,
-    };
+    let error = WireError::UnknownType { what: "option reply", found: 99 };
     assert_eq!(OptionReply::decode(99, b""), Err(error));
     let refusal = Refusal::new(OptionError::Other(99), "why");
-    assert_eq!(
-        OptionReply::decode(99 | 1 << 31, b"why"),
-        Ok(OptionReply::Error(refusal))
-    );
+    assert_eq!(OptionReply::decode(99 | 1 << 31, b"why"), Ok(OptionReply::Error(refusal)));
 }

@@ -7,66 +7,32 @@ use proptest::prelude::*;
 use super::*;
 
 fn everything() -> Session {
-    let geometry = Geometry {
-        size: EXPORT_SIZE_MAX,
-        flags: writable(),
-        blocks: BlockSizes::default(),
-    };
-    let contexts = vec![MetaContext {
-        id: 1,
-        name: BASE_ALLOCATION.to_owned(),
-    }];
-    Session::new(
-        "vol".to_owned(),
-        &Advert {
-            geometry,
-            ..advert()
-        },
-        true,
-        false,
-        contexts,
-    )
+    let geometry = Geometry { size: EXPORT_SIZE_MAX, flags: writable(), blocks: BlockSizes::default() };
+    let contexts = vec![MetaContext { id: 1, name: BASE_ALLOCATION.to_owned() }];
+    Session::new("vol".to_owned(), &Advert { geometry, ..advert() }, true, false, contexts)
 }
 
 fn span() -> impl Strategy<Value = Span> {
-    (0..EXPORT_SIZE_MAX / 2, 1..=REQUEST_LEN_MAX)
-        .prop_map(|(offset, length)| Span { offset, length })
+    (0..EXPORT_SIZE_MAX / 2, 1..=REQUEST_LEN_MAX).prop_map(|(offset, length)| Span { offset, length })
 }
 
 fn command() -> impl Strategy<Value = Command> {
     let data = vec(any::<u8>(), 0..600).prop_map(Bytes::from);
     prop_oneof![
         (span(), any::<bool>()).prop_map(|(span, whole)| Command::Read { span, whole }),
-        (span(), data, any::<bool>()).prop_map(|(span, data, fua)| Command::Write {
-            offset: span.offset,
-            data,
-            fua
-        }),
+        (span(), data, any::<bool>()).prop_map(|(span, data, fua)| Command::Write { offset: span.offset, data, fua }),
         Just(Command::Flush),
         (span(), any::<bool>()).prop_map(|(span, fua)| Command::Trim { span, fua }),
         span().prop_map(|span| Command::Cache { span }),
-        (span(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-            |(span, fua, no_hole, fast)| {
-                Command::WriteZeroes {
-                    span,
-                    fua,
-                    no_hole,
-                    fast,
-                }
-            }
-        ),
+        (span(), any::<bool>(), any::<bool>(), any::<bool>())
+            .prop_map(|(span, fua, no_hole, fast)| { Command::WriteZeroes { span, fua, no_hole, fast } }),
         (span(), any::<bool>()).prop_map(|(span, one)| Command::BlockStatus { span, one }),
     ]
 }
 
 fn option() -> impl Strategy<Value = OptionRequest> {
-    let info = || {
-        (".{0,20}", vec(any::<u16>(), 0..8)).prop_map(|(name, wants)| InfoRequest { name, wants })
-    };
-    let query = || {
-        (".{0,20}", vec(".{0,20}", 0..5))
-            .prop_map(|(export, queries)| MetaQuery { export, queries })
-    };
+    let info = || (".{0,20}", vec(any::<u16>(), 0..8)).prop_map(|(name, wants)| InfoRequest { name, wants });
+    let query = || (".{0,20}", vec(".{0,20}", 0..5)).prop_map(|(export, queries)| MetaQuery { export, queries });
     prop_oneof![
         ".{0,20}".prop_map(|name| OptionRequest::ExportName { name }),
         Just(OptionRequest::Abort),
@@ -78,35 +44,23 @@ fn option() -> impl Strategy<Value = OptionRequest> {
         query().prop_map(OptionRequest::ListMetaContext),
         query().prop_map(OptionRequest::SetMetaContext),
         Just(OptionRequest::ExtendedHeaders),
-        (100u32.., vec(any::<u8>(), 0..50)).prop_map(|(option, data)| OptionRequest::Unknown {
-            option,
-            data: data.into()
-        }),
+        (100u32.., vec(any::<u8>(), 0..50))
+            .prop_map(|(option, data)| OptionRequest::Unknown { option, data: data.into() }),
     ]
 }
 
 fn option_reply() -> impl Strategy<Value = OptionReply> {
     prop_oneof![
         Just(OptionReply::Ack),
-        (".{0,20}", ".{0,20}")
-            .prop_map(|(name, description)| OptionReply::Server { name, description }),
-        (any::<u64>(), any::<u16>()).prop_map(|(size, flags)| {
-            OptionReply::Info(Info::Export {
-                size,
-                flags: TransmissionFlags(flags),
-            })
-        }),
+        (".{0,20}", ".{0,20}").prop_map(|(name, description)| OptionReply::Server { name, description }),
+        (any::<u64>(), any::<u16>())
+            .prop_map(|(size, flags)| { OptionReply::Info(Info::Export { size, flags: TransmissionFlags(flags) }) }),
         ".{0,20}".prop_map(|text| OptionReply::Info(Info::Name(text))),
         ".{0,20}".prop_map(|text| OptionReply::Info(Info::Description(text))),
         (any::<u32>(), any::<u32>(), any::<u32>()).prop_map(|(min, preferred, max)| {
-            OptionReply::Info(Info::BlockSize(BlockSizes {
-                min,
-                preferred,
-                max,
-            }))
+            OptionReply::Info(Info::BlockSize(BlockSizes { min, preferred, max }))
         }),
-        (any::<u32>(), ".{0,20}")
-            .prop_map(|(id, name)| OptionReply::MetaContext(MetaContext { id, name })),
+        (any::<u32>(), ".{0,20}").prop_map(|(id, name)| OptionReply::MetaContext(MetaContext { id, name })),
         ".{0,20}".prop_map(|t| OptionReply::Error(Refusal::new(OptionError::Policy, t))),
     ]
 }
@@ -114,14 +68,9 @@ fn option_reply() -> impl Strategy<Value = OptionReply> {
 /// Splits a framed reply into its head and the chunk in it.
 fn decode_one(bytes: &[u8]) -> (ReplyHead, Chunk) {
     let (head, taken) = ReplyHead::decode(bytes).unwrap().unwrap();
-    let ReplyHead::Chunk { kind, length, .. } = head else {
-        panic!("{head:?}")
-    };
+    let ReplyHead::Chunk { kind, length, .. } = head else { panic!("{head:?}") };
     assert_eq!(bytes.len(), taken + length as usize);
-    (
-        head,
-        Chunk::decode(kind, Bytes::copy_from_slice(&bytes[taken..])).unwrap(),
-    )
+    (head, Chunk::decode(kind, Bytes::copy_from_slice(&bytes[taken..])).unwrap())
 }
 
 proptest! {

@@ -5,18 +5,9 @@ use bytes::{Bytes, BytesMut};
 use super::*;
 
 fn session(flags: TransmissionFlags) -> Session {
-    let geometry = Geometry {
-        flags,
-        ..Geometry::read_only(1 << 20)
-    };
-    let advert = Advert {
-        geometry,
-        ..advert()
-    };
-    let contexts = vec![MetaContext {
-        id: 1,
-        name: BASE_ALLOCATION.to_owned(),
-    }];
+    let geometry = Geometry { flags, ..Geometry::read_only(1 << 20) };
+    let advert = Advert { geometry, ..advert() };
+    let contexts = vec![MetaContext { id: 1, name: BASE_ALLOCATION.to_owned() }];
     Session::new("vol".to_owned(), &advert, true, false, contexts)
 }
 
@@ -33,22 +24,13 @@ fn receive(session: &Session, head: RequestHead, payload: &[u8]) -> Result<Incom
 }
 
 fn head(kind: u16, offset: u64, length: u32) -> RequestHead {
-    RequestHead {
-        kind,
-        offset,
-        length,
-        ..RequestHead::disconnect(7)
-    }
+    RequestHead { kind, offset, length, ..RequestHead::disconnect(7) }
 }
 
 /// Asserts that the request is refused, and how.
 #[track_caller]
 fn refused(session: &Session, head: RequestHead, errno: Errno, text: &str) {
-    let payload = if head.kind == 1 {
-        vec![0; head.length as usize]
-    } else {
-        Vec::new()
-    };
+    let payload = if head.kind == 1 { vec![0; head.length as usize] } else { Vec::new() };
     let failure = Failure::new(errno, text);
     let expected = Incoming::Refused { cookie: 7, failure };
     assert_eq!(receive(session, head, &payload), Ok(expected));
@@ -58,15 +40,9 @@ fn refused(session: &Session, head: RequestHead, errno: Errno, text: &str) {
 fn a_read_is_decoded_from_its_golden_bytes() {
     let mut input = buffer("25609513 0004 0000 0102030405060708 0000000000001000 00000200");
     let incoming = Receiver::default().next(&read_only(), &mut input);
-    let span = Span {
-        offset: 4096,
-        length: 512,
-    };
+    let span = Span { offset: 4096, length: 512 };
     let command = Command::Read { span, whole: true };
-    let request = Request {
-        cookie: 0x0102_0304_0506_0708,
-        command,
-    };
+    let request = Request { cookie: 0x0102_0304_0506_0708, command };
     assert_eq!(incoming, Ok(Incoming::Request(request)));
 }
 
@@ -74,64 +50,35 @@ fn a_read_is_decoded_from_its_golden_bytes() {
 fn a_write_is_decoded_once_its_payload_is_whole() {
     let (session, mut receiver) = (session(writable()), Receiver::default());
     let mut input = buffer("25609513 0001 0001 0000000000000007 0000000000000010 00000003 61");
-    assert_eq!(
-        receiver.next(&session, &mut input),
-        Ok(Incoming::Receive(2))
-    );
+    assert_eq!(receiver.next(&session, &mut input), Ok(Incoming::Receive(2)));
     input.extend_from_slice(b"bc");
-    let command = Command::Write {
-        offset: 16,
-        data: Bytes::from_static(b"abc"),
-        fua: true,
-    };
+    let command = Command::Write { offset: 16, data: Bytes::from_static(b"abc"), fua: true };
     let request = Incoming::Request(Request { cookie: 7, command });
     assert_eq!(receiver.next(&session, &mut input), Ok(request));
-    assert_eq!(
-        receiver.next(&session, &mut input),
-        Ok(Incoming::Receive(28))
-    );
+    assert_eq!(receiver.next(&session, &mut input), Ok(Incoming::Receive(28)));
 }
 
 #[test]
 fn a_wrong_request_magic_ends_the_connection() {
     let mut input = buffer("25609514 0000 0000 0000000000000000 0000000000000000 00000000");
-    let error = WireError::BadMagic {
-        what: "request",
-        found: 0x2560_9514,
-    };
-    assert_eq!(
-        Receiver::default().next(&read_only(), &mut input),
-        Err(error)
-    );
+    let error = WireError::BadMagic { what: "request", found: 0x2560_9514 };
+    assert_eq!(Receiver::default().next(&read_only(), &mut input), Err(error));
 }
 
 #[test]
 fn a_disconnect_ends_the_session() {
-    assert_eq!(
-        receive(&read_only(), head(2, 0, 0), b""),
-        Ok(Incoming::Disconnect)
-    );
+    assert_eq!(receive(&read_only(), head(2, 0, 0), b""), Ok(Incoming::Disconnect));
 }
 
 #[test]
 fn an_unknown_command_is_invalid() {
-    refused(
-        &read_only(),
-        head(99, 0, 0),
-        Errno::Invalid,
-        "unknown command 99",
-    );
+    refused(&read_only(), head(99, 0, 0), Errno::Invalid, "unknown command 99");
 }
 
 #[test]
 fn a_read_past_the_end_is_invalid() {
     let text = "offset 1048575 length 2 is outside the export of 1048576 bytes";
-    refused(
-        &read_only(),
-        head(0, (1 << 20) - 1, 2),
-        Errno::Invalid,
-        text,
-    );
+    refused(&read_only(), head(0, (1 << 20) - 1, 2), Errno::Invalid, text);
 }
 
 #[test]
@@ -143,23 +90,13 @@ fn a_range_that_overflows_is_invalid() {
 #[test]
 fn a_write_past_the_end_is_out_of_space() {
     let text = "offset 1048576 length 1 is outside the export of 1048576 bytes";
-    refused(
-        &session(writable()),
-        head(1, 1 << 20, 1),
-        Errno::NoSpace,
-        text,
-    );
+    refused(&session(writable()), head(1, 1 << 20, 1), Errno::NoSpace, text);
 }
 
 #[test]
 fn a_write_of_zeroes_past_the_end_is_out_of_space() {
     let text = "offset 1048576 length 1 is outside the export of 1048576 bytes";
-    refused(
-        &session(writable()),
-        head(6, 1 << 20, 1),
-        Errno::NoSpace,
-        text,
-    );
+    refused(&session(writable()), head(6, 1 << 20, 1), Errno::NoSpace, text);
 }
 
 #[test]
@@ -168,39 +105,24 @@ fn a_write_to_a_read_only_export_is_drained_and_not_permitted() {
     let mut input = BytesMut::new();
     head(1, 0, 100).encode(&mut input);
     input.extend_from_slice(&[0; 60]);
-    assert_eq!(
-        receiver.next(&session, &mut input),
-        Ok(Incoming::Receive(1))
-    );
+    assert_eq!(receiver.next(&session, &mut input), Ok(Incoming::Receive(1)));
     input.extend_from_slice(&[0; 40]);
     head(2, 0, 0).encode(&mut input);
     let failure = Failure::new(Errno::Perm, "write on a read-only export");
     let refused = Incoming::Refused { cookie: 7, failure };
     assert_eq!(receiver.next(&session, &mut input), Ok(refused));
-    assert_eq!(
-        receiver.next(&session, &mut input),
-        Ok(Incoming::Disconnect)
-    );
+    assert_eq!(receiver.next(&session, &mut input), Ok(Incoming::Disconnect));
 }
 
 #[test]
 fn a_trim_of_a_read_only_export_is_not_permitted() {
-    refused(
-        &read_only(),
-        head(4, 0, 512),
-        Errno::Perm,
-        "trim on a read-only export",
-    );
+    refused(&read_only(), head(4, 0, 512), Errno::Perm, "trim on a read-only export");
 }
 
 #[test]
 fn a_write_too_long_to_drain_ends_the_connection() {
     let (length, limit) = (u64::from(DRAIN_LEN_MAX) + 1, DRAIN_LEN_MAX.into());
-    let error = WireError::TooLong {
-        what: "payload of a write",
-        length,
-        limit,
-    };
+    let error = WireError::TooLong { what: "payload of a write", length, limit };
     let found = receive(&session(writable()), head(1, 0, DRAIN_LEN_MAX + 1), b"");
     assert_eq!(found, Err(error));
 }
@@ -208,85 +130,44 @@ fn a_write_too_long_to_drain_ends_the_connection() {
 #[test]
 fn a_read_above_the_maximum_is_invalid() {
     let text = "length 33554433 is above the limit of 33554432";
-    refused(
-        &read_only(),
-        head(0, 0, REQUEST_LEN_MAX + 1),
-        Errno::Invalid,
-        text,
-    );
+    refused(&read_only(), head(0, 0, REQUEST_LEN_MAX + 1), Errno::Invalid, text);
 }
 
 #[test]
 fn an_unfragmented_read_above_the_maximum_overflows() {
-    let head = RequestHead {
-        flags: CommandFlags::DF,
-        ..head(0, 0, REQUEST_LEN_MAX + 1)
-    };
+    let head = RequestHead { flags: CommandFlags::DF, ..head(0, 0, REQUEST_LEN_MAX + 1) };
     let text = "length 33554433 is above the limit of 33554432";
     refused(&read_only(), head, Errno::Overflow, text);
 }
 
 #[test]
 fn a_flush_that_was_not_offered_is_invalid() {
-    refused(
-        &read_only(),
-        head(3, 0, 0),
-        Errno::Invalid,
-        "flush was not offered",
-    );
+    refused(&read_only(), head(3, 0, 0), Errno::Invalid, "flush was not offered");
 }
 
 #[test]
 fn fua_that_was_not_offered_is_invalid() {
-    let head = RequestHead {
-        flags: CommandFlags::FUA,
-        ..head(0, 0, 1)
-    };
-    refused(
-        &read_only(),
-        head,
-        Errno::Invalid,
-        "flags 0x1 are not allowed with a read",
-    );
+    let head = RequestHead { flags: CommandFlags::FUA, ..head(0, 0, 1) };
+    refused(&read_only(), head, Errno::Invalid, "flags 0x1 are not allowed with a read");
 }
 
 #[test]
 fn fua_is_accepted_with_any_command_once_offered() {
-    let head = RequestHead {
-        flags: CommandFlags::FUA,
-        ..head(0, 0, 1)
-    };
-    let command = Command::Read {
-        span: Span {
-            offset: 0,
-            length: 1,
-        },
-        whole: false,
-    };
+    let head = RequestHead { flags: CommandFlags::FUA, ..head(0, 0, 1) };
+    let command = Command::Read { span: Span { offset: 0, length: 1 }, whole: false };
     let request = Incoming::Request(Request { cookie: 7, command });
     assert_eq!(receive(&session(writable()), head, b""), Ok(request));
 }
 
 #[test]
 fn a_flag_of_another_command_is_invalid() {
-    let head = RequestHead {
-        flags: CommandFlags::REQ_ONE,
-        ..head(0, 0, 1)
-    };
-    refused(
-        &read_only(),
-        head,
-        Errno::Invalid,
-        "flags 0x8 are not allowed with a read",
-    );
+    let head = RequestHead { flags: CommandFlags::REQ_ONE, ..head(0, 0, 1) };
+    refused(&read_only(), head, Errno::Invalid, "flags 0x8 are not allowed with a read");
 }
 
 #[test]
 fn a_block_status_without_contexts_is_invalid() {
-    let session = Session {
-        contexts: Vec::new(),
-        ..read_only()
-    };
+    let session = Session { contexts: Vec::new(), ..read_only() };
     let text = "block status without a selected metadata context";
     refused(&session, head(7, 0, 512), Errno::Invalid, text);
 }
@@ -299,28 +180,16 @@ fn a_block_status_of_nothing_is_invalid() {
 
 #[test]
 fn an_unaligned_read_is_invalid_for_a_client_that_asked_for_block_sizes() {
-    let session = Session {
-        alignment: 512,
-        ..read_only()
-    };
+    let session = Session { alignment: 512, ..read_only() };
     let text = "offset 1 length 512 is not aligned to the block size of 512";
     refused(&session, head(0, 1, 512), Errno::Invalid, text);
 }
 
 #[test]
 fn an_empty_read_at_the_end_is_a_request() {
-    let span = Span {
-        offset: 1 << 20,
-        length: 0,
-    };
-    let request = Request {
-        cookie: 7,
-        command: Command::Read { span, whole: false },
-    };
-    assert_eq!(
-        receive(&read_only(), head(0, 1 << 20, 0), b""),
-        Ok(Incoming::Request(request))
-    );
+    let span = Span { offset: 1 << 20, length: 0 };
+    let request = Request { cookie: 7, command: Command::Read { span, whole: false } };
+    assert_eq!(receive(&read_only(), head(0, 1 << 20, 0), b""), Ok(Incoming::Request(request)));
 }
 
 fn framed(structured: bool, frame: impl FnOnce(Replies, &mut Vec<u8>)) -> Vec<u8> {
@@ -358,10 +227,7 @@ fn the_head_of_content_has_its_golden_bytes() {
     let expected = "668e33ef 0001 0001 0000000000000007 0000000c 0000000000000200";
     assert_eq!(head.to_vec(), hex(expected));
     Replies { structured: false }.put_data_head(&mut head[..16], 7, 512, 4);
-    assert_eq!(
-        head[..16].to_vec(),
-        hex("67446698 00000000 0000000000000007")
-    );
+    assert_eq!(head[..16].to_vec(), hex("67446698 00000000 0000000000000007"));
 }
 
 #[test]
@@ -373,10 +239,7 @@ fn a_hole_cannot_be_sent_in_a_simple_reply() {
 #[test]
 fn a_status_of_two_contexts_is_done_with_the_second() {
     let extents = vec![Extent::data(512), Extent::hole(512)];
-    let contexts = [1, 2].map(|context| ContextExtents {
-        context,
-        extents: extents.clone(),
-    });
+    let contexts = [1, 2].map(|context| ContextExtents { context, extents: extents.clone() });
     let bytes = framed(true, |replies, out| replies.status(out, 7, &contexts));
     let runs = "00000200 00000000 00000200 00000003";
     let first = format!("668e33ef 0000 0005 0000000000000007 00000014 00000001 {runs}");
@@ -386,20 +249,13 @@ fn a_status_of_two_contexts_is_done_with_the_second() {
 
 #[test]
 fn a_wrong_reply_magic_ends_the_connection() {
-    let error = WireError::BadMagic {
-        what: "reply",
-        found: 0x1234_5678,
-    };
+    let error = WireError::BadMagic { what: "reply", found: 0x1234_5678 };
     assert_eq!(ReplyHead::decode(&hex("12345678")), Err(error));
 }
 
 #[test]
 fn a_chunk_above_the_maximum_ends_the_connection() {
-    let error = WireError::TooLong {
-        what: "reply chunk",
-        length: u64::from(u32::MAX),
-        limit: CHUNK_LEN_MAX.into(),
-    };
+    let error = WireError::TooLong { what: "reply chunk", length: u64::from(u32::MAX), limit: CHUNK_LEN_MAX.into() };
     let bytes = hex("668e33ef 0001 0001 0000000000000007 ffffffff");
     assert_eq!(ReplyHead::decode(&bytes), Err(error));
 }
@@ -413,62 +269,14 @@ fn bad_chunk(kind: u16, payload: &str, error: WireError) {
 fn chunks_that_do_not_fit_their_type_are_errors() {
     let what = "reply chunk";
     bad_chunk(0, "00", WireError::Trailing { what, extra: 1 });
-    bad_chunk(
-        1,
-        "0000000000000000",
-        WireError::Zero { what: "data chunk" },
-    );
-    bad_chunk(
-        1,
-        "00000000000000",
-        WireError::Truncated {
-            what: "data chunk",
-            need: 8,
-            have: 7,
-        },
-    );
-    bad_chunk(
-        2,
-        "0000000000000000 00000000",
-        WireError::Zero { what: "hole" },
-    );
-    bad_chunk(
-        5,
-        "00000001",
-        WireError::Zero {
-            what: "count of extents",
-        },
-    );
-    bad_chunk(
-        5,
-        "00000001 00000000 00000000",
-        WireError::Zero { what: "extent" },
-    );
-    bad_chunk(
-        5,
-        "00000001 00000001",
-        WireError::Truncated {
-            what,
-            need: 4,
-            have: 0,
-        },
-    );
-    bad_chunk(
-        0x8001,
-        "00000000 0000",
-        WireError::Zero {
-            what: "error of a chunk",
-        },
-    );
-    bad_chunk(
-        0x8001,
-        "00000005 0004 61",
-        WireError::Truncated {
-            what,
-            need: 4,
-            have: 1,
-        },
-    );
+    bad_chunk(1, "0000000000000000", WireError::Zero { what: "data chunk" });
+    bad_chunk(1, "00000000000000", WireError::Truncated { what: "data chunk", need: 8, have: 7 });
+    bad_chunk(2, "0000000000000000 00000000", WireError::Zero { what: "hole" });
+    bad_chunk(5, "00000001", WireError::Zero { what: "count of extents" });
+    bad_chunk(5, "00000001 00000000 00000000", WireError::Zero { what: "extent" });
+    bad_chunk(5, "00000001 00000001", WireError::Truncated { what, need: 4, have: 0 });
+    bad_chunk(0x8001, "00000000 0000", WireError::Zero { what: "error of a chunk" });
+    bad_chunk(0x8001, "00000005 0004 61", WireError::Truncated { what, need: 4, have: 1 });
     bad_chunk(0x0077, "", WireError::UnknownType { what, found: 0x77 });
 }
 

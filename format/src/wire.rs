@@ -404,10 +404,11 @@ impl Message {
 }
 
 fn decode_offer(body: &[u8]) -> Result<Message> {
-    match ChunkHead::decode(body)? {
-        (head, []) => Ok(Message::Offer(head)),
-        (_, rest) => Err(FormatError::LeftOver { what: "Offer", count: rest.len() as u64 }),
-    }
+    let (head, rest) = ChunkHead::decode(body)?;
+    Reader::new("Offer", rest).finish()?;
+    check_range("Offer", "payload length", head.payload_length.into(), 0, 0)?;
+    check_range("Offer", "payload checksum", head.payload_crc.into(), 0, 0)?;
+    Ok(Message::Offer(head))
 }
 
 fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
@@ -448,4 +449,36 @@ fn read_bool(r: &mut Reader<'_>) -> Result<bool> {
 /// At most [`TEXT_MAX`] bytes of a text, cut between characters.
 fn shortened(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_MAX)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Geometry;
+    use crate::chunk::Entry;
+    use crate::geometry::BlockId;
+
+    fn read(message: &Message) -> Result<Option<Message>> {
+        let encoded = message.encode().unwrap();
+        let (header, body) = encoded.head.split_at(16);
+        Message::decode(&FrameHeader::decode(header.try_into().unwrap())?, &Bytes::copy_from_slice(body))
+    }
+
+    #[test]
+    fn an_offer_with_a_payload_is_refused() {
+        let (geometry, entries) = (Geometry::from_wire(4096, 4096).unwrap(), vec![Entry::Zero { count: 1 }]);
+        let (volume, stream, first_block) = (Uuid::nil(), Uuid::nil(), BlockId(0));
+        let head = ChunkHead {
+            volume,
+            stream,
+            sequence: 0,
+            geometry,
+            first_block,
+            entries,
+            payload_length: 0,
+            payload_crc: 1,
+        };
+        let error = FormatError::Range { what: "Offer", field: "payload checksum", found: 1, min: 0, max: 0 };
+        assert_eq!(read(&Message::Offer(head)), Err(error));
+    }
 }

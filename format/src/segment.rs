@@ -342,8 +342,7 @@ mod tests {
     #[test]
     fn a_record_is_read_out_of_a_longer_buffer() {
         let (content, digest) = ([7; 512], Digest::of_block(&[7; 512]));
-        let new =
-            NewRecord { kind: Kind::Block, codec: Codec::Stored, digest, content_length: 512, stored: &content };
+        let new = NewRecord { kind: Kind::Block, codec: Codec::Stored, digest, content_length: 512, stored: &content };
         let longer = [&content[..], b"the next record"].concat();
         assert_eq!(new.header(64).content(&longer), Ok(content.to_vec()));
     }

@@ -8,7 +8,7 @@
 
 use crate::chunk::{Chunk, ChunkHead};
 use crate::digest::Digest;
-use crate::error::{ErrorKind, FormatError, Result};
+use crate::error::{ErrorKind, Result};
 use crate::frame::FrameHeader;
 use crate::layout::{Field, Layout, Reader, check_range, put_text, seal, unseal};
 use crate::map::{LEVEL_MAX, PAGE_SIZE};
@@ -468,9 +468,9 @@ fn shortened(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Geometry;
     use crate::chunk::Entry;
     use crate::geometry::BlockId;
+    use crate::{FormatError, Geometry};
 
     fn read(message: &Message) -> Result<Option<Message>> {
         let encoded = message.encode().unwrap();

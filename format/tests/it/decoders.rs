@@ -14,9 +14,7 @@ use understudy_format::layout::{Field, Layout, Reader, need, seal};
 use understudy_format::map::{self, Page};
 use understudy_format::mapfile::MapFileId;
 use understudy_format::point::{Label, Point, Volume, VolumeName};
-use understudy_format::segment::{
-    Kind, NewRecord, RecordHeader, SegmentHeader, Trailer, decode_footer, encode_footer, pad_header,
-};
+use understudy_format::segment::{Kind, NewRecord, RecordHeader, SegmentHeader, Trailer, decode_footer, encode_footer};
 use understudy_format::select::PointName;
 use understudy_format::stream::{Begin, Commit};
 use understudy_format::wire::Message;
@@ -208,10 +206,4 @@ fn names(bytes: &[u8]) -> Result<Decoded> {
     });
     let size = text.parse::<BlockSize>().inspect(|size| assert_eq!(size.to_string().parse(), Ok(*size)));
     decoded(&(name.ok(), label.ok(), point.ok(), size.ok()), bytes)
-}
-
-/// The pad that fills a segment from `offset`, for the vectors.
-pub fn pad(offset: u64, reserve: u64) -> Vec<u8> {
-    let header = pad_header(offset, reserve).expect("the caller left a gap");
-    [header.encode(), vec![0; header.stored_length as usize]].concat()
 }

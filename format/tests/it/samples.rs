@@ -3,7 +3,6 @@
 //! Invariant: nothing here is random or depends on a clock, and no sample is ever changed once its
 //! vector was released; a new meaning gets a new sample.
 
-use crate::decoders::pad;
 use bytes::Bytes;
 use std::fmt::Debug;
 use understudy_format::chunk::{Chunk, ChunkHead, ChunkHeader, Entry, MappingEntry};
@@ -238,7 +237,8 @@ fn record_sample(name: &str, kind: Kind, codec: Codec, content: &[u8]) -> Sample
 fn records() -> Vec<Sample> {
     let pad_value = pad_header(8192 + 100, 0).unwrap();
     let pad_value = RecordHeader::decode(&pad_value.encode(), 8292).unwrap();
-    let pad = sample("record-pad", "record", &pad_value, pad(8292, 0), &[part::<RecordHeader>()]);
+    let pad = [pad_value.encode(), vec![0; pad_value.stored_length as usize]].concat();
+    let pad = sample("record-pad", "record", &pad_value, pad, &[part::<RecordHeader>()]);
     vec![
         record_sample("block-lz4", Kind::Block, Codec::Lz4, content(BlockId(0))),
         record_sample("block-stored", Kind::Block, Codec::Stored, content(BlockId(12))),

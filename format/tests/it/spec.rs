@@ -88,16 +88,42 @@ fn sources() -> Vec<(PathBuf, String)> {
     found
 }
 
+/// The layouts whose table in `spec` is not that of the code.
+fn wrong_layouts(spec: &str) -> Vec<&'static str> {
+    let is_wrong = |(name, size, rows): &(&str, usize, &[Row])| {
+        let text = section(spec, &format!("`{name}`, {size} bytes"));
+        let found = table(text, "| offset | size | field | meaning |").into_iter().map(|row| row[..3].to_vec());
+        let expected = rows.iter().map(|r| vec![r.offset.to_string(), r.size.to_string(), r.name.to_owned()]);
+        !found.eq(expected)
+    };
+    layouts().into_iter().filter(is_wrong).map(|(name, ..)| name).collect()
+}
+
 #[test]
 fn every_layout_is_the_table_under_its_name() {
+    assert_eq!(wrong_layouts(&spec()), Vec::<&str>::new());
+}
+
+/// The canary: whichever row of whichever layout is changed or lost, it is noticed.
+#[test]
+fn a_changed_row_is_noticed() {
     let spec = spec();
-    for (name, size, rows) in layouts() {
-        let text = section(&spec, &format!("`{name}`, {size} bytes"));
-        let found = table(text, "| offset | size | field | meaning |");
-        let expected = rows.iter().map(|r| vec![r.offset.to_string(), r.size.to_string(), r.name.to_owned()]);
-        let found: Vec<Vec<String>> = found.into_iter().map(|row| row[..3].to_vec()).collect();
-        assert_eq!(found, expected.collect::<Vec<_>>(), "{name}");
+    let lines: Vec<&str> = spec.lines().collect();
+    let (mut heading, mut tried) = ("", 0);
+    for (at, line) in lines.iter().enumerate() {
+        heading = line.strip_prefix('#').unwrap_or(heading);
+        let cells: Vec<&str> = line.split(" | ").collect();
+        let (true, [offset, size, field, _]) = (heading.starts_with("## `") && line.contains("| `"), &cells[..]) else {
+            continue;
+        };
+        tried += 1;
+        for row in ["", &format!("{offset}0 | {size} | {field} | x |"), &format!("{offset} | {size}1 | {field} | x |")]
+        {
+            let changed = [&lines[..at], &[row], &lines[at + 1..]].concat().join("\n");
+            assert_eq!(wrong_layouts(&changed).len(), 1, "{line}");
+        }
     }
+    assert_eq!(tried, layouts().iter().map(|(.., rows)| rows.len()).sum::<usize>());
 }
 
 #[test]

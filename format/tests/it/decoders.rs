@@ -14,6 +14,8 @@ use understudy_format::layout::{Field, Layout, Reader, need, seal};
 use understudy_format::map::{self, Page};
 use understudy_format::mapfile::MapFileId;
 use understudy_format::point::{Label, Point, Volume, VolumeName};
+use understudy_format::pool::PoolRecord;
+use understudy_format::secondary::State;
 use understudy_format::segment::{Kind, NewRecord, RecordHeader, SegmentHeader, Trailer, decode_footer, encode_footer};
 use understudy_format::select::PointName;
 use understudy_format::stream::{Begin, Commit};
@@ -49,6 +51,8 @@ pub fn decode(kind: &str, with: u64, bytes: &[u8]) -> Result<Decoded> {
         "volume" => Volume::decode(bytes).and_then(|volume| decoded(&volume, volume.encode())),
         "point" => Point::decode(bytes).and_then(|point| decoded(&point, point.encode())),
         "page" => page(bytes),
+        "pool" => PoolRecord::decode(bytes).and_then(|record| decoded(&record, record.encode())),
+        "secondary" => State::decode(bytes).and_then(|state| decoded(&state, state.encode())),
         "mapfile" => MapFileId::decode(bytes, with).and_then(|id| decoded(&id, id.encode())),
         "root" => root(bytes),
         "digest-block" => decoded(&Digest::of_block(bytes), bytes),
@@ -81,7 +85,7 @@ pub fn split_frame(bytes: &[u8]) -> Result<(FrameHeader, Bytes, &[u8])> {
 /// Makes the checksums of `bytes` right again after a change, so that what lies behind them is reached.
 pub fn reseal(kind: &str, bytes: &mut [u8]) {
     match kind {
-        "frame" | "record" | "segment" | "trailer" | "mapfile" | "begin" | "commit" => {
+        "frame" | "record" | "segment" | "trailer" | "mapfile" | "begin" | "commit" | "pool" | "secondary" => {
             let size = match kind {
                 "frame" => FrameHeader::SIZE,
                 "record" | "segment" | "trailer" => RecordHeader::SIZE,

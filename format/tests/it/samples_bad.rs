@@ -312,9 +312,25 @@ fn volumes_and_points() -> Vec<Bad> {
     ]
 }
 
+fn pools_and_secondaries() -> Vec<Bad> {
+    let contradiction = || invalid("secondary state", "point and root contradict each other");
+    vec![
+        raw("pool", "short", cut(63), range("pool file", "length", 63, 64, 64)),
+        raw("pool", "magic", set(0, *b"PUSH"), magic("pool file", "UPOL", "PUSH")),
+        raw("pool", "version", set(4, [2]), version("pool file")),
+        flipped("pool", "crc", 8, "pool file", 60, 0..60),
+        raw("secondary", "long", add(1), range("secondary state", "length", 129, 128, 128)),
+        raw("secondary", "magic", set(0, *b"USEG"), magic("secondary state", "USEC", "USEG")),
+        raw("secondary", "version", set(4, [2]), version("secondary state")),
+        flipped("secondary", "crc", 24, "secondary state", 124, 0..124),
+        sealed("secondary", "point-without-root", set(40, [0; 32]), contradiction()),
+        sealed("secondary", "root-without-point", set(32, [0; 8]), contradiction()),
+    ]
+}
+
 /// All golden vectors of bytes that must be refused.
 pub fn bad() -> Vec<Bad> {
-    [streams(), chunk_headers(), mappings(), messages(), segments(), volumes_and_points()]
+    [streams(), chunk_headers(), mappings(), messages(), segments(), volumes_and_points(), pools_and_secondaries()]
         .into_iter()
         .flatten()
         .collect()

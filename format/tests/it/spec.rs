@@ -12,10 +12,14 @@ use understudy_format::frame::FrameHeader;
 use understudy_format::layout::{Layout, Row};
 use understudy_format::mapfile::MapFileHeader;
 use understudy_format::point::{PointRecord, VolumeRecord};
+use understudy_format::pool::PoolRecord;
+use understudy_format::secondary::SecondaryState;
 use understudy_format::segment::{FooterEntry, Kind, RecordHeader, SegmentHeader, Trailer};
 use understudy_format::stream::{BeginRecord, CommitRecord};
 use understudy_format::wire::{TAGS, VolumeStatus};
-use understudy_format::{Digest, chunk, frame, geometry, map, mapfile, point, segment, session, stream, wire};
+use understudy_format::{
+    Digest, chunk, frame, geometry, map, mapfile, point, pool, secondary, segment, session, stream, wire,
+};
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -68,6 +72,8 @@ fn layouts() -> Vec<(&'static str, usize, &'static [Row])> {
         VolumeRecord,
         PointRecord,
         VolumeStatus,
+        PoolRecord,
+        SecondaryState,
     ]
 }
 
@@ -248,6 +254,10 @@ fn magics_and_versions_are_those_of_the_code() {
     check("SegmentHeader", "magic", magic(segment::SEGMENT_MAGIC));
     check("RecordHeader", "magic", magic(segment::RECORD_MAGIC));
     check("Trailer", "magic", magic(segment::TRAILER_MAGIC));
+    check("PoolRecord", "magic", magic(pool::POOL_MAGIC));
+    check("SecondaryState", "magic", magic(secondary::SECONDARY_MAGIC));
+    check("PoolRecord", "version", pool::POOL_VERSION.to_string());
+    check("SecondaryState", "version", secondary::SECONDARY_VERSION.to_string());
     check("ChunkHeader", "version", chunk::CHUNK_VERSION.to_string());
     check("MapFileHeader", "version", mapfile::MAP_FILE_VERSION.to_string());
     check("SegmentHeader", "version", segment::SEGMENT_VERSION.to_string());

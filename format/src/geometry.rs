@@ -84,6 +84,7 @@ impl FromStr for BlockSize {
             _ => None,
         };
         let bytes = unit.and_then(|unit| digits.parse::<u32>().ok()?.checked_mul(unit));
+        let bytes = bytes.filter(|_| !text.starts_with('+'));
         let expected = "expected a size such as 65536, 64K or 1M";
         Self::new(bytes.ok_or_else(|| FormatError::invalid("block size", format!("{text:?}: {expected}")))?)
     }
@@ -189,7 +190,7 @@ mod tests {
         for (text, bytes) in [("4096", 4096), ("64K", 65536), ("64KiB", 65536), ("1M", 1 << 20)] {
             assert_eq!(text.parse::<BlockSize>().unwrap().bytes(), bytes);
         }
-        for text in ["", "K", "64X", "2M", "2K", "65537", "99999999999M", "-4K"] {
+        for text in ["", "K", "64X", "2M", "2K", "65537", "99999999999M", "-4K", "+64K"] {
             assert!(text.parse::<BlockSize>().is_err(), "{text}");
         }
     }

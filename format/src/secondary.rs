@@ -5,7 +5,7 @@
 //! point with any part of the difference to the applied one.
 
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{FormatError, Result};
 use crate::layout::{Layout, check_magic, check_range, check_version, encode_sealed, unseal};
 use uuid::Uuid;
 
@@ -87,11 +87,29 @@ impl State {
         check_magic("secondary state", state.magic, SECONDARY_MAGIC)?;
         check_version("secondary state", state.version, SECONDARY_VERSION)?;
         unseal("secondary state", bytes)?;
-        let settled = |point, root| (point != 0).then_some(Settled { point, root });
+        let settled = |point, root: Digest| match (point, root.is_zero()) {
+            (0, true) => Ok(None),
+            (1.., false) => Ok(Some(Settled { point, root })),
+            _ => Err(FormatError::invalid("secondary state", "point and root contradict each other")),
+        };
         Ok(Self {
             volume: state.volume,
-            settled: settled(state.settled_point, state.settled_root),
-            applying: settled(state.applying_point, state.applying_root),
+            settled: settled(state.settled_point, state.settled_root)?,
+            applying: settled(state.applying_point, state.applying_root)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_without_a_root_and_a_root_without_a_point_are_refused() {
+        let error = Err(FormatError::invalid("secondary state", "point and root contradict each other"));
+        for settled in [Settled { point: 1, root: Digest::ZERO }, Settled { point: 0, root: Digest([1; 32]) }] {
+            let state = State { volume: Uuid::nil(), settled: Some(settled), applying: None };
+            assert_eq!(State::decode(&state.encode()), error);
+        }
     }
 }

@@ -206,15 +206,19 @@ impl RecordHeader {
         Ok(header)
     }
 
-    /// Checks the bytes after the header against their checksum.
-    pub fn check_stored(&self, stored: &[u8]) -> Result<()> {
+    /// Checks the bytes after the header against their checksum, and returns those of the record.
+    pub fn check_stored<'a>(&self, stored: &'a [u8]) -> Result<&'a [u8]> {
         need("record", stored, self.stored_length as usize)?;
-        check_crc("record", self.stored_crc, crc32fast::hash(stored))
+        let stored = &stored[..self.stored_length as usize];
+        check_crc("record", self.stored_crc, crc32fast::hash(stored))?;
+        Ok(stored)
     }
 
     /// The content of the record, decoded and checked against its checksum and digest.
+    ///
+    /// `stored` may go on after the record's bytes.
     pub fn content(&self, stored: &[u8]) -> Result<Vec<u8>> {
-        self.check_stored(stored)?;
+        let stored = self.check_stored(stored)?;
         let mut content = vec![0; self.content_length as usize];
         crate::codec::decode_into(Codec::from_wire(self.codec)?, stored, &mut content)?;
         let kind = Kind::from_wire(self.kind).ok_or_else(|| FormatError::invalid("record", "of an unknown kind"))?;
@@ -328,5 +332,18 @@ pub fn decode_footer(content: &[u8]) -> Result<Vec<FooterEntry>> {
     match content.len() % FooterEntry::SIZE {
         0 => content.chunks_exact(FooterEntry::SIZE).map(FooterEntry::get).collect(),
         count => Err(FormatError::LeftOver { what: "segment footer", count: count as u64 }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_out_of_a_longer_buffer() {
+        let (content, digest) = ([7; 512], Digest::of_block(&[7; 512]));
+        let new = NewRecord { kind: Kind::Block, codec: Codec::Stored, digest, content_length: 512, stored: &content };
+        let longer = [&content[..], b"the next record"].concat();
+        assert_eq!(new.header(64).content(&longer), Ok(content.to_vec()));
     }
 }

@@ -63,7 +63,7 @@ impl Selector {
         if text == "latest" {
             return Ok(Self::Latest);
         }
-        if let Ok(number) = text.parse() {
+        if let (true, Ok(number)) = (text.bytes().all(|byte| byte.is_ascii_digit()), text.parse()) {
             return Ok(Self::Number(number));
         }
         if let Ok(label) = text.parse() {
@@ -89,10 +89,29 @@ impl Selector {
 }
 
 /// A date, or a date and time of day, with or without an offset. A time without seconds means its first moment.
+///
+/// A zone in brackets is refused: a civil time would be read without it, in another zone.
 fn parse_time(text: &str, zone: &TimeZone) -> Option<i64> {
+    if text.contains('[') {
+        return None;
+    }
     let timestamp = match text.parse::<jiff::Timestamp>() {
         Ok(timestamp) => timestamp,
         Err(_) => zone.to_timestamp(text.parse::<DateTime>().ok()?).ok()?,
     };
     i64::try_from(timestamp.as_nanosecond()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signed_numbers_and_bracketed_zones_are_no_selectors() {
+        for text in ["+5", "-5", "2026-11-21T10:00[Europe/Berlin]", "2026-11-21T10:00+01:00[Europe/Berlin]"] {
+            let expected = "expected a number, \"latest\", a label, or a time such as 2026-11-21T10:00";
+            let error = FormatError::invalid("point", format!("{text:?}: {expected}"));
+            assert_eq!(Selector::parse(text, &TimeZone::UTC), Err(error));
+        }
+    }
 }

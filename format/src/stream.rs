@@ -171,9 +171,9 @@ impl Totals {
         }
     }
 
-    /// All blocks.
+    /// All blocks; totals that were only just decoded may be any numbers, so the sum saturates.
     pub fn blocks(&self) -> u64 {
-        self.data + self.zero + self.unchanged + self.reference
+        [self.data, self.zero, self.unchanged, self.reference].into_iter().fold(0, u64::saturating_add)
     }
 }
 
@@ -309,5 +309,16 @@ impl Checker {
             true => Ok(()),
             false => wrong(format!("totals sent {:?}, received {:?}", commit.totals, self.totals)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_of_any_size_are_added_without_overflow() {
+        assert_eq!(Totals { data: u64::MAX, zero: 1, ..Totals::default() }.blocks(), u64::MAX);
+        assert_eq!(Totals { chunks: 9, data: 1, zero: 2, unchanged: 3, reference: 4 }.blocks(), 10);
     }
 }

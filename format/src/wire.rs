@@ -8,10 +8,10 @@
 
 use crate::chunk::{Chunk, ChunkHead};
 use crate::digest::Digest;
-use crate::error::{ErrorKind, FormatError, Result};
+use crate::error::{ErrorKind, Result};
 use crate::frame::FrameHeader;
 use crate::layout::{Field, Layout, Reader, check_range, put_text, seal, unseal};
-use crate::map::PAGE_SIZE;
+use crate::map::{LEVEL_MAX, PAGE_SIZE};
 use crate::point::{Label, Point, Volume, VolumeName};
 use crate::stream::{BEGIN, Begin, CHUNK, COMMIT, Commit};
 use bytes::Bytes;
@@ -375,7 +375,7 @@ impl Message {
             GET_PAGES => Self::GetPages {
                 volume: r.field()?,
                 point: r.field()?,
-                level: r.field()?,
+                level: read_level(r)?,
                 indexes: r.list("pages", PAGES_MAX, Reader::field)?,
             },
             PAGES => {
@@ -384,11 +384,7 @@ impl Message {
                 check_range("Pages", "bytes after the last page", left_over, 0, 0)?;
                 Self::Pages(pages)
             }
-            READ => Self::Read {
-                volume: r.field()?,
-                point: r.field()?,
-                ranges: r.list("ranges", RANGES_MAX, |r| Ok(BlockRange { first: r.field()?, count: r.field()? }))?,
-            },
+            READ => Self::Read { volume: r.field()?, point: r.field()?, ranges: read_ranges(r)? },
             READ_END => Self::ReadEnd,
             PUSH => {
                 let name = read_name(r)?;
@@ -404,10 +400,11 @@ impl Message {
 }
 
 fn decode_offer(body: &[u8]) -> Result<Message> {
-    match ChunkHead::decode(body)? {
-        (head, []) => Ok(Message::Offer(head)),
-        (_, rest) => Err(FormatError::LeftOver { what: "Offer", count: rest.len() as u64 }),
-    }
+    let (head, rest) = ChunkHead::decode(body)?;
+    Reader::new("Offer", rest).finish()?;
+    check_range("Offer", "payload length", head.payload_length.into(), 0, 0)?;
+    check_range("Offer", "payload checksum", head.payload_crc.into(), 0, 0)?;
+    Ok(Message::Offer(head))
 }
 
 fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
@@ -445,7 +442,75 @@ fn read_bool(r: &mut Reader<'_>) -> Result<bool> {
     Ok(number == 1)
 }
 
+fn read_level(r: &mut Reader<'_>) -> Result<u8> {
+    let level = r.field::<u8>()?;
+    check_range("GetPages", "level", level.into(), 0, LEVEL_MAX.into())?;
+    Ok(level)
+}
+
+/// Ranges that ascend and do not overlap, so that their ends can be computed and nothing is asked for twice.
+fn read_ranges(r: &mut Reader<'_>) -> Result<Vec<BlockRange>> {
+    let ranges = r.list("ranges", RANGES_MAX, |r| Ok(BlockRange { first: r.field()?, count: r.field()? }))?;
+    let mut end = 0;
+    for range in &ranges {
+        check_range("Read", "first block", range.first, end, u64::MAX)?;
+        check_range("Read", "block count", range.count, 1, u64::MAX - range.first)?;
+        end = range.first + range.count;
+    }
+    Ok(ranges)
+}
+
 /// At most [`TEXT_MAX`] bytes of a text, cut between characters.
 fn shortened(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_MAX)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::Entry;
+    use crate::geometry::BlockId;
+    use crate::{FormatError, Geometry};
+
+    fn read(message: &Message) -> Result<Option<Message>> {
+        let encoded = message.encode().unwrap();
+        let (header, body) = encoded.head.split_at(16);
+        Message::decode(&FrameHeader::decode(header.try_into().unwrap())?, &Bytes::copy_from_slice(body))
+    }
+
+    #[test]
+    fn an_offer_with_a_payload_is_refused() {
+        let (geometry, entries) = (Geometry::from_wire(4096, 4096).unwrap(), vec![Entry::Zero { count: 1 }]);
+        let (volume, stream, first_block) = (Uuid::nil(), Uuid::nil(), BlockId(0));
+        let head = ChunkHead {
+            volume,
+            stream,
+            sequence: 0,
+            geometry,
+            first_block,
+            entries,
+            payload_length: 0,
+            payload_crc: 1,
+        };
+        let error = FormatError::Range { what: "Offer", field: "payload checksum", found: 1, min: 0, max: 0 };
+        assert_eq!(read(&Message::Offer(head)), Err(error));
+    }
+
+    #[test]
+    fn ranges_that_do_not_ascend_are_refused() {
+        let range = |first, count| BlockRange { first, count };
+        let read = |ranges| read(&Message::Read { volume: Uuid::nil(), point: 1, ranges });
+        let error = |field, found, min, max| Err(FormatError::Range { what: "Read", field, found, min, max });
+        assert!(read(vec![range(0, 2), range(2, 1), range(9, u64::MAX - 9)]).is_ok());
+        assert_eq!(read(vec![range(0, 2), range(1, 1)]), error("first block", 1, 2, u64::MAX));
+        assert_eq!(read(vec![range(3, 0)]), error("block count", 0, 1, u64::MAX - 3));
+        assert_eq!(read(vec![range(3, u64::MAX)]), error("block count", u64::MAX, 1, u64::MAX - 3));
+    }
+
+    #[test]
+    fn pages_of_a_level_that_no_map_has_are_refused() {
+        let error = FormatError::Range { what: "GetPages", field: "level", found: 8, min: 0, max: 7 };
+        let message = Message::GetPages { volume: Uuid::nil(), point: 1, level: 8, indexes: vec![] };
+        assert_eq!(read(&message), Err(error));
+    }
 }

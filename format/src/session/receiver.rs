@@ -1,16 +1,16 @@
 //! The receiving end of a stream.
 //!
 //! Invariants: offers and chunks come in order, an offer at most a window ahead of its chunk; a
-//! block is asked for once, even when it is offered again before it arrived; only a stream whose chunks
+//! block is asked for once, even when it is offered again before it arrived, and must come; only a stream whose chunks
 //! cover the volume, whose totals agree and whose root is the one that was computed here commits.
 
 use super::WINDOW_MAX;
 use crate::Digest;
-use crate::chunk::{Chunk, ChunkHead, Entry};
+use crate::chunk::{Chunk, ChunkHead};
 use crate::error::{FormatError, Result};
 use crate::geometry::BlockId;
 use crate::stream::{Begin, Checker, Commit, Totals};
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 /// The receiving end; see the module documentation.
 #[derive(Debug)]
@@ -19,12 +19,14 @@ pub struct Receiver {
     next_offer: u64,
     /// Digests that were asked for and did not arrive yet.
     asked: HashSet<Digest>,
+    /// The same by the chunk that must bring them, in order.
+    owed: VecDeque<(u64, Vec<Digest>)>,
 }
 
 impl Receiver {
     /// The receiver of the stream that begins so.
     pub fn new(begin: Begin) -> Self {
-        Self { checker: Checker::new(begin), next_offer: 0, asked: HashSet::new() }
+        Self { checker: Checker::new(begin), next_offer: 0, asked: HashSet::new(), owed: VecDeque::new() }
     }
 
     /// How the stream began.
@@ -55,19 +57,37 @@ impl Receiver {
             return Err(FormatError::invalid("offer", reason).into());
         }
         self.next_offer = head.sequence + 1;
-        head.offered().map(|digest| Ok(!has(&digest)? && self.asked.insert(digest))).collect()
+        let mut owed = Vec::new();
+        let mut wants = |digest| {
+            let wanted = !has(&digest)? && self.asked.insert(digest);
+            owed.extend(wanted.then_some(digest));
+            Ok(wanted)
+        };
+        let wanted = head.offered().map(&mut wants).collect();
+        self.owed.push_back((head.sequence, owed));
+        wanted
     }
 
     /// Takes the next chunk.
     pub fn chunk(&mut self, chunk: &Chunk) -> Result<()> {
         self.checker.chunk(&chunk.head)?;
         self.next_offer = self.next_offer.max(chunk.head.sequence + 1);
-        for entry in &chunk.head.entries {
-            if let Entry::Data { digest, .. } = entry {
-                self.asked.remove(digest);
+        for digest in chunk.head.offered() {
+            self.asked.remove(&digest);
+        }
+        self.check_owed(chunk.head.sequence)
+    }
+
+    /// What was asked for must come with its chunk: so `asked` never outgrows the window.
+    fn check_owed(&mut self, sequence: u64) -> Result<()> {
+        let owed = self.owed.pop_front_if(|(chunk, _)| *chunk == sequence).map_or(Vec::new(), |(_, owed)| owed);
+        match owed.iter().find(|digest| self.asked.contains(digest)) {
+            None => Ok(()),
+            Some(digest) => {
+                let reason = format!("{sequence} lacks block {digest}, which was asked for");
+                Err(FormatError::invalid("chunk", reason))
             }
         }
-        Ok(())
     }
 
     /// Takes the commit record; `root` is the one that was computed here.

@@ -1,0 +1,213 @@
+//! Every decoder of the crate behind one door: bytes in, the value as text and its encoding out.
+//!
+//! The golden vectors and the fuzz targets go through here, so what holds for the one is tried by
+//! the other. Invariant: nothing here panics for any bytes; what [`round_trip`] asserts is the
+//! promise of the crate: a value that was decoded encodes to bytes that decode to the same value.
+
+use bytes::Bytes;
+use std::fmt::Debug;
+use understudy_format::chunk::Chunk;
+use understudy_format::codec::{Codec, decode_into, encode_into};
+use understudy_format::error::Result;
+use understudy_format::frame::FrameHeader;
+use understudy_format::layout::{Field, Layout, Reader, need, seal};
+use understudy_format::map::{self, Page};
+use understudy_format::mapfile::MapFileId;
+use understudy_format::point::{Label, Point, Volume, VolumeName};
+use understudy_format::pool::PoolRecord;
+use understudy_format::secondary::State;
+use understudy_format::segment::{Kind, NewRecord, RecordHeader, SegmentHeader, Trailer, decode_footer, encode_footer};
+use understudy_format::select::PointName;
+use understudy_format::stream::{Begin, Commit};
+use understudy_format::wire::Message;
+use understudy_format::{BlockSize, Digest, FormatError, Geometry};
+
+/// What a decoder made of some bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoded {
+    /// The value, as `{:?}` shows it.
+    pub value: String,
+    /// The value's encoding.
+    pub bytes: Vec<u8>,
+}
+
+fn decoded(value: &impl Debug, bytes: impl Into<Vec<u8>>) -> Result<Decoded> {
+    Ok(Decoded { value: format!("{value:?}"), bytes: bytes.into() })
+}
+
+/// Decodes `bytes` as `kind`; `with` is the offset or length that some decoders want to know.
+pub fn decode(kind: &str, with: u64, bytes: &[u8]) -> Result<Decoded> {
+    match kind {
+        "frame" => frame(bytes),
+        "message" => message(bytes),
+        "chunk" => Chunk::decode(&Bytes::copy_from_slice(bytes))
+            .and_then(|chunk| decoded(&chunk, [chunk.head.encode(), chunk.payload.to_vec()].concat())),
+        "begin" => Begin::decode(bytes).and_then(|begin| decoded(&begin, begin.encode())),
+        "commit" => Commit::decode(bytes).and_then(|commit| decoded(&commit, commit.encode())),
+        "segment" => SegmentHeader::decode(bytes).and_then(|header| decoded(&header, header.encode())),
+        "record" => record(bytes, with),
+        "footer" => decode_footer(bytes).and_then(|entries| decoded(&entries, encode_footer(&entries))),
+        "trailer" => Trailer::decode(bytes, with).and_then(|trailer| decoded(&trailer, trailer.encode())),
+        "volume" => Volume::decode(bytes).and_then(|volume| decoded(&volume, volume.encode())),
+        "point" => Point::decode(bytes).and_then(|point| decoded(&point, point.encode())),
+        "page" => page(bytes),
+        "pool" => PoolRecord::decode(bytes).and_then(|record| decoded(&record, record.encode())),
+        "secondary" => State::decode(bytes).and_then(|state| decoded(&state, state.encode())),
+        "mapfile" => MapFileId::decode(bytes, with).and_then(|id| decoded(&id, id.encode())),
+        "root" => root(bytes),
+        "digest-block" => decoded(&Digest::of_block(bytes), bytes),
+        "digest-page" => decoded(&Digest::of_page(bytes), bytes),
+        "digest-record" => decoded(&Digest::of_record(bytes), bytes),
+        "lz4" => lz4(bytes, with),
+        "names" => names(bytes),
+        _ => panic!("no decoder is called {kind}"),
+    }
+}
+
+/// Decodes `bytes`, and asserts that the value's encoding decodes to the same value.
+pub fn round_trip(kind: &str, with: u64, bytes: &[u8]) -> Result<Decoded> {
+    let first = decode(kind, with, bytes)?;
+    let second = decode(kind, with, &first.bytes).expect("what was encoded must decode");
+    assert_eq!(first, second, "{kind}");
+    Ok(second)
+}
+
+/// Splits the first frame off: its header, its body, and what follows.
+pub fn split_frame(bytes: &[u8]) -> Result<(FrameHeader, Bytes, &[u8])> {
+    need("frame header", bytes, FrameHeader::SIZE)?;
+    let (header, rest) = bytes.split_at(FrameHeader::SIZE);
+    let header = FrameHeader::decode(header.try_into().expect("16 bytes"))?;
+    need("frame body", rest, header.length as usize)?;
+    let (body, rest) = rest.split_at(header.length as usize);
+    Ok((header, Bytes::copy_from_slice(body), rest))
+}
+
+/// Makes the checksums of `bytes` right again after a change, so that what lies behind them is reached.
+pub fn reseal(kind: &str, bytes: &mut [u8]) {
+    match kind {
+        "frame" | "record" | "segment" | "trailer" | "mapfile" | "begin" | "commit" | "pool" | "secondary" => {
+            let size = match kind {
+                "frame" => FrameHeader::SIZE,
+                "record" | "segment" | "trailer" => RecordHeader::SIZE,
+                "mapfile" => understudy_format::mapfile::MapFileHeader::SIZE,
+                _ => bytes.len(),
+            };
+            if bytes.len() < size.max(4) {
+                return;
+            }
+            let (header, stored) = bytes.split_at_mut(size);
+            if kind == "record" {
+                header[56..60].copy_from_slice(&crc32fast::hash(stored).to_le_bytes());
+            }
+            seal(header);
+        }
+        "message" if bytes.len() >= 16 => reseal_message(bytes),
+        "chunk" => reseal_chunk(bytes),
+        "page" if bytes.len() > 32 => {
+            let digest = Digest::of_page(&bytes[32..]);
+            bytes[..32].copy_from_slice(&digest.0);
+        }
+        _ => {}
+    }
+}
+
+fn reseal_message(bytes: &mut [u8]) {
+    let (header, body) = bytes.split_at_mut(16);
+    header[8..12].copy_from_slice(&(body.len() as u32).to_le_bytes());
+    seal(header);
+    match &header[..4] {
+        b"CHNK" | b"OFFR" => reseal_chunk(body),
+        _ if body.len() >= 4 => seal(body),
+        _ => {}
+    }
+}
+
+fn reseal_chunk(bytes: &mut [u8]) {
+    if bytes.len() < 96 {
+        return;
+    }
+    let entries = u32::get(&bytes[76..80]) as usize;
+    let mapping_end = entries.saturating_mul(64).saturating_add(96).min(bytes.len());
+    if mapping_end < bytes.len() {
+        let crc = crc32fast::hash(&bytes[mapping_end..]);
+        bytes[84..88].copy_from_slice(&crc.to_le_bytes());
+    }
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&bytes[..92]);
+    hasher.update(&bytes[96..mapping_end]);
+    bytes[92..96].copy_from_slice(&hasher.finalize().to_le_bytes());
+}
+
+fn frame(bytes: &[u8]) -> Result<Decoded> {
+    let mut reader = Reader::new("frame header", bytes);
+    let header = FrameHeader::decode(reader.take(16)?.try_into().expect("16 bytes"))?;
+    reader.finish()?;
+    decoded(&header, FrameHeader::encode(header.tag, header.flags, header.length as usize)?)
+}
+
+fn message(bytes: &[u8]) -> Result<Decoded> {
+    let (header, body, rest) = split_frame(bytes)?;
+    Reader::new("frame", rest).finish()?;
+    let Some(message) = Message::decode(&header, &body)? else {
+        return decoded(&"passed over", bytes);
+    };
+    let encoded = message.encode()?;
+    decoded(&message, [encoded.head, encoded.payload.to_vec()].concat())
+}
+
+fn record(bytes: &[u8], offset: u64) -> Result<Decoded> {
+    let header = RecordHeader::decode(bytes, offset)?;
+    let stored = &bytes[RecordHeader::SIZE..];
+    if Kind::from_wire(header.kind) == Some(Kind::Pad) {
+        return decoded(&header, [header.encode(), stored.to_vec()].concat());
+    }
+    let content = header.content(stored)?;
+    let stored = &stored[..header.stored_length as usize];
+    let codec = Codec::from_wire(header.codec)?;
+    let kind = Kind::from_wire(header.kind).expect("content() refuses unknown kinds");
+    let new = NewRecord { kind, codec, digest: header.digest, content_length: header.content_length, stored };
+    let bytes = [new.header(offset).encode(), stored.to_vec()].concat();
+    decoded(&(kind, codec, header.digest, content.len(), Digest::of_block(&content)), bytes)
+}
+
+fn page(bytes: &[u8]) -> Result<Decoded> {
+    let mut reader = Reader::new("page vector", bytes);
+    let digest: Digest = reader.field()?;
+    let page = Page::checked(&bytes[32..], digest)?;
+    let mut copy = Page::zero();
+    (0..256).for_each(|slot| copy.set(slot, page.get(slot)));
+    assert_eq!(copy, page);
+    decoded(&page, [&page.digest().0[..], page.bytes()].concat())
+}
+
+fn root(bytes: &[u8]) -> Result<Decoded> {
+    let mut reader = Reader::new("root vector", bytes);
+    let geometry = Geometry::from_wire(reader.field()?, reader.field()?)?;
+    let top = reader.field()?;
+    reader.finish()?;
+    decoded(&map::root(&geometry, top), bytes)
+}
+
+fn lz4(bytes: &[u8], length: u64) -> Result<Decoded> {
+    let mut content = vec![0; usize::try_from(length.min(1 << 20)).expect("below 1 MiB")];
+    decode_into(Codec::Lz4, bytes, &mut content)?;
+    let mut encoded = Vec::new();
+    let codec = encode_into(&content, &mut encoded);
+    let mut again = vec![1; content.len()];
+    decode_into(codec, &encoded, &mut again).expect("what was encoded must decode");
+    assert_eq!(again, content);
+    decoded(&(content.len(), Digest::of_block(&content)), bytes)
+}
+
+/// Names, labels, block sizes and point names: each either refused or shown as it reads again.
+fn names(bytes: &[u8]) -> Result<Decoded> {
+    let text = std::str::from_utf8(bytes).map_err(|_| FormatError::invalid("names vector", "is not UTF-8"))?;
+    let utc = jiff::tz::TimeZone::UTC;
+    let name = text.parse::<VolumeName>().inspect(|name| assert_eq!(name.to_string(), text));
+    let label = text.parse::<Label>().inspect(|label| assert_eq!(label.as_str(), text));
+    let point = PointName::parse(text, &utc).inspect(|point| {
+        assert_eq!(PointName::parse(&point.to_string(), &utc).as_ref(), Ok(point));
+    });
+    let size = text.parse::<BlockSize>().inspect(|size| assert_eq!(size.to_string().parse(), Ok(*size)));
+    decoded(&(name.ok(), label.ok(), point.ok(), size.ok()), bytes)
+}

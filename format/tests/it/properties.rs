@@ -1,0 +1,339 @@
+//! Round trips of arbitrary values: what is encoded decodes to the same value, whatever it holds.
+
+use crate::decoders::{decode, round_trip, split_frame};
+use crate::samples::{encoded, record};
+use bytes::Bytes;
+use proptest::prelude::*;
+use understudy_format::chunk::{Chunk, ChunkHead, Entry};
+use understudy_format::codec::Codec;
+use understudy_format::error::ErrorKind;
+use understudy_format::geometry::BlockId;
+use understudy_format::map::{Map, Page, span};
+use understudy_format::mapfile::{MapFileId, Shape};
+use understudy_format::point::{Label, Point, Volume, VolumeName};
+use understudy_format::segment::{
+    ALIGNMENT, FooterEntry, Kind, RecordHeader, SegmentHeader, Trailer, decode_footer, encode_footer, pad_header,
+};
+use understudy_format::select::{PointName, Selector};
+use understudy_format::session::pack;
+use understudy_format::stream::{Base, Begin, Commit, Totals};
+use understudy_format::wire::{BlockRange, Message, VolumeInfo, VolumeStatus};
+use understudy_format::{BlockSize, Digest, Geometry};
+use uuid::Uuid;
+
+fn uuid() -> impl Strategy<Value = Uuid> {
+    any::<[u8; 16]>().prop_map(Uuid::from_bytes)
+}
+
+fn digest() -> impl Strategy<Value = Digest> {
+    prop_oneof![9 => any::<[u8; 32]>().prop_map(Digest), 1 => Just(Digest::ZERO)]
+}
+
+fn geometry() -> impl Strategy<Value = Geometry> {
+    let size = prop_oneof![1u64..1 << 20, 1u64..=1 << 53];
+    (size, 12u32..=20).prop_map(|(sectors, shift)| Geometry::from_wire(sectors * 512, 1 << shift).unwrap())
+}
+
+fn name() -> impl Strategy<Value = VolumeName> {
+    "[A-Za-z0-9][A-Za-z0-9._-]{0,127}".prop_map(|text| text.parse().unwrap())
+}
+
+fn label() -> impl Strategy<Value = Label> {
+    "[A-Za-z][A-Za-z0-9._-]{0,127}".prop_filter("reserved", |text| text != "latest").prop_map(|t| t.parse().unwrap())
+}
+
+fn map() -> impl Strategy<Value = Map> {
+    (geometry(), digest()).prop_map(|(geometry, top)| Map { geometry, top })
+}
+
+prop_compose! {
+    fn volume()(uuid in uuid(), name in name(), shift in 12u32..=20, created_ns: i64) -> Volume {
+        Volume { uuid, name, block_size: BlockSize::new(1 << shift).unwrap(), created_ns }
+    }
+}
+
+prop_compose! {
+    fn point()(
+        volume in uuid(), number in 1u64.., base in prop::option::of(1u64..), created_ns: i64, map in map(),
+        stream in uuid(), counts: [u64; 3], label in prop::option::of(label()),
+    ) -> Point {
+        let [changed_blocks, stored_bytes, new_bytes] = counts;
+        Point { volume, number, base, created_ns, map, stream, changed_blocks, stored_bytes, new_bytes, label }
+    }
+}
+
+prop_compose! {
+    fn info()(volume in volume(), n: [u64; 4], mode: u8, newest_root in digest(), settled_root in digest()) -> VolumeInfo {
+        let [points, newest, size, behind_blocks] = n;
+        let (reserved, reserved_tail) = ([0; 7], [0; 8]);
+        let status = VolumeStatus {
+            points, newest, size, newest_root, secondary_mode: mode, reserved, settled_root, behind_blocks, reserved_tail,
+        };
+        VolumeInfo { volume, status }
+    }
+}
+
+prop_compose! {
+    fn begin()(
+        volume in uuid(), stream in uuid(), geometry in geometry(), sectors in 1u64..1 << 50,
+        root: [u8; 32], full: bool, created_ns: i64,
+    ) -> Begin {
+        let root = Digest(root);
+        let base = Some(Base { root, size: sectors * 512 }).filter(|base| !full && !base.root.is_zero());
+        Begin { volume, stream, geometry, base, created_ns }
+    }
+}
+
+prop_compose! {
+    fn commit()(stream in uuid(), n: [u64; 5], root in digest()) -> Commit {
+        let [chunks, data, zero, unchanged, reference] = n;
+        Commit { stream, totals: Totals { chunks, data, zero, unchanged, reference }, root }
+    }
+}
+
+/// What a chunk says of its next block or blocks: kind, length of a run, content.
+type Step = (u8, u64, u8);
+
+fn content(byte: u8, geometry: &Geometry, block: BlockId) -> Vec<u8> {
+    vec![byte.max(1); geometry.block_len(block) as usize]
+}
+
+fn entry((kind, run, byte): Step, geometry: &Geometry, block: BlockId) -> Entry {
+    let digest = Digest::of_block(&content(byte, geometry, block));
+    let block_length = geometry.block_len(block);
+    let count = run.min(geometry.block_count() - block.0);
+    match kind {
+        0 => Entry::Data { digest, codec: Codec::Stored, payload_offset: 0, payload_length: 0, block_length },
+        1 => Entry::Zero { count },
+        2 => Entry::Unchanged { count },
+        _ => Entry::Reference { digest, block_length },
+    }
+}
+
+/// An offer with any mapping, which may end with the volume, and what its data blocks are filled with.
+fn offer() -> impl Strategy<Value = (ChunkHead, Vec<u8>)> {
+    let geometry = (1u64..1 << 20, 12u32..14).prop_map(|(n, shift)| Geometry::from_wire(n * 512, 1 << shift).unwrap());
+    let steps = prop::collection::vec((0u8..4, prop_oneof![1u64..9, 1u64..1 << 40], any::<u8>()), 1..24);
+    (geometry, uuid(), uuid(), any::<u64>(), any::<prop::sample::Index>(), steps).prop_map(
+        |(geometry, volume, stream, sequence, first, steps)| {
+            let first_block = BlockId(first.index(geometry.block_count() as usize) as u64);
+            let (mut next, mut entries, mut bytes) = (first_block.0, Vec::new(), Vec::new());
+            for step in steps {
+                if next < geometry.block_count() {
+                    entries.push(entry(step, &geometry, BlockId(next)));
+                    bytes.push(step.2);
+                    next += entries.last().unwrap().count();
+                }
+            }
+            let (payload_length, payload_crc) = (0, 0);
+            let head =
+                ChunkHead { volume, stream, sequence, geometry, first_block, entries, payload_length, payload_crc };
+            (head, bytes)
+        },
+    )
+}
+
+fn chunk() -> impl Strategy<Value = Chunk> {
+    (offer(), any::<bool>()).prop_map(|((head, bytes), compress)| {
+        let geometry = head.geometry;
+        let contents: std::collections::HashMap<BlockId, Vec<u8>> =
+            head.blocks().zip(bytes).map(|((block, _), byte)| (block, content(byte, &geometry, block))).collect();
+        pack(head, compress, |block| &contents[&block]).unwrap()
+    })
+}
+
+fn ranges() -> impl Strategy<Value = Vec<BlockRange>> {
+    prop::collection::vec((0u64..1 << 40, 1u64..1 << 40), 0..20).prop_map(|steps| {
+        let mut end = 0;
+        let range = |(gap, count)| {
+            let first = end + gap;
+            end = first + count;
+            BlockRange { first, count }
+        };
+        steps.into_iter().map(range).collect()
+    })
+}
+
+fn kind() -> impl Strategy<Value = ErrorKind> {
+    (1u8..=6).prop_map(|number| ErrorKind::from_wire(number).unwrap())
+}
+
+fn text() -> impl Strategy<Value = String> {
+    "\\PC{0,300}"
+}
+
+fn requests() -> impl Strategy<Value = Message> {
+    prop_oneof![
+        (any::<u16>(), text()).prop_map(|(version, software)| Message::Hello { version, software }),
+        Just(Message::ListVolumes),
+        (name(), any::<u32>()).prop_map(|(name, newest)| Message::ListPoints { name, newest }),
+        (uuid(), any::<u64>(), 0u8..=7, prop::collection::vec(any::<u64>(), 0..1024))
+            .prop_map(|(volume, point, level, indexes)| Message::GetPages { volume, point, level, indexes }),
+        (uuid(), any::<u64>(), ranges()).prop_map(|(volume, point, ranges)| Message::Read { volume, point, ranges }),
+        (name(), prop::option::of(label())).prop_map(|(name, label)| Message::Push { name, label }),
+        begin().prop_map(Message::Begin),
+        offer().prop_map(|(head, _)| Message::Offer(head)),
+        chunk().prop_map(Message::Chunk),
+        commit().prop_map(Message::Commit),
+    ]
+}
+
+fn answers() -> impl Strategy<Value = Message> {
+    prop_oneof![
+        (any::<u16>(), uuid(), text(), text()).prop_map(|(version, pool, software, nbd)| Message::Welcome {
+            version,
+            pool,
+            software,
+            nbd
+        }),
+        (kind(), text()).prop_map(|(kind, text)| Message::Fail { kind, text }),
+        prop::collection::vec(info(), 0..20).prop_map(Message::Volumes),
+        (prop::option::of(info()), prop::collection::vec(point(), 0..20))
+            .prop_map(|(volume, points)| Message::Points { volume, points }),
+        (0usize..4, any::<u8>()).prop_map(|(pages, byte)| Message::Pages(Bytes::from(vec![byte; pages * 8192]))),
+        Just(Message::ReadEnd),
+        any::<u32>().prop_map(|window| Message::Accept { window }),
+        (any::<u64>(), prop::collection::vec(any::<bool>(), 0..2000))
+            .prop_map(|(sequence, wanted)| Message::Need { sequence, wanted }),
+        point().prop_map(Message::Stored),
+    ]
+}
+
+fn contents() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 1..3000),
+        (any::<u8>(), 1usize..70_000).prop_map(|(b, n)| vec![b; n])
+    ]
+}
+
+proptest! {
+    #[test]
+    fn messages_come_back(message in prop_oneof![requests(), answers()]) {
+        let bytes = encoded(&message);
+        let (header, body, rest) = split_frame(&bytes).unwrap();
+        prop_assert_eq!(rest, b"");
+        prop_assert_eq!(Message::decode(&header, &body).unwrap(), Some(message));
+    }
+
+    #[test]
+    fn flipped_bits_of_messages_are_errors(message in prop_oneof![requests(), answers()], at: prop::sample::Index, bit in 0u8..8) {
+        let mut bytes = encoded(&message);
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        prop_assert!(decode("message", 0, &bytes).is_err());
+    }
+
+    #[test]
+    fn cut_messages_are_errors(message in prop_oneof![requests(), answers()], at: prop::sample::Index) {
+        let bytes = encoded(&message);
+        prop_assert!(decode("message", 0, &bytes[..at.index(bytes.len())]).is_err());
+    }
+
+    #[test]
+    fn volumes_and_points_come_back(volume in volume(), point in point()) {
+        prop_assert_eq!(Volume::decode(&volume.encode()), Ok(volume));
+        prop_assert_eq!(Point::decode(&point.encode()), Ok(point));
+    }
+
+    #[test]
+    fn records_come_back(content in contents(), offset: u64, kind in 1u8..=4, at: prop::sample::Index, bit in 0u8..8) {
+        let kind = Kind::from_wire(kind).unwrap();
+        let mut bytes = record(kind, &content, offset);
+        let header = RecordHeader::decode(&bytes, offset).unwrap();
+        prop_assert_eq!(header.record_length(), bytes.len() as u64);
+        prop_assert_eq!(header.content(&bytes[64..]), Ok(content));
+        bytes[at.index(header.record_length() as usize)] ^= 1 << bit;
+        prop_assert!(decode("record", offset, &bytes).is_err());
+    }
+
+    #[test]
+    fn pads_fill_to_the_alignment(offset in 0u64..1 << 40, reserve in 0u64..100_000) {
+        let end = pad_header(offset, reserve).map_or(offset, |header| {
+            let read = RecordHeader::decode(&header.encode(), offset).unwrap();
+            assert_eq!(read.kind, Kind::Pad as u8);
+            offset + read.record_length()
+        });
+        prop_assert_eq!((end + reserve) % ALIGNMENT, 0);
+        prop_assert!(end - offset < ALIGNMENT + 64);
+    }
+
+    #[test]
+    fn segments_footers_and_trailers_come_back(
+        pool in uuid(), segment: u64, length in 64u64.., at: prop::sample::Index,
+        entries in prop::collection::vec((digest(), any::<[u32; 2]>(), any::<u64>(), any::<[u8; 2]>()), 0..50),
+    ) {
+        let header = SegmentHeader::decode(&SegmentHeader::new(pool, segment).encode()).unwrap();
+        prop_assert_eq!((header.pool, header.segment), (pool, segment));
+        let entries: Vec<FooterEntry> = entries.into_iter().map(|(digest, [content_length, stored_length], offset, [kind, codec])| {
+            FooterEntry { digest, offset, content_length, stored_length, kind, codec, reserved: [0; 6] }
+        }).collect();
+        prop_assert_eq!(decode_footer(&encode_footer(&entries)), Ok(entries));
+        let offset = 64 + at.index((length - 63).min(1 << 40) as usize) as u64;
+        let trailer = Trailer::decode(&Trailer::new(segment, offset, 9, length).encode(), length).unwrap();
+        prop_assert_eq!((trailer.segment, trailer.footer_offset, trailer.file_length), (segment, offset, length));
+    }
+
+    #[test]
+    fn pages_come_back(digests in prop::collection::vec((0usize..256, digest()), 0..300)) {
+        let mut page = Page::zero();
+        digests.iter().for_each(|(slot, digest)| page.set(*slot, *digest));
+        let read = Page::checked(page.bytes(), page.digest()).unwrap();
+        let last: std::collections::HashMap<usize, Digest> = digests.into_iter().collect();
+        for slot in 0..256 {
+            prop_assert_eq!(read.get(slot), last.get(&slot).copied().unwrap_or(Digest::ZERO));
+        }
+    }
+
+    #[test]
+    fn map_files_come_back(pool in uuid(), volume in uuid(), point: u64, map in map()) {
+        let id = MapFileId { pool, volume, point, geometry: map.geometry, root: map.root() };
+        let length = Shape::new(&map.geometry).file_length();
+        prop_assert_eq!(MapFileId::decode(&id.encode(), length), Ok(id));
+        prop_assert!(MapFileId::decode(&id.encode(), length + 1).is_err());
+    }
+
+    /// The levels follow each other without gap or overlap, as SPEC.md computes them.
+    #[test]
+    fn map_files_have_the_shape_of_the_specification(geometry in geometry()) {
+        let (shape, blocks) = (Shape::new(&geometry), geometry.block_count());
+        let mut at = 4096;
+        for level in 0..=shape.top_level() {
+            let pages = blocks.div_ceil(span(level)).div_ceil(256);
+            prop_assert_eq!(shape.node(level, 0), at..at + 32);
+            prop_assert_eq!(shape.page(level, pages - 1).end, at + 8192 * pages as usize);
+            at += 8192 * pages as usize;
+        }
+        prop_assert_eq!(shape.nodes(shape.top_level()), 1);
+        prop_assert_eq!(shape.file_length(), at as u64);
+    }
+
+    #[test]
+    fn point_names_come_back(volume in name(), label in label(), number: u64, minute in 0i64..50_000_000) {
+        let time = jiff::Timestamp::from_second(minute * 60).unwrap();
+        let selectors = [
+            Selector::Latest,
+            Selector::Number(number),
+            Selector::Label(label),
+            Selector::AtOrBefore(minute * 60_000_000_000, time.to_string()),
+        ];
+        for selector in selectors {
+            let name = PointName { volume: volume.clone(), selector };
+            prop_assert_eq!(PointName::parse(&name.to_string(), &jiff::tz::TimeZone::UTC), Ok(name));
+        }
+    }
+
+    #[test]
+    fn any_text_is_a_name_or_an_error(text in "\\PC{0,40}|[a-z0-9@:.+TZ\\-]{0,30}") {
+        prop_assert!(round_trip("names", 0, text.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn any_bytes_are_a_value_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300), with: u64) {
+        for kind in ["frame", "message", "chunk", "begin", "commit", "segment", "record", "footer", "trailer", "volume", "point", "page", "mapfile", "lz4", "names"] {
+            let mut bytes = bytes.clone();
+            let _ = round_trip(kind, with % 70_000, &bytes);
+            crate::decoders::reseal(kind, &mut bytes);
+            let _ = round_trip(kind, with % 70_000, &bytes);
+        }
+    }
+}

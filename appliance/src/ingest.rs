@@ -75,7 +75,7 @@ impl Ingest {
 
     /// Which data entries of an offer are lacking here.
     pub fn offer(&mut self, head: &ChunkHead) -> Result<Vec<bool>> {
-        self.receiver.offer(head, |digest| self.pool.has(digest))
+        self.receiver.offer(head, |digest| Ok(self.pool.block_length(digest)?.is_some()))
     }
 
     /// Takes the next chunk.
@@ -88,8 +88,8 @@ impl Ingest {
                     self.store(block, *digest, *codec, *block_length, &encoded)?;
                     self.push(*digest)?;
                 }
-                Entry::Reference { digest, .. } => {
-                    self.check_reference(block, digest)?;
+                Entry::Reference { digest, block_length } => {
+                    self.check_reference(block, digest, *block_length)?;
                     self.push(*digest)?;
                 }
                 Entry::Zero { count } => self.with_pages(|builder, pages| builder.zero(*count, pages))?,
@@ -160,14 +160,13 @@ impl Ingest {
         }
     }
 
-    fn check_reference(&self, block: BlockId, digest: &Digest) -> Result<()> {
-        match self.pool.has(digest)? {
-            true => Ok(()),
-            false => {
-                let missing = FormatError::invalid("reference", format!("block {digest} is not in the pool"));
-                Err(self.in_block(block, &missing))
-            }
-        }
+    fn check_reference(&self, block: BlockId, digest: &Digest, length: u32) -> Result<()> {
+        let reason = match self.pool.block_length(digest)? {
+            Some(known) if known == length => return Ok(()),
+            Some(known) => format!("block {digest} has {known} bytes, {length} expected"),
+            None => format!("block {digest} is not in the pool"),
+        };
+        Err(self.in_block(block, &FormatError::invalid("reference", reason)))
     }
 
     fn in_block(&self, block: BlockId, error: &FormatError) -> Error {

@@ -166,9 +166,9 @@ impl Pool {
         Ok(StreamGuard { streaming: self.streaming.clone(), name: name.clone(), epoch })
     }
 
-    /// Whether a block is stored or will be with the next commit.
-    pub fn has(&self, digest: &Digest) -> Result<bool> {
-        self.log.has(digest)
+    /// The length of a block that is stored or will be with the next commit; `None` when it is lacking.
+    pub fn block_length(&self, digest: &Digest) -> Result<Option<u32>> {
+        self.log.content_length(digest)
     }
 
     /// Stores an encoded block whose content has this digest; returns the bytes that were added.

@@ -6,12 +6,13 @@
 //! pinned byte by byte, so that any two versions can at least say why they do not understand each other.
 //! A client names points by volume and number, never digests by themselves: it cannot probe for existence.
 
+mod body;
+
 use crate::chunk::{Chunk, ChunkHead};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Result};
 use crate::frame::FrameHeader;
-use crate::layout::{Field, Layout, Reader, check_range, put_text, seal, unseal};
-use crate::map::{LEVEL_MAX, PAGE_SIZE};
+use crate::layout::{Reader, check_range, seal, unseal};
 use crate::point::{Label, Point, Volume, VolumeName};
 use crate::stream::{BEGIN, Begin, CHUNK, COMMIT, Commit};
 use bytes::Bytes;
@@ -278,63 +279,6 @@ impl Message {
         out
     }
 
-    fn put_body(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Hello { version, software } => {
-                version.put(out);
-                put_text(out, software);
-            }
-            Self::Welcome { version, pool, software, nbd } => {
-                version.put(out);
-                pool.put(out);
-                put_text(out, software);
-                put_text(out, nbd);
-            }
-            Self::Fail { kind, text } => {
-                (*kind as u8).put(out);
-                put_text(out, shortened(text));
-            }
-            Self::Volumes(volumes) => put_list(out, volumes, put_volume),
-            Self::ListPoints { name, newest } => {
-                put_text(out, name.as_str());
-                newest.put(out);
-            }
-            Self::Points { volume, points } => {
-                put_list(out, volume.as_slice(), put_volume);
-                put_list(out, points, |out, point| put_record(out, &point.encode()));
-            }
-            Self::GetPages { volume, point, level, indexes } => {
-                volume.put(out);
-                point.put(out);
-                level.put(out);
-                put_list(out, indexes, |out, index| index.put(out));
-            }
-            Self::Pages(pages) => out.extend_from_slice(pages),
-            Self::Read { volume, point, ranges } => {
-                volume.put(out);
-                point.put(out);
-                put_list(out, ranges, |out, range| {
-                    range.first.put(out);
-                    range.count.put(out);
-                });
-            }
-            Self::Push { name, label } => {
-                put_text(out, name.as_str());
-                put_text(out, label.as_ref().map_or("", Label::as_str));
-            }
-            Self::Accept { window } => window.put(out),
-            Self::Need { sequence, wanted } => {
-                sequence.put(out);
-                put_list(out, wanted, |out, wanted| u8::from(*wanted).put(out));
-            }
-            Self::Stored(point) => out.extend_from_slice(&point.encode()),
-            Self::ListVolumes | Self::ReadEnd => {}
-            Self::Begin(_) | Self::Offer(_) | Self::Chunk(_) | Self::Commit(_) => {
-                unreachable!("stream records are encoded by their own modules")
-            }
-        }
-    }
-
     /// Reads the body of a frame; `None` for a tag that is unknown and may be skipped.
     pub fn decode(header: &FrameHeader, body: &Bytes) -> Result<Option<Self>> {
         let tag = header.tag;
@@ -354,49 +298,6 @@ impl Message {
         reader.finish()?;
         Ok(Some(message))
     }
-
-    fn read_body(tag: [u8; 4], r: &mut Reader<'_>, body: &Bytes) -> Result<Self> {
-        Ok(match tag {
-            HELLO => Self::Hello { version: r.field()?, software: r.text("software", TEXT_MAX)? },
-            WELCOME => Self::Welcome {
-                version: r.field()?,
-                pool: r.field()?,
-                software: r.text("software", TEXT_MAX)?,
-                nbd: r.text("nbd", TEXT_MAX)?,
-            },
-            FAIL => Self::Fail { kind: ErrorKind::from_wire(r.field()?)?, text: r.text("text", TEXT_MAX)? },
-            LIST_VOLUMES => Self::ListVolumes,
-            VOLUMES => Self::Volumes(r.list("volumes", VOLUMES_MAX, read_volume)?),
-            LIST_POINTS => Self::ListPoints { name: read_name(r)?, newest: r.field()? },
-            POINTS => Self::Points {
-                volume: r.list("volume", 1, read_volume)?.pop(),
-                points: r.list("points", POINTS_MAX, |r| Point::decode(read_record(r)?))?,
-            },
-            GET_PAGES => Self::GetPages {
-                volume: r.field()?,
-                point: r.field()?,
-                level: read_level(r)?,
-                indexes: r.list("pages", PAGES_MAX, Reader::field)?,
-            },
-            PAGES => {
-                let pages = body.slice_ref(r.take(body.len())?);
-                let left_over = (pages.len() % PAGE_SIZE) as u64;
-                check_range("Pages", "bytes after the last page", left_over, 0, 0)?;
-                Self::Pages(pages)
-            }
-            READ => Self::Read { volume: r.field()?, point: r.field()?, ranges: read_ranges(r)? },
-            READ_END => Self::ReadEnd,
-            PUSH => {
-                let name = read_name(r)?;
-                let label = r.text("label", crate::point::LABEL_MAX)?;
-                Self::Push { name, label: if label.is_empty() { None } else { Some(label.parse()?) } }
-            }
-            ACCEPT => Self::Accept { window: r.field()? },
-            NEED => Self::Need { sequence: r.field()?, wanted: r.list("entries", NEED_MAX, read_bool)? },
-            STORED => Self::Stored(Point::decode(r.take(body.len())?)?),
-            _ => unreachable!("the caller looked the tag up"),
-        })
-    }
 }
 
 fn decode_offer(body: &[u8]) -> Result<Message> {
@@ -405,64 +306,6 @@ fn decode_offer(body: &[u8]) -> Result<Message> {
     check_range("Offer", "payload length", head.payload_length.into(), 0, 0)?;
     check_range("Offer", "payload checksum", head.payload_crc.into(), 0, 0)?;
     Ok(Message::Offer(head))
-}
-
-fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
-    (items.len() as u32).put(out);
-    items.iter().for_each(|item| put(out, item));
-}
-
-/// A volume or point record: length as `u16`, then its bytes.
-fn put_record(out: &mut Vec<u8>, record: &[u8]) {
-    u16::try_from(record.len()).expect("records are some hundred bytes").put(out);
-    out.extend_from_slice(record);
-}
-
-fn read_record<'a>(r: &mut Reader<'a>) -> Result<&'a [u8]> {
-    let length = r.field::<u16>()?;
-    r.take(length.into())
-}
-
-fn put_volume(out: &mut Vec<u8>, info: &VolumeInfo) {
-    info.status.put(out);
-    put_record(out, &info.volume.encode());
-}
-
-fn read_volume(r: &mut Reader<'_>) -> Result<VolumeInfo> {
-    Ok(VolumeInfo { status: r.layout()?, volume: Volume::decode(read_record(r)?)? })
-}
-
-fn read_name(r: &mut Reader<'_>) -> Result<VolumeName> {
-    r.text("name", crate::point::NAME_MAX)?.parse()
-}
-
-fn read_bool(r: &mut Reader<'_>) -> Result<bool> {
-    let number = r.field::<u8>()?;
-    check_range("Need", "wanted", number.into(), 0, 1)?;
-    Ok(number == 1)
-}
-
-fn read_level(r: &mut Reader<'_>) -> Result<u8> {
-    let level = r.field::<u8>()?;
-    check_range("GetPages", "level", level.into(), 0, LEVEL_MAX.into())?;
-    Ok(level)
-}
-
-/// Ranges that ascend and do not overlap, so that their ends can be computed and nothing is asked for twice.
-fn read_ranges(r: &mut Reader<'_>) -> Result<Vec<BlockRange>> {
-    let ranges = r.list("ranges", RANGES_MAX, |r| Ok(BlockRange { first: r.field()?, count: r.field()? }))?;
-    let mut end = 0;
-    for range in &ranges {
-        check_range("Read", "first block", range.first, end, u64::MAX)?;
-        check_range("Read", "block count", range.count, 1, u64::MAX - range.first)?;
-        end = range.first + range.count;
-    }
-    Ok(ranges)
-}
-
-/// At most [`TEXT_MAX`] bytes of a text, cut between characters.
-fn shortened(text: &str) -> &str {
-    &text[..text.floor_char_boundary(TEXT_MAX)]
 }
 
 #[cfg(test)]

@@ -26,25 +26,29 @@ pub struct Location {
     pub offset: u64,
     /// Bytes after the record's header.
     pub stored_length: u32,
+    /// Bytes of the content.
+    pub content_length: u32,
 }
 
 impl Location {
-    fn to_bytes(self) -> [u8; 20] {
-        let mut bytes = [0; 20];
+    fn to_bytes(self) -> [u8; 24] {
+        let mut bytes = [0; 24];
         bytes[..8].copy_from_slice(&self.segment.to_be_bytes());
         bytes[8..16].copy_from_slice(&self.offset.to_be_bytes());
-        bytes[16..].copy_from_slice(&self.stored_length.to_be_bytes());
+        bytes[16..20].copy_from_slice(&self.stored_length.to_be_bytes());
+        bytes[20..].copy_from_slice(&self.content_length.to_be_bytes());
         bytes
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; 20] = bytes.try_into().ok()?;
         let (segment, rest) = bytes.split_first_chunk::<8>()?;
         let (offset, rest) = rest.split_first_chunk::<8>()?;
+        let (stored_length, rest) = rest.split_first_chunk::<4>()?;
         Some(Self {
             segment: u64::from_be_bytes(*segment),
             offset: u64::from_be_bytes(*offset),
-            stored_length: u32::from_be_bytes(rest.try_into().ok()?),
+            stored_length: u32::from_be_bytes(*stored_length),
+            content_length: u32::from_be_bytes(rest.try_into().ok()?),
         })
     }
 }

@@ -223,9 +223,14 @@ impl Log {
         answer.recv().map_err(|_| Error::Closing)?
     }
 
-    /// Whether a record with this digest is stored, or will be with the next sync.
-    pub fn has(&self, digest: &Digest) -> Result<bool> {
-        Ok(lock(&self.pending).records.contains_key(digest) || self.index.get(digest)?.is_some())
+    /// The content length of the record with this digest, if it is stored or will be with the next sync.
+    pub fn content_length(&self, digest: &Digest) -> Result<Option<u32>> {
+        let pending = lock(&self.pending).records.get(digest).map(|(location, _)| *location);
+        let location = match pending {
+            Some(location) => Some(location),
+            None => self.index.get(digest)?,
+        };
+        Ok(location.map(|location| location.content_length))
     }
 
     /// Appends a block or page unless it is there already; returns the bytes that were added.
@@ -307,7 +312,8 @@ impl Log {
         let segment = tail.segment;
         self.put(state, &record.header(offset).encode())?;
         self.put(state, record.stored)?;
-        Ok(Location { segment, offset, stored_length: record.stored.len() as u32 })
+        let stored_length = record.stored.len() as u32;
+        Ok(Location { segment, offset, stored_length, content_length: record.content_length })
     }
 
     /// Makes sure that there is an open segment which can take `length` more bytes.

@@ -176,11 +176,8 @@ impl Replay<'_> {
     fn publish(&self, entries: &[FooterEntry], indexed_to: u64, length: u64) -> Result<()> {
         let mut batch = Batch { indexed: Some((self.segment, length)), ..Batch::default() };
         for entry in entries.iter().filter(|entry| entry.offset >= indexed_to) {
-            match Kind::from_wire(entry.kind) {
-                Some(Kind::Block | Kind::Page) => batch.records.push((entry.digest, self.location(entry))),
-                Some(Kind::Volume) => batch.volumes.push(Volume::decode(&self.content(entry)?)?),
-                Some(Kind::Point) => batch.points.push(Point::decode(&self.content(entry)?)?),
-                _ => {}
+            if let Err(error) = self.enter(entry, &mut batch) {
+                tracing::error!(%error, "a volume or point that was recorded here is lost");
             }
         }
         if indexed_to < length {
@@ -195,8 +192,19 @@ impl Replay<'_> {
         Ok(())
     }
 
+    fn enter(&self, entry: &FooterEntry, batch: &mut Batch) -> Result<()> {
+        match Kind::from_wire(entry.kind) {
+            Some(Kind::Block | Kind::Page) => batch.records.push((entry.digest, self.location(entry))),
+            Some(Kind::Volume) => batch.volumes.push(Volume::decode(&self.content(entry)?)?),
+            Some(Kind::Point) => batch.points.push(Point::decode(&self.content(entry)?)?),
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn location(&self, entry: &FooterEntry) -> Location {
-        Location { segment: self.segment, offset: entry.offset, stored_length: entry.stored_length }
+        let FooterEntry { offset, stored_length, content_length, .. } = *entry;
+        Location { segment: self.segment, offset, stored_length, content_length }
     }
 
     fn content(&self, entry: &FooterEntry) -> Result<Vec<u8>> {

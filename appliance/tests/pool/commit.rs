@@ -122,3 +122,21 @@ fn a_second_opening_of_a_pool_is_refused() {
     let error = understudy_appliance::pool::Pool::open(lab.dir.path(), options).unwrap_err();
     assert!(error.kind() == ErrorKind::Retry && error.to_string().contains("in use by another"), "{error}");
 }
+
+#[test]
+fn a_reference_to_a_block_of_another_length_or_to_none_is_refused() {
+    let lab = Lab::new();
+    let pool = lab.open();
+    replicate(&pool, None, &volume(&[1])[..512], 1).unwrap();
+    let tail = Digest::of_block(&volume(&[1])[..512]);
+    for (digest, reason) in [(tail, "has 512 bytes, 4096 expected"), (Digest::of_record(b"x"), "is not in the pool")] {
+        let bytes = volume(&[2]);
+        let (mut sender, mut ingest) = start(&pool, "w", None, &bytes, 2).unwrap();
+        let entry = understudy_format::chunk::Entry::Reference { digest, block_length: BLOCK as u32 };
+        sender.offer(understudy_format::session::Prepared { entries: vec![entry], token: () });
+        let head = sender.take_ready().unwrap().unwrap().head;
+        let chunk = understudy_format::chunk::Chunk { head, payload: bytes::Bytes::new() };
+        let error = ingest.chunk(&chunk).unwrap_err().to_string();
+        assert!(error.contains("volume w, block 0 (byte offset 0): reference") && error.contains(reason), "{error}");
+    }
+}

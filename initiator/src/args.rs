@@ -1,0 +1,311 @@
+//! The command line: raw arguments become validated settings; nothing else reads arguments or the environment.
+//!
+//! Invariant: what leaves this module is well-formed (names, addresses, block sizes, points), so later failures
+//! are about the world and not about spelling. Wrong usage ends the program with exit code 2.
+
+use crate::pack::Compress;
+use clap::{Args, Parser, Subcommand};
+use jiff::tz::TimeZone;
+use std::path::PathBuf;
+use understudy_format::BlockSize;
+use understudy_format::point::{Label, VolumeName};
+use understudy_format::select::PointName;
+
+/// Replicates block volumes to an Understudy appliance, and back.
+#[derive(Debug, Parser)]
+#[command(name = "understudy", version, max_term_width = 100)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Replicate a raw file or block device: full the first time, then what changed
+    Replicate(Replicate),
+    /// List the volumes of the appliance
+    Volumes(Volumes),
+    /// List the points of a volume, the newest last
+    Points(Points),
+    /// Make a file or block device equal to a point; writes only what differs
+    Restore(Restore),
+    /// Compare a file, a block device or an NBD export with a point; exit code 4 when they differ
+    Verify(Verify),
+    /// Write a stream to a file or pipe, without an appliance
+    Emit(Emit),
+}
+
+/// Which appliance.
+#[derive(Debug, Clone, Args)]
+pub struct ApplianceArguments {
+    /// The appliance, HOST:PORT
+    #[arg(
+        long = "to",
+        visible_alias = "from",
+        value_name = "HOST:PORT",
+        env = "UNDERSTUDY_APPLIANCE",
+        default_value = "127.0.0.1:7410",
+        value_parser = address
+    )]
+    pub address: String,
+}
+
+/// Where state is kept.
+#[derive(Debug, Clone, Args)]
+pub struct StateArguments {
+    /// Where digest maps are kept [default: $XDG_STATE_HOME/understudy or ~/.local/state/understudy]
+    #[arg(long = "state-dir", value_name = "DIR", env = "UNDERSTUDY_STATE_DIR")]
+    directory: Option<PathBuf>,
+}
+
+impl StateArguments {
+    /// The state directory.
+    pub fn directory(&self) -> PathBuf {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let home = || Some(set("HOME")?.join(".local/state"));
+        let by_default = || set("XDG_STATE_HOME").or_else(home).unwrap_or_else(|| "/var/lib".into()).join("understudy");
+        self.directory.clone().unwrap_or_else(by_default)
+    }
+}
+
+/// `understudy replicate`.
+#[derive(Debug, Clone, Args)]
+pub struct Replicate {
+    /// A raw file or block device
+    pub source: String,
+    /// Which appliance.
+    #[command(flatten)]
+    pub appliance: ApplianceArguments,
+    /// The volume at the appliance; created when it does not exist
+    #[arg(long, value_name = "NAME")]
+    pub volume: VolumeName,
+    /// Bytes of a block, a power of two from 4K to 1M; fixed by the first point of a volume [default: 64K]
+    #[arg(long, value_name = "SIZE")]
+    pub block_size: Option<BlockSize>,
+    /// Replicate every block, whatever the appliance has
+    #[arg(long)]
+    pub full: bool,
+    /// A name for the new point
+    #[arg(long, value_name = "TEXT")]
+    pub label: Option<Label>,
+    /// Where state is kept.
+    #[command(flatten)]
+    pub state: StateArguments,
+    /// auto compresses while the connection is what is waited for
+    #[arg(long, value_name = "auto|lz4|none", default_value = "auto")]
+    pub compress: Compress,
+    /// Tell what happens as JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `understudy volumes`.
+#[derive(Debug, Clone, Args)]
+pub struct Volumes {
+    /// Which appliance.
+    #[command(flatten)]
+    pub appliance: ApplianceArguments,
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `understudy points`.
+#[derive(Debug, Clone, Args)]
+pub struct Points {
+    /// The volume
+    pub name: VolumeName,
+    /// Which appliance.
+    #[command(flatten)]
+    pub appliance: ApplianceArguments,
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `understudy restore`.
+#[derive(Debug, Clone, Args)]
+pub struct Restore {
+    /// NAME, NAME@3, NAME@label, NAME@2026-11-21T10:00
+    #[arg(value_name = "NAME[@POINT]", value_parser = point)]
+    pub point: PointName,
+    /// A file (created when it does not exist) or a block device
+    pub target: PathBuf,
+    /// Also write to a target that is in use or of another size
+    #[arg(long)]
+    pub force: bool,
+    /// Which appliance.
+    #[command(flatten)]
+    pub appliance: ApplianceArguments,
+    /// Where state is kept.
+    #[command(flatten)]
+    pub state: StateArguments,
+    /// Tell what happens as JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `understudy verify`.
+#[derive(Debug, Clone, Args)]
+#[command(override_usage = "understudy verify [OPTIONS] <SOURCE> <NAME[@POINT]>\n       \
+                            understudy verify [OPTIONS] <NAME[@POINT]> --over-nbd [HOST:PORT]")]
+pub struct Verify {
+    /// A raw file or block device, then NAME[@POINT]; the point alone with --over-nbd
+    #[arg(value_name = "SOURCE NAME[@POINT]", num_args = 1..=2, required = true)]
+    operands: Vec<String>,
+    /// Read the point over NBD with a client that is not ours [default: what the appliance says]
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, value_parser = address)]
+    over_nbd: Option<Option<String>>,
+    /// Which appliance.
+    #[command(flatten)]
+    pub appliance: ApplianceArguments,
+    /// Where state is kept.
+    #[command(flatten)]
+    pub state: StateArguments,
+}
+
+/// What is compared with the point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compared {
+    /// A raw file or block device.
+    Source(String),
+    /// The export of the point, at this address or where the appliance says.
+    OverNbd(Option<String>),
+}
+
+impl Verify {
+    /// What is compared with which point.
+    pub fn operands(&self) -> Result<(Compared, PointName), clap::Error> {
+        let (compared, name) = match (self.operands.as_slice(), &self.over_nbd) {
+            ([source, name], None) => (Compared::Source(source.clone()), name),
+            ([name], Some(address)) => (Compared::OverNbd(address.clone()), name),
+            ([_], None) => return Err(usage("expected SOURCE NAME[@POINT], or NAME[@POINT] --over-nbd")),
+            _ => return Err(usage("--over-nbd reads the point itself: leave out the source")),
+        };
+        Ok((compared, point(name).map_err(|e| usage(&e))?))
+    }
+}
+
+/// `understudy emit`.
+#[derive(Debug, Clone, Args)]
+pub struct Emit {
+    /// A raw file or block device
+    pub source: String,
+    /// What the stream is an increment of: a digest map file, or NAME@POINT of an appliance
+    #[arg(long, value_name = "POINT-OR-MAPFILE")]
+    pub base: Option<String>,
+    /// Keep the digest map of what was read, as the base of a later stream
+    #[arg(long, value_name = "FILE")]
+    pub save_map: Option<PathBuf>,
+    /// Bytes of a block, a power of two from 4K to 1M [default: 64K, or that of the base]
+    #[arg(long, value_name = "SIZE")]
+    pub block_size: Option<BlockSize>,
+    /// auto is lz4 here
+    #[arg(long, value_name = "auto|lz4|none", default_value = "auto")]
+    pub compress: Compress,
+    /// Where the stream goes: a file, or - for standard output
+    #[arg(short, long, value_name = "FILE|-")]
+    pub output: PathBuf,
+    /// Which appliance.
+    #[command(flatten)]
+    pub appliance: ApplianceArguments,
+    /// Where state is kept.
+    #[command(flatten)]
+    pub state: StateArguments,
+}
+
+/// The base of `emit`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EmitBase {
+    /// A digest map file.
+    File(PathBuf),
+    /// A point of an appliance.
+    Point(PointName),
+}
+
+impl Emit {
+    /// The base: a file when there is one of that name.
+    pub fn base(&self) -> Result<Option<EmitBase>, clap::Error> {
+        let Some(text) = &self.base else { return Ok(None) };
+        let path = PathBuf::from(text);
+        if path.exists() {
+            return Ok(Some(EmitBase::File(path)));
+        }
+        match point(text) {
+            Ok(name) if text.contains('@') => Ok(Some(EmitBase::Point(name))),
+            _ => Err(usage(&format!("--base {text}: expected a digest map file (there is none) or NAME@POINT"))),
+        }
+    }
+}
+
+/// The error for arguments that contradict each other.
+pub fn usage(text: &str) -> clap::Error {
+    clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{text}\n"))
+}
+
+fn point(text: &str) -> Result<PointName, String> {
+    PointName::parse(text, &TimeZone::system()).map_err(|e| e.to_string())
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let valid = text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if valid { Ok(text.to_owned()) } else { Err("expected HOST:PORT".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Arguments::try_parse_from(["understudy"].into_iter().chain(line.split(' '))).map(|arguments| arguments.command)
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn replicate_is_read() {
+        let Command::Replicate(args) = parse("replicate disk.raw --to h:1 --volume data --block-size 4K").unwrap()
+        else {
+            panic!("another command")
+        };
+        assert_eq!((args.appliance.address.as_str(), args.volume.as_str()), ("h:1", "data"));
+        assert_eq!(args.block_size.unwrap().bytes(), 4096);
+        assert_eq!(args.compress, Compress::Auto);
+    }
+
+    #[test]
+    fn misuse_is_refused() {
+        for line in [
+            "replicate disk.raw",
+            "replicate disk.raw --volume a/b",
+            "replicate disk.raw --volume a --to nowhere",
+            "replicate disk.raw --volume a --block-size 3K",
+            "replicate disk.raw --volume a --label 7",
+            "replicate disk.raw --volume a --compress zip",
+            "restore a@no:time target",
+            "emit disk.raw",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn verify_has_two_forms() {
+        let operands = |line| match parse(line).unwrap() {
+            Command::Verify(verify) => verify.operands().map(|(compared, point)| (compared, point.to_string())),
+            _ => panic!("another command"),
+        };
+        assert_eq!(operands("verify d.raw a@3").unwrap(), (Compared::Source("d.raw".into()), "a@3".into()));
+        assert_eq!(operands("verify a --over-nbd").unwrap(), (Compared::OverNbd(None), "a@latest".into()));
+        let named = Compared::OverNbd(Some("h:10809".into()));
+        assert_eq!(operands("verify a@3 --over-nbd h:10809").unwrap(), (named, "a@3".into()));
+        assert!(operands("verify a").is_err());
+        assert!(operands("verify d.raw a --over-nbd").is_err());
+    }
+}

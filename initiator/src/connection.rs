@@ -1,0 +1,154 @@
+//! A session with an appliance: connecting, the hello, and requests that have one answer.
+//!
+//! Invariants: one request is under way at a time; an answer of the wrong kind or another version
+//! is an error that says what was expected; a dead peer is noticed (keep-alive), a busy one is waited
+//! for. The stream itself is driven by [`crate::replicate`].
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use std::io;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use understudy_format::point::{Point, VolumeName};
+use understudy_format::select::PointName;
+use understudy_format::wire::{Message, SESSION_VERSION, VolumeInfo};
+use understudy_net::NetError;
+use understudy_net::framed::{MessageReader, MessageWriter};
+use uuid::Uuid;
+
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+const ANSWER_MAX: Duration = Duration::from_secs(120);
+/// While a stream runs the appliance may have nothing to say for hours; keep-alive notices when it is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A session; see the module documentation.
+#[derive(Debug)]
+pub struct Appliance {
+    /// `HOST:PORT`, as the user gave it.
+    pub address: String,
+    /// The pool behind it.
+    pub pool: Uuid,
+    /// Where it serves NBD; empty when it does not.
+    pub nbd: String,
+    /// The reading half.
+    pub reader: MessageReader<OwnedReadHalf>,
+    /// The writing half.
+    pub writer: MessageWriter<OwnedWriteHalf>,
+}
+
+impl Appliance {
+    /// Connects and exchanges hellos.
+    pub async fn connect(address: &str) -> Result<Self> {
+        let stream = open(address).await?;
+        let (from, to) = stream.into_split();
+        let (reader, writer) = (MessageReader::new(from, SILENCE_MAX), MessageWriter::new(to));
+        let mut appliance = Self { address: address.to_owned(), pool: Uuid::nil(), nbd: String::new(), reader, writer };
+        let software = concat!("understudy ", env!("CARGO_PKG_VERSION")).to_owned();
+        match appliance.ask(&Message::Hello { version: SESSION_VERSION, software }, "Welcome").await? {
+            Message::Welcome { version: SESSION_VERSION, pool, nbd, .. } => {
+                (appliance.pool, appliance.nbd) = (pool, nbd);
+                Ok(appliance)
+            }
+            Message::Welcome { version, software, .. } => bail!(
+                "appliance {address} ({software}) speaks session version {version}, this program {SESSION_VERSION}: \
+                 use the same version on both sides"
+            ),
+            other => Err(appliance.unexpected("Welcome", &other)),
+        }
+    }
+
+    /// All volumes.
+    pub async fn volumes(&mut self) -> Result<Vec<VolumeInfo>> {
+        match self.ask(&Message::ListVolumes, "Volumes").await? {
+            Message::Volumes(volumes) => Ok(volumes),
+            other => Err(self.unexpected("Volumes", &other)),
+        }
+    }
+
+    /// A volume, when it exists, and its newest points in ascending order.
+    pub async fn points(&mut self, name: &VolumeName, newest: u32) -> Result<Option<(VolumeInfo, Vec<Point>)>> {
+        match self.ask(&Message::ListPoints { name: name.clone(), newest }, "Points").await? {
+            Message::Points { volume, points } => Ok(volume.map(|volume| (volume, points))),
+            other => Err(self.unexpected("Points", &other)),
+        }
+    }
+
+    /// The point that a name means.
+    pub async fn find(&mut self, name: &PointName) -> Result<Point> {
+        let Some((_, points)) = self.points(&name.volume, u32::MAX).await? else {
+            bail!(
+                "volume {}: the appliance {} has no such volume (see `understudy volumes`)",
+                name.volume,
+                self.address
+            )
+        };
+        match name.selector.find(&points) {
+            Some(point) => Ok(point.clone()),
+            None => bail!(
+                "{name}: volume {} has {} points and none of them is that (see `understudy points {}`)",
+                name.volume,
+                points.len(),
+                name.volume
+            ),
+        }
+    }
+
+    /// Pages of a point's map, one after another.
+    pub async fn pages(&mut self, point: &Point, level: u8, indexes: Vec<u64>) -> Result<Bytes> {
+        let request = Message::GetPages { volume: point.volume, point: point.number, level, indexes };
+        match self.ask(&request, "Pages").await? {
+            Message::Pages(pages) => Ok(pages),
+            other => Err(self.unexpected("Pages", &other)),
+        }
+    }
+
+    /// Sends a request and waits for its answer.
+    pub async fn ask(&mut self, request: &Message, expected: &'static str) -> Result<Message> {
+        let answer = async {
+            self.send(request).await?;
+            self.next(expected).await
+        };
+        let seconds = ANSWER_MAX.as_secs();
+        let answer = tokio::time::timeout(ANSWER_MAX, answer).await;
+        answer.with_context(|| format!("appliance {}: no {expected} came within {seconds} s", self.address))?
+    }
+
+    /// Sends a message.
+    pub async fn send(&mut self, message: &Message) -> Result<()> {
+        let sent = self.writer.send(message).await;
+        sent.with_context(|| format!("appliance {}", self.address))
+    }
+
+    /// The next message, where one must come.
+    pub async fn next(&mut self, expected: &'static str) -> Result<Message> {
+        let message = self.reader.expect(expected).await;
+        message.with_context(|| format!("appliance {}", self.address))
+    }
+
+    /// The error for a message that has no place here.
+    pub fn unexpected(&self, expected: &'static str, found: &Message) -> anyhow::Error {
+        let error = NetError::Unexpected { expected, found: found.name() };
+        anyhow::Error::new(error).context(format!("appliance {}", self.address))
+    }
+}
+
+async fn open(address: &str) -> Result<TcpStream> {
+    let connected = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(address)).await;
+    let seconds = CONNECT_MAX.as_secs();
+    let stream = connected.with_context(|| {
+        format!("appliance {address}: no answer within {seconds} s; check the address, the network and its firewalls")
+    })?;
+    let stream = stream.map_err(|e| match e.kind() {
+        io::ErrorKind::ConnectionRefused => anyhow::anyhow!(
+            "appliance {address}: connection refused; nothing listens there: \
+             start `understudyd serve`, or name another appliance with --to HOST:PORT"
+        ),
+        _ => anyhow::Error::new(e).context(format!("appliance {address}: cannot connect")),
+    })?;
+    stream.set_nodelay(true)?;
+    let keepalive =
+        socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
+    socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    Ok(stream)
+}

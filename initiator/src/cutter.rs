@@ -1,0 +1,134 @@
+//! Cuts a source into what is scanned: pieces to read and runs that are zero without being read.
+//!
+//! Invariants: cuts come in ascending order and cover the volume once; a piece is at most
+//! [`PIECE_MAX`] bytes of whole blocks (or one short last one); a run of holes has only blocks that lie wholly in holes, and is
+//! answered from the base at the cost of the base's tree, not of its blocks. A hint that says which extents are
+//! clean (a dirty bitmap) belongs here, in front of the source's own extents.
+
+use crate::digest_map::MapFile;
+use crate::source::{Extent, Source};
+use std::io;
+use std::sync::Arc;
+use understudy_format::{BlockId, Geometry};
+
+/// Largest piece, bytes; a multiple of every block size.
+pub const PIECE_MAX: usize = 4 << 20;
+
+/// The next blocks of a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// To be read.
+    Piece {
+        /// The first block.
+        first: BlockId,
+        /// Number of blocks.
+        count: u64,
+    },
+    /// In a hole.
+    Hole {
+        /// The first block.
+        first: BlockId,
+        /// Number of blocks.
+        count: u64,
+        /// Whether they are zero in the base as well.
+        unchanged: bool,
+    },
+}
+
+/// The map of the base, as far as blocks can be compared with it.
+#[derive(Debug, Clone)]
+pub struct Base {
+    /// The map.
+    pub map: Arc<MapFile>,
+    /// Blocks from the first on that base and volume have with the same length.
+    pub comparable: u64,
+}
+
+impl Base {
+    /// The base `map` of a volume with this geometry, which has the same block size.
+    pub fn new(map: Arc<MapFile>, geometry: &Geometry) -> Self {
+        let (own, new) = (map.id().geometry.volume_size(), geometry.volume_size());
+        let comparable = match own == new {
+            true => geometry.block_count(),
+            false => own.min(new) / u64::from(geometry.block_size().bytes()),
+        };
+        Self { map, comparable }
+    }
+}
+
+/// Cuts a source; see the module documentation.
+#[derive(Debug)]
+pub struct Cutter {
+    source: Arc<dyn Source>,
+    geometry: Geometry,
+    base: Option<Base>,
+    next: u64,
+    /// What was found last: a source is asked once for each extent, however long it is.
+    extent: Option<Extent>,
+}
+
+impl Cutter {
+    /// Cuts `source` from its start.
+    pub fn new(source: Arc<dyn Source>, geometry: Geometry, base: Option<Base>) -> Self {
+        Self { source, geometry, base, next: 0, extent: None }
+    }
+
+    /// The next cut; `None` when the volume is covered.
+    pub fn next_cut(&mut self) -> io::Result<Option<Cut>> {
+        if self.next == self.geometry.block_count() {
+            return Ok(None);
+        }
+        let first = BlockId(self.next);
+        let cut = match self.hole_blocks(self.next)? {
+            0 => Cut::Piece { first, count: self.piece_blocks()? },
+            count => self.hole(first, count),
+        };
+        let (Cut::Piece { count, .. } | Cut::Hole { count, .. }) = cut;
+        self.next += count;
+        Ok(Some(cut))
+    }
+
+    fn hole(&self, first: BlockId, count: u64) -> Cut {
+        match &self.base {
+            Some(base) if first.0 < base.comparable => {
+                let (unchanged, count) = base.map.run(first.0, count.min(base.comparable - first.0));
+                Cut::Hole { first, count, unchanged }
+            }
+            _ => Cut::Hole { first, count, unchanged: false },
+        }
+    }
+
+    /// Number of blocks from `block` on that lie wholly in one hole.
+    fn hole_blocks(&mut self, block: u64) -> io::Result<u64> {
+        let extent = self.extent_at(block)?;
+        let whole = match extent.end == self.geometry.volume_size() {
+            true => self.geometry.block_count(),
+            false => extent.end / u64::from(self.geometry.block_size().bytes()),
+        };
+        Ok(if extent.hole { whole.saturating_sub(block) } else { 0 })
+    }
+
+    /// Number of blocks of the piece that starts at the next block.
+    fn piece_blocks(&mut self) -> io::Result<u64> {
+        let size = u64::from(self.geometry.block_size().bytes());
+        let last = (self.next + PIECE_MAX as u64 / size).min(self.geometry.block_count());
+        let mut end = self.next;
+        while end < last && self.hole_blocks(end)? == 0 {
+            let extent = self.extent_at(end)?;
+            end = if extent.hole { end + 1 } else { extent.end.div_ceil(size).max(end + 1) };
+        }
+        Ok(end.min(last) - self.next)
+    }
+
+    fn extent_at(&mut self, block: u64) -> io::Result<Extent> {
+        let offset = self.geometry.offset(BlockId(block));
+        match self.extent {
+            Some(extent) if offset < extent.end => Ok(extent),
+            _ => {
+                let extent = self.source.extent_at(offset)?;
+                self.extent = Some(extent);
+                Ok(extent)
+            }
+        }
+    }
+}

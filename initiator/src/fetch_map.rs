@@ -1,0 +1,60 @@
+//! Fetching the map of a point into a digest map file, with what a stale local map still has of it.
+//!
+//! Invariant: the file that comes out is the point's map and nothing else: fetched pages are checked on the
+//! way down from the point's root, and what is taken over from the local map hangs under a digest that the appliance named.
+
+use crate::connection::Appliance;
+use crate::descend::{Descent, Finding};
+use crate::digest_map::MapFile;
+use anyhow::{Context, Result};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use understudy_format::digest::is_zero;
+use understudy_format::map::{PAGE_SIZE, span};
+use understudy_format::mapfile::{MapFileId, Shape};
+use understudy_format::point::Point;
+use uuid::Uuid;
+
+/// What the map file of a point stands for.
+pub fn id_of(pool: Uuid, point: &Point) -> MapFileId {
+    MapFileId { pool, volume: point.volume, point: point.number, geometry: point.map.geometry, root: point.map.root() }
+}
+
+/// Fetches the map of `point` into the empty file `into`; returns the number of pages that were fetched.
+pub async fn fetch_map(appliance: &mut Appliance, point: &Point, stale: Option<&MapFile>, into: &File) -> Result<u64> {
+    let shape = Shape::new(&point.map.geometry);
+    into.set_len(shape.file_length()).context("digest map: setting its length")?;
+    let top = shape.node(shape.top_level(), 0).start as u64;
+    into.write_all_at(&point.map.top.0, top).context("digest map: writing")?;
+    let mut fetched = 0;
+    let mut visit = |finding: Finding<'_>| match finding {
+        Finding::Same { level, index } => stale.map_or(Ok(()), |stale| copy_below(stale, &shape, level, index, into)),
+        Finding::Zero { .. } => Ok(()),
+        Finding::Page { level, index, page } => {
+            fetched += 1;
+            let offset = shape.page(level, index).start as u64;
+            into.write_all_at(page.bytes(), offset).context("digest map: writing")
+        }
+    };
+    let mut descent = Descent::new(point, stale);
+    descent.start(&mut visit)?;
+    while descent.step(appliance, &mut visit).await? {}
+    Ok(fetched)
+}
+
+/// Copies all pages below a node.
+fn copy_below(stale: &MapFile, shape: &Shape, level: u8, index: u64, into: &File) -> Result<()> {
+    for below in (0..level).filter(|_| !stale.node(level, index).is_zero()) {
+        let count = span(level - below - 1);
+        let last = shape.pages(below).min(stale.shape().pages(below));
+        for page in (index * count)..((index + 1) * count).min(last) {
+            let bytes = stale.page(below, page);
+            debug_assert_eq!(bytes.len(), PAGE_SIZE);
+            if !is_zero(bytes) {
+                let offset = shape.page(below, page).start as u64;
+                into.write_all_at(bytes, offset).context("digest map: writing")?;
+            }
+        }
+    }
+    Ok(())
+}

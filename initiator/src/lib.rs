@@ -1,0 +1,71 @@
+//! The initiator: everything that runs where the primary volume is.
+//!
+//! The way of the data: a [`source`] is cut into pieces and holes ([`cutter`]); worker threads read,
+//! digest and compare them with the [`digest_map`] of the base, and pack what must travel ([`scan`], [`pack`],
+//! [`buffers`]); the [`engine`] puts what they did into order, gathers it into chunks, and is told what the appliance
+//! needs; it is driven over a connection ([`online`], by [`replicate`]) or into a file ([`emit`]). What is replicated against what is
+//! decided by [`plan`]. The other way, [`descend`] walks a point's map at the appliance only where it
+//! differs from one here: to fetch a map ([`fetch_map`]), to [`verify`] and to [`restore`].
+//!
+//! Memory is the buffers, 4 MiB each: 24 + 2 for each of the 2 to 8 worker threads, so 112 to 160 MiB, touched only as far
+//! as the appliance lags behind; plus one buffer for each worker. It does not depend on the size of the volume. Digest
+//! maps are files, mapped into memory where they are compared.
+//!
+//! This crate knows no pool and keeps nothing that could not be fetched again.
+
+pub mod apply;
+pub mod args;
+pub mod buffers;
+pub mod clock;
+pub mod connection;
+pub mod cutter;
+pub mod descend;
+pub mod digest_map;
+pub mod emit;
+pub mod engine;
+pub mod fetch_map;
+pub mod list;
+pub mod map_writer;
+pub mod online;
+pub mod outcome;
+pub mod over_nbd;
+pub mod pack;
+pub mod plan;
+pub mod replicate;
+pub mod report;
+pub mod restore;
+pub mod scan;
+pub mod scan_map;
+pub mod source;
+pub mod state;
+pub mod target;
+pub mod text;
+pub mod verify;
+
+use anyhow::Result;
+use args::Command;
+use outcome::Outcome;
+
+/// Runs a command to its end.
+pub fn run(command: &Command) -> Result<Outcome> {
+    // One thread for the connection: the work is done by threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(dispatch(command));
+    // A blocking read that was abandoned must not hold up the end.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn dispatch(command: &Command) -> Result<Outcome> {
+    match command {
+        Command::Replicate(args) => replicate::run(args).await,
+        Command::Volumes(args) => list::volumes(args).await,
+        Command::Points(args) => list::points(args).await,
+        Command::Restore(args) => restore::run(args).await,
+        Command::Verify(args) => {
+            let (compared, name) = args.operands()?;
+            verify::run(args, compared, &name).await
+        }
+        Command::Emit(args) => emit::run(args, args.base()?).await,
+    }
+}

@@ -1,0 +1,127 @@
+//! `understudy volumes` and `understudy points`.
+
+use crate::args::{Points, Volumes};
+use crate::connection::Appliance;
+use crate::outcome::Outcome;
+use crate::text;
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+use std::io::{self, Write};
+use understudy_format::Digest;
+use understudy_format::point::{Label, Point};
+use understudy_format::wire::VolumeInfo;
+
+/// `understudy volumes`.
+pub async fn volumes(args: &Volumes) -> Result<Outcome> {
+    let mut appliance = Appliance::connect(&args.appliance.address).await?;
+    let volumes = appliance.volumes().await?;
+    match args.json {
+        true => print(&json(volumes.iter().map(volume_json))),
+        false => print(&volume_table(&volumes)),
+    }
+}
+
+/// `understudy points`.
+pub async fn points(args: &Points) -> Result<Outcome> {
+    let mut appliance = Appliance::connect(&args.appliance.address).await?;
+    let Some((_, points)) = appliance.points(&args.name, u32::MAX).await? else {
+        bail!("volume {}: the appliance {} has no such volume (see `understudy volumes`)", args.name, appliance.address)
+    };
+    match args.json {
+        true => print(&json(points.iter().map(point_json))),
+        false => print(&point_table(&points)),
+    }
+}
+
+fn json(rows: impl Iterator<Item = Value>) -> String {
+    Value::Array(rows.collect()).to_string()
+}
+
+/// Whoever closed the pipe (`| head`) has seen enough.
+fn print(text: &str) -> Result<Outcome> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
+        _ => Ok(Outcome::Done),
+    }
+}
+
+fn mode(info: &VolumeInfo) -> &'static str {
+    if info.status.secondary_mode == 1 { "native" } else { "none" }
+}
+
+fn state(info: &VolumeInfo) -> &'static str {
+    if info.status.settled_root == info.status.newest_root { "settled" } else { "behind" }
+}
+
+fn digest_json(digest: &Digest) -> Value {
+    if digest.is_zero() { Value::Null } else { digest.to_string().into() }
+}
+
+fn volume_json(info: &VolumeInfo) -> Value {
+    let VolumeInfo { volume, status } = info;
+    json!({
+        "name": volume.name.as_str(), "uuid": volume.uuid.to_string(), "size": status.size,
+        "block_size": volume.block_size.bytes(), "points": status.points, "newest": status.newest,
+        "newest_root": digest_json(&status.newest_root), "created": text::time(volume.created_ns),
+        "secondary": {
+            "mode": mode(info), "settled_root": digest_json(&status.settled_root), "state": state(info),
+            "behind_blocks": status.behind_blocks,
+        },
+    })
+}
+
+fn volume_table(volumes: &[VolumeInfo]) -> String {
+    let rows: Vec<Vec<String>> = volumes.iter().map(volume_row).collect();
+    text::table(&["NAME", ">SIZE", ">BLOCK", ">POINTS", ">NEWEST", "ROOT", "SECONDARY"], &rows)
+}
+
+fn volume_row(info: &VolumeInfo) -> Vec<String> {
+    let VolumeInfo { volume, status } = info;
+    let secondary = match (mode(info), state(info)) {
+        ("none", _) => "none".to_owned(),
+        (mode, "behind") => format!("{mode}, {} blocks behind", status.behind_blocks),
+        (mode, state) => format!("{mode}, {state}"),
+    };
+    vec![
+        volume.name.to_string(),
+        text::bytes(status.size),
+        volume.block_size.to_string(),
+        status.points.to_string(),
+        status.newest.to_string(),
+        text::digest(&status.newest_root),
+        secondary,
+    ]
+}
+
+fn kind(point: &Point) -> &'static str {
+    if point.base.is_some() { "incremental" } else { "full" }
+}
+
+fn point_json(point: &Point) -> Value {
+    json!({
+        "point": point.number, "time": text::time(point.created_ns), "label": point.label.as_ref().map(Label::as_str),
+        "kind": kind(point), "base": point.base, "size": point.map.geometry.volume_size(),
+        "root": point.map.root().to_string(), "changed_blocks": point.changed_blocks,
+        "stored_bytes": point.stored_bytes, "new_bytes": point.new_bytes,
+    })
+}
+
+fn point_table(points: &[Point]) -> String {
+    let rows: Vec<Vec<String>> = points.iter().map(point_row).collect();
+    text::table(&[">POINT", "TIME", "KIND", ">SIZE", ">CHANGED", ">NEW", ">STORED", "ROOT", "LABEL"], &rows)
+}
+
+fn point_row(point: &Point) -> Vec<String> {
+    let kind = point.base.map_or(kind(point).to_owned(), |base| format!("incremental on {base}"));
+    vec![
+        point.number.to_string(),
+        text::time(point.created_ns),
+        kind,
+        text::bytes(point.map.geometry.volume_size()),
+        point.changed_blocks.to_string(),
+        text::bytes(point.new_bytes),
+        text::bytes(point.stored_bytes),
+        point.map.root().short(),
+        point.label.as_ref().map_or(String::new(), |label| label.as_str().to_owned()),
+    ]
+}

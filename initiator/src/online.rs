@@ -1,0 +1,243 @@
+//! Driving a stream over a connection: one task reads, one writes, and one loop owns the [`Engine`].
+//!
+//! Invariants: only the loop decides; the queue towards the connection is short and the buffers
+//! are counted, so a slow appliance slows reading down and fills nothing; what the appliance says (a failure
+//! above all) is heard at any time, also while the connection takes nothing.
+
+use crate::connection::Appliance;
+use crate::engine::{Counts, Engine};
+use crate::report::Report;
+use crate::scan::{Event, Job, Workers};
+use anyhow::{Context, Result, anyhow, bail};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use understudy_format::point::Point;
+use understudy_format::stream::Commit;
+use understudy_format::wire::Message;
+use understudy_net::NetError;
+use understudy_net::framed::{MessageReader, MessageWriter};
+
+/// Messages handed to the writing task and not yet taken by the connection.
+const QUEUE: usize = 4;
+/// While this many messages wait, scanned cuts are left waiting, too.
+const OUTBOX_ENOUGH: usize = 32;
+const TICK: Duration = Duration::from_millis(250);
+/// Runs of blocks that need not travel are told at least so often: a sign of life towards the appliance.
+const LET_GO_TICKS: u32 = 40;
+
+/// What was stored.
+#[derive(Debug)]
+pub struct Stored {
+    /// The point, as the appliance recorded it.
+    pub point: Point,
+    /// What was committed.
+    pub commit: Commit,
+    /// What was done for it.
+    pub counts: Counts,
+    /// Bytes sent, all messages of the session included.
+    pub bytes_sent: u64,
+}
+
+/// Sends a stream whose begin was accepted, and waits until its point is durable.
+pub async fn send(appliance: Appliance, engine: Engine, job: Job, report: &mut Report) -> Result<Stored> {
+    let source = job.source.clone();
+    let (tell, events) = mpsc::unbounded_channel();
+    let workers = Workers::start(job, move |event| {
+        // Nobody listens once the run has failed; the workers are being stopped then.
+        let _ = tell.send(event);
+    });
+    let mut driver = Driver { engine, workers, events, outbox: VecDeque::new(), link: Link::start(appliance) };
+    driver.run(report).await?;
+    let doubt = source.doubt()?;
+    doubt.inspect(|doubt| report.warn(doubt));
+    driver.commit(report).await
+}
+
+/// What happened next.
+enum Step {
+    Heard(Option<Result<Message>>),
+    Sent,
+    Lost,
+    Worked(Option<Event>),
+    Tick,
+}
+
+struct Driver {
+    engine: Engine,
+    workers: Workers,
+    events: mpsc::UnboundedReceiver<Event>,
+    outbox: VecDeque<Message>,
+    link: Link,
+}
+
+impl Driver {
+    async fn run(&mut self, report: &mut Report) -> Result<()> {
+        let mut tick = tokio::time::interval(TICK);
+        let mut ticks = 0;
+        while !(self.engine.is_done() && self.outbox.is_empty()) {
+            let step = tokio::select! {
+                biased;
+                message = self.link.incoming.recv() => Step::Heard(message),
+                room = self.link.outgoing.reserve(), if !self.outbox.is_empty() => match room {
+                    Ok(room) => {
+                        room.send(self.outbox.pop_front().expect("it is not empty"));
+                        Step::Sent
+                    }
+                    Err(_) => Step::Lost,
+                },
+                event = self.events.recv(), if self.outbox.len() < OUTBOX_ENOUGH => Step::Worked(event),
+                _ = tick.tick() => Step::Tick,
+            };
+            match step {
+                Step::Heard(message) => self.heard(message)?,
+                Step::Sent => continue,
+                Step::Lost => return Err(self.link.failure().await),
+                Step::Worked(event) => self.worked(event)?,
+                Step::Tick => {
+                    ticks += 1;
+                    if ticks % LET_GO_TICKS == 0 {
+                        self.engine.let_go();
+                    }
+                    self.report(report);
+                }
+            }
+            self.pump()?;
+        }
+        Ok(())
+    }
+
+    /// Takes a worker's event, and with it all that wait already.
+    fn worked(&mut self, event: Option<Event>) -> Result<()> {
+        let mut next = event;
+        while let Some(event) = next {
+            match event {
+                Event::Scanned(number, scanned) => self.engine.scanned(number, scanned)?,
+                Event::Packed(chunk) => self.engine.packed(chunk),
+                Event::Failed(e) => return Err(e),
+            }
+            next = self.events.try_recv().ok();
+        }
+        Ok(())
+    }
+
+    fn heard(&mut self, message: Option<Result<Message>>) -> Result<()> {
+        match message.unwrap_or_else(|| Err(anyhow!("the connection ended")))? {
+            Message::Need { sequence, wanted } => self.engine.need(sequence, &wanted),
+            other => Err(self.link.unexpected("Need", &other)),
+        }
+    }
+
+    fn pump(&mut self) -> Result<()> {
+        let output = self.engine.pump(self.link.waiting.load(Relaxed))?;
+        output.jobs.into_iter().for_each(|job| self.workers.pack(job));
+        for message in output.messages {
+            self.link.count_waiting(&message);
+            self.outbox.push_back(message);
+        }
+        Ok(())
+    }
+
+    fn report(&self, report: &mut Report) {
+        report.progress(self.engine.bytes_done(), self.link.sent.load(Relaxed));
+    }
+
+    async fn commit(self, report: &mut Report) -> Result<Stored> {
+        let Self { engine, mut link, workers, .. } = self;
+        drop(workers);
+        let (commit, counts) = engine.commit()?;
+        if link.outgoing.send(Message::Commit(commit)).await.is_err() {
+            return Err(link.failure().await);
+        }
+        let message = link.incoming.recv().await.unwrap_or_else(|| Err(anyhow!("the connection ended")))?;
+        report.end();
+        let Message::Stored(point) = message else { return Err(link.unexpected("Stored", &message)) };
+        if point.map.root() != commit.root {
+            bail!(
+                "appliance {}: stored point {} with root {}, root {} was sent: do not use that point",
+                link.address,
+                point.number,
+                point.map.root(),
+                commit.root
+            );
+        }
+        let bytes_sent = link.sent.load(Relaxed);
+        Ok(Stored { point, commit, counts, bytes_sent })
+    }
+}
+
+/// The two tasks of the connection, as seen from the loop; dropping it closes the connection.
+struct Link {
+    address: String,
+    incoming: mpsc::Receiver<Result<Message>>,
+    outgoing: mpsc::Sender<Message>,
+    waiting: Arc<AtomicUsize>,
+    sent: Arc<AtomicU64>,
+    _tasks: JoinSet<()>,
+}
+
+impl Link {
+    fn start(appliance: Appliance) -> Self {
+        let Appliance { address, mut reader, mut writer, .. } = appliance;
+        let (heard, incoming) = mpsc::channel(2 * understudy_format::session::WINDOW_MAX as usize);
+        let (outgoing, mut queue) = mpsc::channel(QUEUE);
+        let (waiting, sent) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
+        let mut tasks = JoinSet::new();
+        let name = address.clone();
+        tasks.spawn(async move { read(&mut reader, &heard, &name).await });
+        let counters = (waiting.clone(), sent.clone());
+        tasks.spawn(async move { write(&mut writer, &mut queue, &counters.0, &counters.1).await });
+        Self { address, incoming, outgoing, waiting, sent, _tasks: tasks }
+    }
+
+    fn count_waiting(&self, message: &Message) {
+        if matches!(message, Message::Chunk(_)) {
+            self.waiting.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The connection takes nothing more: what the appliance said last is the reason.
+    async fn failure(&mut self) -> anyhow::Error {
+        while let Some(message) = self.incoming.recv().await {
+            if let Err(e) = message {
+                return e;
+            }
+        }
+        anyhow!("appliance {}: the connection was lost while the stream was sent; nothing was committed", self.address)
+    }
+
+    fn unexpected(&self, expected: &'static str, found: &Message) -> anyhow::Error {
+        let error = NetError::Unexpected { expected, found: found.name() };
+        anyhow::Error::new(error).context(format!("appliance {}", self.address))
+    }
+}
+
+type Reader = MessageReader<tokio::net::tcp::OwnedReadHalf>;
+type Writer = MessageWriter<tokio::net::tcp::OwnedWriteHalf>;
+
+async fn read(from: &mut Reader, heard: &mpsc::Sender<Result<Message>>, address: &str) {
+    loop {
+        let message = from.expect("an answer to the stream").await;
+        let message = message.with_context(|| format!("appliance {address}"));
+        let last = message.is_err();
+        if heard.send(message).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+/// Writes until the connection fails: then the queue closes, and what the appliance said tells why.
+async fn write(to: &mut Writer, queue: &mut mpsc::Receiver<Message>, waiting: &AtomicUsize, sent: &AtomicU64) {
+    while let Some(message) = queue.recv().await {
+        if to.send(&message).await.is_err() || to.flush().await.is_err() {
+            return;
+        }
+        if matches!(message, Message::Chunk(_)) {
+            waiting.fetch_sub(1, Relaxed);
+        }
+        sent.store(to.bytes_sent(), Relaxed);
+    }
+}

@@ -1,0 +1,191 @@
+//! Packing: blocks that lie in a buffer become the payload of a chunk.
+//!
+//! Invariants: payloads are those of `session::pack`, byte for byte; nothing is allocated. Stored blocks are not
+//! copied when they already follow each other in the buffer; the buffer itself becomes the payload and
+//! goes back to its pool when the chunk was sent.
+
+use crate::buffers::Buffer;
+use bytes::Bytes;
+use std::str::FromStr;
+use understudy_format::chunk::{Chunk, ChunkHead, Entry};
+use understudy_format::codec::{Codec, encode_to};
+
+/// `--compress`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compress {
+    /// Decided for each chunk, see [`Compress::now`].
+    #[default]
+    Auto,
+    /// Every block that gets smaller.
+    Lz4,
+    /// None.
+    Never,
+}
+
+/// Packed chunks that wait for the connection when compression starts to pay.
+const WAITING_ENOUGH: usize = 4;
+
+impl Compress {
+    /// Whether the next chunk is compressed while `waiting` packed chunks wait for the connection.
+    ///
+    /// When they pile up, the connection or the appliance behind it is what is waited for, so a smaller
+    /// chunk arrives sooner; when they do not, compressing would only delay it.
+    pub fn now(self, waiting: usize) -> bool {
+        match self {
+            Self::Auto => waiting >= WAITING_ENOUGH,
+            Self::Lz4 => true,
+            Self::Never => false,
+        }
+    }
+}
+
+impl FromStr for Compress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "lz4" => Ok(Self::Lz4),
+            "none" => Ok(Self::Never),
+            _ => Err("expected auto, lz4 or none".into()),
+        }
+    }
+}
+
+/// The bytes of a chunk's data blocks: a buffer, and where in it each of them starts, in order.
+#[derive(Debug)]
+pub struct Cargo {
+    /// The buffer.
+    pub buffer: Buffer,
+    /// Bytes from the start of the buffer.
+    pub starts: Vec<u32>,
+}
+
+/// A chunk that is to be packed: blocks that need not travel are references already.
+#[derive(Debug)]
+pub struct PackJob {
+    /// The mapping.
+    pub head: ChunkHead,
+    /// One start for each data entry.
+    pub cargo: Cargo,
+    /// Whether to compress.
+    pub compress: bool,
+}
+
+impl PackJob {
+    /// Packs; `spare` is a buffer of the caller's own, exchanged when the blocks were compressed into it.
+    pub fn run(self, spare: &mut Box<[u8]>) -> Chunk {
+        let Self { mut head, mut cargo, compress } = self;
+        let payload = match compress {
+            true => compressed(&mut head, &mut cargo, spare),
+            false => stored(&mut head, &mut cargo),
+        };
+        let payload = Bytes::from_owner(cargo.buffer).slice(payload);
+        head.payload_length = payload.len() as u32;
+        head.payload_crc = crc32fast::hash(&payload);
+        Chunk { head, payload }
+    }
+}
+
+fn compressed(head: &mut ChunkHead, cargo: &mut Cargo, spare: &mut Box<[u8]>) -> std::ops::Range<usize> {
+    let content = cargo.buffer.as_ref();
+    let mut end = 0;
+    for_data(head, &cargo.starts, |start, length| {
+        let (codec, encoded) = encode_to(&content[start..start + length], &mut spare[end..]);
+        end += encoded;
+        (codec, end - encoded, encoded)
+    });
+    cargo.buffer.swap(spare);
+    0..end
+}
+
+/// Moves blocks together where others between them need not travel.
+fn stored(head: &mut ChunkHead, cargo: &mut Cargo) -> std::ops::Range<usize> {
+    let content = cargo.buffer.bytes();
+    let first = cargo.starts.first().map_or(0, |start| *start as usize);
+    let mut end = first;
+    for_data(head, &cargo.starts, |start, length| {
+        if start != end {
+            content.copy_within(start..start + length, end);
+        }
+        end += length;
+        (Codec::Stored, end - length - first, length)
+    });
+    first..end
+}
+
+/// Fills in each data entry what `put` says of the block at (start, length): codec, offset, encoded length.
+fn for_data(head: &mut ChunkHead, starts: &[u32], mut put: impl FnMut(usize, usize) -> (Codec, usize, usize)) {
+    let data = head.entries.iter_mut().filter_map(|entry| match entry {
+        Entry::Data { codec, payload_offset, payload_length, block_length, .. } => {
+            Some((codec, payload_offset, payload_length, *block_length))
+        }
+        _ => None,
+    });
+    for ((codec, payload_offset, payload_length, block_length), start) in data.zip(starts) {
+        let (used, offset, length) = put(*start as usize, block_length as usize);
+        (*codec, *payload_offset, *payload_length) = (used, offset as u32, length as u32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffers::{Pool, blank};
+    use understudy_format::session::pack;
+    use understudy_format::{BlockId, Digest, Geometry};
+
+    #[test]
+    fn auto_compresses_only_while_the_connection_is_waited_for() {
+        let table = [(Compress::Auto, 0, false), (Compress::Auto, 3, false), (Compress::Auto, 4, true)];
+        let fixed = [(Compress::Lz4, 0, true), (Compress::Never, 9, false)];
+        for (policy, waiting, expected) in table.into_iter().chain(fixed) {
+            assert_eq!(policy.now(waiting), expected, "{policy:?} {waiting}");
+        }
+    }
+
+    /// Blocks of 4096 bytes: random, compressible, not wanted, random and short.
+    fn job(pool: &std::sync::Arc<Pool>, compress: bool) -> PackJob {
+        let mut buffer = pool.take().unwrap();
+        let content = buffer.bytes();
+        blake3::Hasher::new().finalize_xof().fill(&mut content[..16384]);
+        content[4096..8192].fill(5);
+        let geometry = Geometry::from_wire(4096 * 3 + 512, 4096).unwrap();
+        let digest = Digest([1; 32]);
+        let data = |block_length| Entry::Data {
+            digest,
+            codec: Codec::Stored,
+            payload_offset: 0,
+            payload_length: 0,
+            block_length,
+        };
+        let entries = vec![data(4096), data(4096), Entry::Reference { digest, block_length: 4096 }, data(512)];
+        let head = ChunkHead {
+            volume: uuid::Uuid::nil(),
+            stream: uuid::Uuid::nil(),
+            sequence: 0,
+            geometry,
+            first_block: BlockId(0),
+            entries,
+            payload_length: 0,
+            payload_crc: 0,
+        };
+        PackJob { head, cargo: Cargo { buffer, starts: vec![0, 4096, 12288] }, compress }
+    }
+
+    #[test]
+    fn chunks_are_those_of_the_format() {
+        let pool = Pool::new(1, || ());
+        for compress in [false, true] {
+            let job = job(&pool, compress);
+            let content = job.cargo.buffer.as_ref()[..16384].to_vec();
+            let at = |block: BlockId| {
+                let start = block.0 as usize * 4096;
+                &content[start..(start + 4096).min(4096 * 3 + 512)]
+            };
+            let expected = pack(job.head.clone(), compress, at).unwrap();
+            assert_eq!(job.run(&mut blank()), expected);
+            assert!(pool.take().is_some(), "the buffer came back");
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Scanning: a source is read in pieces by several threads, and each block is digested and compared.
+//!
+//! Cutter (under the lock) -> free buffer -> `pread` -> digest -> compare with the base -> event. The same threads pack chunks,
+//! which goes first: what is on its way out frees buffers. Invariants: a cut is taken only
+//! with a buffer in hand, and each cut is numbered as it is taken, so whatever the order in which events come, the
+//! oldest piece is always on its way and the pipeline cannot starve; dropping [`Workers`] stops and joins the threads.
+
+use crate::buffers::{self, Buffer, Pool};
+use crate::cutter::{Base, Cut, Cutter};
+use crate::pack::{Cargo, PackJob};
+use crate::source::Source;
+use anyhow::{Context, Result, anyhow};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use understudy_format::chunk::{Chunk, Entry};
+use understudy_format::codec::Codec;
+use understudy_format::{BlockId, Digest, Geometry};
+
+/// Bytes that are read at once and digested while they are in the cache; a multiple of small block sizes.
+const STEP: usize = 256 << 10;
+
+/// What the workers tell.
+#[derive(Debug)]
+pub enum Event {
+    /// The cut with this number was scanned; numbers have no order.
+    Scanned(u64, Scanned),
+    /// A chunk was packed; chunks have no order.
+    Packed(Chunk),
+    /// Reading failed.
+    Failed(anyhow::Error),
+}
+
+/// A cut that was scanned.
+#[derive(Debug)]
+pub struct Scanned {
+    /// The first block.
+    pub first: BlockId,
+    /// Number of blocks.
+    pub count: u64,
+    /// What the blocks are, compared with the base.
+    pub entries: Vec<Entry>,
+    /// The digests of the blocks; empty for a hole, whose blocks are all zero.
+    pub digests: Vec<Digest>,
+    /// The bytes of the data entries. Every cut holds a buffer until it was dealt with: that is the bound.
+    pub cargo: Cargo,
+}
+
+/// What is scanned.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The source.
+    pub source: Arc<dyn Source>,
+    /// Of the volume.
+    pub geometry: Geometry,
+    /// What its blocks are compared with.
+    pub base: Option<Base>,
+}
+
+/// The number of worker threads: one for each processor, 2 to 8.
+pub fn worker_count() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
+}
+
+/// The worker threads of one scan; see the module documentation.
+#[derive(Debug)]
+pub struct Workers {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+    job: Job,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.job.fmt(f)
+    }
+}
+
+struct State {
+    cutter: Option<Cutter>,
+    taken: u64,
+    pack_jobs: VecDeque<PackJob>,
+    stop: bool,
+}
+
+enum Task {
+    Pack(PackJob),
+    Scan(u64, Cut, Buffer),
+    /// The cutter is done. The buffer goes with it: coming back it takes the lock.
+    End(Option<std::io::Error>, Buffer),
+}
+
+impl Workers {
+    /// Starts scanning; `tell` is called from the worker threads.
+    pub fn start(job: Job, tell: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        let count = worker_count();
+        let cutter = Cutter::new(job.source.clone(), job.geometry, job.base.clone());
+        let state = State { cutter: Some(cutter), taken: 0, pack_jobs: VecDeque::new(), stop: false };
+        let shared = Arc::new(Shared { state: Mutex::new(state), wake: Condvar::new(), job });
+        let waker = Arc::downgrade(&shared);
+        let pool = Pool::new(buffers::count(count), move || {
+            waker.upgrade().inspect(|shared| shared.notify());
+        });
+        let tell = Arc::new(tell);
+        let spawn = |_| {
+            let (shared, pool, tell) = (shared.clone(), pool.clone(), tell.clone());
+            std::thread::spawn(move || {
+                // Whoever waits for events must not wait for a thread that is gone.
+                let worked = catch_unwind(AssertUnwindSafe(|| shared.work(&pool, &*tell)));
+                worked.unwrap_or_else(|_| {
+                    tell(Event::Failed(anyhow!("a worker thread panicked (a fault of this program)")))
+                });
+            })
+        };
+        let threads = (0..count).map(spawn).collect();
+        Self { shared, threads }
+    }
+
+    /// Has a chunk packed.
+    pub fn pack(&self, job: PackJob) {
+        self.shared.lock().pack_jobs.push_back(job);
+        self.shared.wake.notify_one();
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        let left_over = {
+            let mut state = self.shared.lock();
+            state.stop = true;
+            std::mem::take(&mut state.pack_jobs)
+        };
+        // Outside of the lock: a buffer that comes back takes it.
+        drop(left_over);
+        self.shared.wake.notify_all();
+        for thread in self.threads.drain(..) {
+            // A panic of a worker was printed by the panic hook; the run failed without its event.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while locked")
+    }
+
+    /// Wakes a worker; taking the lock makes sure that none is between looking and sleeping.
+    fn notify(&self) {
+        drop(self.lock());
+        self.wake.notify_one();
+    }
+
+    fn work(&self, pool: &Arc<Pool>, tell: &(impl Fn(Event) + ?Sized)) {
+        let mut spare = buffers::blank();
+        while let Some(task) = self.next_task(pool) {
+            match task {
+                Task::Pack(job) => tell(Event::Packed(job.run(&mut spare))),
+                Task::Scan(number, cut, buffer) => tell(match self.job.scan(cut, buffer) {
+                    Ok(scanned) => Event::Scanned(number, scanned),
+                    Err(e) => Event::Failed(e),
+                }),
+                Task::End(error, buffer) => {
+                    drop(buffer);
+                    if let Some(e) = error {
+                        tell(Event::Failed(anyhow::Error::new(e).context(self.job.source_name())));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What to do next, waiting for it; `None` when the workers are stopped.
+    fn next_task(&self, pool: &Arc<Pool>) -> Option<Task> {
+        let mut state = self.lock();
+        loop {
+            if state.stop {
+                return None;
+            }
+            if let Some(job) = state.pack_jobs.pop_front() {
+                return Some(Task::Pack(job));
+            }
+            if let Some(task) = state.scan_task(pool) {
+                return Some(task);
+            }
+            state = self.wake.wait(state).expect("no panic while locked");
+        }
+    }
+}
+
+impl State {
+    fn scan_task(&mut self, pool: &Arc<Pool>) -> Option<Task> {
+        let cutter = self.cutter.as_mut()?;
+        let buffer = pool.take()?;
+        match cutter.next_cut() {
+            Ok(Some(cut)) => {
+                self.taken += 1;
+                Some(Task::Scan(self.taken - 1, cut, buffer))
+            }
+            ended => {
+                self.cutter = None;
+                Some(Task::End(ended.err(), buffer))
+            }
+        }
+    }
+}
+
+impl Job {
+    fn source_name(&self) -> String {
+        format!("source {}", self.source.name())
+    }
+
+    fn scan(&self, cut: Cut, buffer: Buffer) -> Result<Scanned> {
+        match cut {
+            Cut::Hole { first, count, unchanged } => {
+                let entry = if unchanged { Entry::Unchanged { count } } else { Entry::Zero { count } };
+                let cargo = Cargo { buffer, starts: Vec::new() };
+                Ok(Scanned { first, count, entries: vec![entry], digests: Vec::new(), cargo })
+            }
+            Cut::Piece { first, count } => self.scan_piece(first, count, buffer),
+        }
+    }
+
+    fn scan_piece(&self, first: BlockId, count: u64, mut buffer: Buffer) -> Result<Scanned> {
+        let range = self.geometry.byte_range(first, count);
+        let block_size = self.geometry.block_size().bytes() as usize;
+        let content = &mut buffer.bytes()[..(range.end - range.start) as usize];
+        let mut digests = Vec::with_capacity(count as usize);
+        let mut offset = range.start;
+        for step in content.chunks_mut(STEP.max(block_size)) {
+            let read = self.source.read_at(offset, step);
+            read.with_context(|| format!("{}: reading {} bytes at offset {offset}", self.source_name(), step.len()))?;
+            digests.extend(step.chunks(block_size).map(Digest::of_block));
+            offset += step.len() as u64;
+        }
+        let (entries, starts) = self.compare(first, &digests);
+        Ok(Scanned { first, count, entries, digests, cargo: Cargo { buffer, starts } })
+    }
+
+    /// What the blocks with these digests are, and where in the piece the data among them starts.
+    fn compare(&self, first: BlockId, digests: &[Digest]) -> (Vec<Entry>, Vec<u32>) {
+        let base = self.base.as_ref().map_or(&[][..], |base| {
+            let count = base.comparable.saturating_sub(first.0).min(digests.len() as u64);
+            if count == 0 { &[] } else { base.map.blocks(first.0, count) }
+        });
+        let (mut entries, mut starts) = (Vec::new(), Vec::new());
+        for (at, digest) in digests.iter().enumerate() {
+            let block = BlockId(first.0 + at as u64);
+            if base.get(at) == Some(&digest.0) {
+                push_entry(&mut entries, Entry::Unchanged { count: 1 });
+            } else if digest.is_zero() {
+                push_entry(&mut entries, Entry::Zero { count: 1 });
+            } else {
+                starts.push(at as u32 * self.geometry.block_size().bytes());
+                entries.push(data_entry(*digest, self.geometry.block_len(block)));
+            }
+        }
+        (entries, starts)
+    }
+}
+
+fn data_entry(digest: Digest, block_length: u32) -> Entry {
+    Entry::Data { digest, codec: Codec::Stored, payload_offset: 0, payload_length: 0, block_length }
+}
+
+/// Appends an entry; runs of the same kind become one.
+pub fn push_entry(entries: &mut Vec<Entry>, entry: Entry) {
+    match (entries.last_mut(), entry) {
+        (Some(Entry::Zero { count }), Entry::Zero { count: more })
+        | (Some(Entry::Unchanged { count }), Entry::Unchanged { count: more }) => *count += more,
+        _ => entries.push(entry),
+    }
+}
+
+/// Puts what comes in any order back into order.
+#[derive(Debug)]
+pub struct InOrder<T> {
+    next: u64,
+    early: std::collections::BTreeMap<u64, T>,
+}
+
+impl<T> Default for InOrder<T> {
+    fn default() -> Self {
+        Self { next: 0, early: std::collections::BTreeMap::new() }
+    }
+}
+
+impl<T> InOrder<T> {
+    /// Takes the item with this number.
+    pub fn put(&mut self, number: u64, item: T) {
+        self.early.insert(number, item);
+    }
+
+    /// The next item, if it is there.
+    pub fn next_item(&mut self) -> Option<T> {
+        let item = self.early.remove(&self.next)?;
+        self.next += 1;
+        Some(item)
+    }
+}

@@ -1,0 +1,50 @@
+//! Scanning alone: the map of a source's content, for comparing it with a point.
+
+use crate::digest_map::MapFile;
+use crate::map_writer::MapWriter;
+use crate::report::Report;
+use crate::scan::{Event, InOrder, Job, Workers};
+use crate::source::Source;
+use crate::state::scratch_file;
+use anyhow::{Context, Result};
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use understudy_format::mapfile::MapFileId;
+use understudy_format::{BlockId, Geometry};
+use uuid::Uuid;
+
+/// Reads all of a source, and returns the map of it and the file it is in.
+pub fn scan_map(
+    source: Arc<dyn Source>,
+    geometry: Geometry,
+    state_dir: &Path,
+    report: &mut Report,
+) -> Result<(MapFile, File)> {
+    let file = scratch_file(state_dir)?;
+    let mut map = MapWriter::new(geometry, Some(file.try_clone()?)).context("digest map: writing")?;
+    let (tell, events) = mpsc::channel();
+    let _workers = Workers::start(Job { source, geometry, base: None }, move |event| {
+        // Nobody listens once the run has failed; the workers are being stopped then.
+        let _ = tell.send(event);
+    });
+    let mut scanned = InOrder::default();
+    while map.next_block() < geometry.block_count() {
+        match events.recv().context("the worker threads are gone")? {
+            Event::Scanned(number, cut) => scanned.put(number, cut),
+            Event::Failed(e) => return Err(e),
+            Event::Packed(_) => {}
+        }
+        while let Some(cut) = scanned.next_item() {
+            match cut.digests.as_slice() {
+                [] => map.zeros(cut.count),
+                digests => map.blocks(digests).context("digest map: writing")?,
+            }
+        }
+        report.progress(geometry.byte_range(BlockId(0), map.next_block()).end, 0);
+    }
+    report.end();
+    let root = map.finish().context("digest map: writing")?.root();
+    let id = MapFileId { pool: Uuid::nil(), volume: Uuid::nil(), point: 0, geometry, root };
+    Ok((MapFile::of_file(file.try_clone()?, id)?, file))
+}

@@ -1,0 +1,205 @@
+//! Raw files and block devices as sources.
+//!
+//! Invariants: reading goes through one descriptor with positions of its own (`pread`); the
+//! descriptor's position is used for finding holes only, by one caller at a time. Opened read-only.
+
+use super::{Extent, Source, mounts};
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FileType, SeekFrom, Stat, fstat, seek};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// A raw file or a block device; see the module documentation.
+#[derive(Debug)]
+pub struct FileSource {
+    file: File,
+    name: String,
+    size: u64,
+    opened: Stat,
+    device: bool,
+}
+
+impl FileSource {
+    /// Opens a file or block device for reading.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let file = File::open(path).with_context(|| format!("source {name}: cannot be opened"))?;
+        Self::from_file(file, name)
+    }
+
+    /// A source over an open file.
+    pub fn from_file(file: File, name: String) -> Result<Self> {
+        let opened = fstat(&file).with_context(|| format!("source {name}"))?;
+        let device = match FileType::from_raw_mode(opened.st_mode) {
+            FileType::RegularFile => false,
+            FileType::BlockDevice => true,
+            other => bail!("source {name}: expected a raw file or a block device, found {}", kind(other)),
+        };
+        let size = seek(&file, SeekFrom::End(0)).with_context(|| format!("source {name}: its size"))?;
+        // Advice only: without it the reads are the same, somewhat slower from a cold cache.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
+        Ok(Self { file, name, size, opened, device })
+    }
+
+    /// The same source, of which only the first `size` bytes are looked at.
+    pub fn limited_to(mut self, size: u64) -> Self {
+        self.size = self.size.min(size);
+        self
+    }
+
+    fn seek(&self, to: SeekFrom) -> io::Result<Option<u64>> {
+        match seek(&self.file, to) {
+            Ok(at) => Ok(Some(at)),
+            Err(Errno::NXIO) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Past the end of a file that was cut there is no data either: that must not pass for a hole.
+    fn check_not_cut(&self) -> io::Result<()> {
+        let found = self.current_size()?;
+        if found >= self.size {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("shrank from {} to {found} bytes while it was read", self.size)))
+    }
+
+    fn current_size(&self) -> io::Result<u64> {
+        match self.device {
+            true => Ok(seek(&self.file, SeekFrom::End(0))?),
+            false => Ok(fstat(&self.file)?.st_size as u64),
+        }
+    }
+}
+
+impl Source for FileSource {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn extent_at(&self, offset: u64) -> io::Result<Extent> {
+        let data = Extent { end: self.size, hole: false };
+        if self.device {
+            return Ok(data);
+        }
+        let next_data = match self.seek(SeekFrom::Data(offset)) {
+            Ok(next_data) => next_data,
+            Err(_) => return Ok(data),
+        };
+        match next_data {
+            None => {
+                self.check_not_cut()?;
+                Ok(Extent { end: self.size, hole: true })
+            }
+            Some(at) if at > offset => Ok(Extent { end: at.min(self.size), hole: true }),
+            Some(_) => {
+                let end = self.seek(SeekFrom::Hole(offset))?.unwrap_or(self.size);
+                // The end of a cut file is a hole; what was beyond it must be read, and fail.
+                Ok(Extent { end: if end > offset { end.min(self.size) } else { self.size }, hole: false })
+            }
+        }
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(into, offset).map_err(|e| match (e.kind(), self.check_not_cut()) {
+            (io::ErrorKind::UnexpectedEof, Err(cut)) => cut,
+            _ => e,
+        })
+    }
+
+    fn doubt(&self) -> Result<Option<String>> {
+        let name = &self.name;
+        self.check_not_cut().with_context(|| format!("source {name}"))?;
+        if self.device {
+            let mounts = mounts::mounts_of(&self.opened);
+            let writable = mounts.iter().find(|mount| mount.writable);
+            return Ok(writable.map(|mount| {
+                format!("{name} is mounted read-write at {}: the point may mix several moments", mount.at)
+            }));
+        }
+        let now = fstat(&self.file)?;
+        let changed = (now.st_mtime, now.st_mtime_nsec, now.st_size)
+            != (self.opened.st_mtime, self.opened.st_mtime_nsec, self.opened.st_size);
+        Ok(changed.then(|| format!("{name} was written to while it was read: the point may mix several moments")))
+    }
+}
+
+fn kind(file_type: FileType) -> &'static str {
+    match file_type {
+        FileType::Directory => "a directory",
+        FileType::CharacterDevice => "a character device",
+        FileType::Fifo => "a pipe",
+        FileType::Socket => "a socket",
+        _ => "something else",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn file(parts: &[(u64, &[u8])], size: u64) -> (tempfile::NamedTempFile, FileSource) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(size).unwrap();
+        for (offset, bytes) in parts {
+            file.as_file().write_all_at(bytes, *offset).unwrap();
+        }
+        let source = FileSource::open(file.path()).unwrap();
+        (file, source)
+    }
+
+    fn extents(source: &FileSource) -> Vec<(u64, bool)> {
+        let mut all = Vec::new();
+        let mut at = 0;
+        while at < source.size() {
+            let extent = source.extent_at(at).unwrap();
+            assert!(extent.end > at);
+            all.push((extent.end, extent.hole));
+            at = extent.end;
+        }
+        all
+    }
+
+    #[test]
+    fn holes_and_data_alternate_and_end_at_the_size() {
+        let (_file, source) = file(&[(1 << 20, &[1; 4096])], 4 << 20);
+        assert_eq!(extents(&source), [(1 << 20, true), ((1 << 20) + 4096, false), (4 << 20, true)]);
+        let (_file, source) = file(&[], 1 << 20);
+        assert_eq!(extents(&source), [(1 << 20, true)]);
+        let (_file, source) = file(&[(0, &[1; 512])], 512);
+        assert_eq!(extents(&source), [(512, false)]);
+    }
+
+    #[test]
+    fn a_file_that_was_cut_is_an_error_and_not_a_hole() {
+        let (file, source) = file(&[(0, &[1; 8192])], 1 << 20);
+        file.as_file().set_len(4096).unwrap();
+        let text = source.extent_at(8192).unwrap_err().to_string();
+        assert_eq!(text, "shrank from 1048576 to 4096 bytes while it was read");
+        assert_eq!(source.read_at(4096, &mut [0; 512]).unwrap_err().to_string(), text);
+        assert!(format!("{:#}", source.doubt().unwrap_err()).ends_with(&text));
+    }
+
+    #[test]
+    fn a_file_that_was_written_is_doubted() {
+        let (mut file, source) = file(&[(0, &[1; 8192])], 8192);
+        assert_eq!(source.doubt().unwrap(), None);
+        file.as_file().set_len(8192 + 512).unwrap();
+        file.write_all(b"x").unwrap();
+        assert!(source.doubt().unwrap().unwrap().contains("was written to while it was read"));
+    }
+
+    #[test]
+    fn directories_are_refused() {
+        let text = FileSource::open(Path::new("/")).unwrap_err().to_string();
+        assert_eq!(text, "source /: expected a raw file or a block device, found a directory");
+    }
+}

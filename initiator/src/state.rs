@@ -1,0 +1,136 @@
+//! The state directory: one digest map per volume, under the pool that it belongs to.
+//!
+//! Invariants: a map is replaced atomically (temporary file, fsync, rename, fsync of the directory);
+//! whoever holds a [`VolumeState`] holds the lock of that volume, so two initiators cannot write the
+//! same map. Losing the directory costs time, never data: maps are fetched again.
+
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use understudy_format::mapfile::MapFileId;
+use understudy_format::point::VolumeName;
+use uuid::Uuid;
+
+/// The state of one volume, locked.
+#[derive(Debug)]
+pub struct VolumeState {
+    map_path: PathBuf,
+    _lock: File,
+}
+
+impl VolumeState {
+    /// Locks the state of a volume of a pool; fails when another initiator has it.
+    pub fn lock(state_dir: &Path, pool: Uuid, volume: &VolumeName) -> Result<Self> {
+        let directory = state_dir.join(pool.to_string());
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("state directory {}: cannot be created", directory.display()))?;
+        let path = directory.join(format!("{volume}.lock"));
+        let lock = OpenOptions::new().create(true).append(true).open(&path);
+        let lock = lock.with_context(|| format!("{}: cannot be opened", path.display()))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { map_path: directory.join(format!("{volume}.map")), _lock: lock }),
+            Err(TryLockError::WouldBlock) => bail!(
+                "volume {volume} is being replicated by another initiator (it holds {}): wait until it is done",
+                path.display()
+            ),
+            Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("{}: cannot be locked", path.display())),
+        }
+    }
+
+    /// Where the map of the volume is.
+    pub fn map_path(&self) -> &Path {
+        &self.map_path
+    }
+}
+
+/// A file that is being written and takes its name only when it is whole.
+#[derive(Debug)]
+pub struct NewFile {
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+    published: bool,
+}
+
+impl NewFile {
+    /// Starts a file that will be `path`.
+    pub fn create(path: &Path) -> Result<Self> {
+        let name = path.file_name().with_context(|| format!("{}: has no file name", path.display()))?;
+        let temporary = path.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&temporary);
+        let file = file.with_context(|| format!("{}: cannot be created", temporary.display()))?;
+        Ok(Self { file, temporary, path: path.to_owned(), published: false })
+    }
+
+    /// The file, as a second handle to it.
+    pub fn file(&self) -> Result<File> {
+        Ok(self.file.try_clone()?)
+    }
+
+    /// Makes a digest map of the file and publishes it.
+    pub fn publish_map(self, id: &MapFileId) -> Result<()> {
+        let written = self.file.write_all_at(&id.encode(), 0);
+        written.with_context(|| format!("{}: writing the header", self.temporary.display()))?;
+        self.publish()
+    }
+
+    /// Makes the file durable under its name.
+    pub fn publish(mut self) -> Result<()> {
+        let context = || format!("{}: cannot be made durable", self.path.display());
+        self.file.sync_all().with_context(context)?;
+        fs::rename(&self.temporary, &self.path).with_context(context)?;
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent).and_then(|directory| directory.sync_all()).with_context(context)?;
+        self.published = true;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.published {
+            // Left-overs of a failed run are only litter.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// A file without a name, in the state directory: maps of volumes are too large for memory.
+pub fn scratch_file(state_dir: &Path) -> Result<File> {
+    fs::create_dir_all(state_dir)
+        .with_context(|| format!("state directory {}: cannot be created", state_dir.display()))?;
+    NewFile::create(&state_dir.join(format!("scratch-{}", crate::clock::random_id())))?.file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_volume_is_locked_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let name: VolumeName = "data".parse().unwrap();
+        let first = VolumeState::lock(directory.path(), Uuid::nil(), &name).unwrap();
+        let text = VolumeState::lock(directory.path(), Uuid::nil(), &name).unwrap_err().to_string();
+        assert!(text.contains("another initiator"), "{text}");
+        drop(first);
+        VolumeState::lock(directory.path(), Uuid::nil(), &name).unwrap();
+    }
+
+    #[test]
+    fn a_file_appears_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("out");
+        drop(NewFile::create(&path).unwrap());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        let new = NewFile::create(&path).unwrap();
+        new.file().unwrap().write_all(b"content").unwrap();
+        assert!(!path.exists());
+        new.publish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"content");
+        scratch_file(directory.path()).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,69 @@
+//! Numbers, times and tables for people. Pure functions.
+
+use understudy_format::Digest;
+
+/// A number of bytes, with a decimal unit.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// A time in nanoseconds since 1970 as RFC 3339, to the second.
+pub fn time(ns: i64) -> String {
+    let timestamp = jiff::Timestamp::from_nanosecond(ns.into()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    timestamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// The first digits of a digest, or a dash for none.
+pub fn digest(digest: &Digest) -> String {
+    if digest.is_zero() { "-".into() } else { digest.short() }
+}
+
+/// A table with a head, columns aligned: to the right where the head starts with `>`.
+pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let right: Vec<bool> = head.iter().map(|head| head.starts_with('>')).collect();
+    let head: Vec<&str> = head.iter().map(|head| head.trim_start_matches('>')).collect();
+    let widths: Vec<usize> = (0..head.len())
+        .map(|at| rows.iter().map(|row| row[at].chars().count()).chain([head[at].len()]).max().unwrap_or(0))
+        .collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let cells = cells.zip(widths.iter().zip(&right)).map(|(cell, (width, right))| match right {
+            true => format!("{cell:>width$}"),
+            false => format!("{cell:<width$}"),
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(&mut head.iter().copied())];
+    lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_decimal_units() {
+        let table = [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_960, "1.0 MB"), (4 << 30, "4.3 GB")];
+        for (count, text) in table {
+            assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn tables_are_aligned() {
+        let rows = [vec!["a".into(), "5".into()], vec!["long".into(), "123".into()]];
+        assert_eq!(table(&["NAME", ">POINTS"], &rows), "NAME  POINTS\na          5\nlong     123");
+    }
+
+    #[test]
+    fn times_are_utc() {
+        assert_eq!(time(1_795_255_200_123_456_789), "2026-11-21T10:00:00Z");
+    }
+}

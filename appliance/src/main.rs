@@ -1,6 +1,7 @@
 //! `understudyd`: the appliance. Exit codes: 0 done, 1 failed, 2 usage.
 
 use clap::Parser;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 use understudy_appliance::args::{Cli, Command};
@@ -9,7 +10,8 @@ use understudy_appliance::{offline, serve};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_env("UNDERSTUDY_LOG").unwrap_or_else(|_| EnvFilter::new("warn,understudy=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(std::io::stderr().is_terminal()).with_target(false).init();
     let result = match &cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Ingest(args) => offline::run(args, std::io::stdin().lock()),

@@ -169,12 +169,12 @@ fn tell_summary(args: &Replicate, plan: &Plan, stored: &Stored, report: &mut Rep
     });
     let rate = text::bytes((size as f64 / seconds.max(0.001)) as u64);
     let line = format!(
-        "point {} of {} is stored ({}) after {seconds:.1} s, {rate}/s\n\
+        "{}@{} is stored ({}) after {seconds:.1} s, {rate}/s\n\
          blocks: {} in all, {} read, {} zero, {} changed, {} sent, {} deduplicated\n\
          bytes:  {} read, {} sent, 1/{ratio} of the volume\n\
          root:   {root}",
-        point.number,
         args.volume,
+        point.number,
         kind(plan),
         plan.geometry.block_count(),
         counts.read,

@@ -182,7 +182,7 @@ fn tell_start(args: &Restore, point: &Point, target: &Target, report: &mut Repor
         "size": size, "block_size": point.map.geometry.block_size().bytes(),
     });
     let created = if target.created { " (new)" } else { "" };
-    let line = format!("point {} of {volume} -> {}{created}: {}", point.number, target.name(), text::bytes(size));
+    let line = format!("{volume}@{} -> {}{created}: {}", point.number, target.name(), text::bytes(size));
     report.tell(event, &line);
 }
 
@@ -195,7 +195,7 @@ fn tell_summary(args: &Restore, point: &Point, done: &Done, report: &mut Report)
         "bytes_received": done.received, "seconds": (seconds * 1000.0).round() / 1000.0, "root": root,
     });
     let line = format!(
-        "{} equals point {} of {volume} after {seconds:.1} s: {} of {blocks} blocks written, {} made zero, {} received\n\
+        "{} equals {volume}@{} after {seconds:.1} s: {} of {blocks} blocks written, {} made zero, {} received\n\
          root:   {root} (of the blocks as they were compared and written)",
         args.target.display(),
         point.number,

@@ -8,7 +8,7 @@ mod file;
 mod mounts;
 
 pub use file::FileSource;
-pub use mounts::{Mount, mounts_of};
+pub use mounts::{Mount, loops_over, mounts_of};
 
 use anyhow::{Result, bail};
 use std::fmt::Debug;

@@ -4,7 +4,7 @@
 //! open decides); a size that does not fit is refused without force, and a device that is too small always.
 //! Zeros leave no old byte behind, whatever the target can do.
 
-use crate::source::{FileSource, mounts_of};
+use crate::source::{FileSource, loops_over, mounts_of};
 use crate::text;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FallocateFlags, FileType, SeekFrom, fallocate, fstat, seek};
@@ -37,7 +37,7 @@ impl Target {
         if !device && !metadata.is_file() {
             bail!("target {name}: expected a file or a block device; nothing was written");
         }
-        let file = if device { open_device(path, &name, force)? } else { open_file(path, &name)? };
+        let file = if device { open_device(path, &name, force)? } else { open_file(path, &name, force)? };
         check_size(&file, &name, device, size, force)?;
         Ok(Self { name, file, created: false })
     }
@@ -93,9 +93,16 @@ impl Target {
     }
 }
 
-fn open_file(path: &Path, name: &str) -> Result<File> {
+fn open_file(path: &Path, name: &str, force: bool) -> Result<File> {
     let file = OpenOptions::new().read(true).write(true).open(path);
-    file.with_context(|| format!("target {name}: cannot be opened for writing"))
+    let file = file.with_context(|| format!("target {name}: cannot be opened for writing"))?;
+    match loops_over(&fstat(&file)?).first() {
+        Some(device) if !force => bail!(
+            "target {name}: it is in use behind the loop device {device}; unmount and detach that, \
+             or use --force if you are certain; nothing was written"
+        ),
+        _ => Ok(file),
+    }
 }
 
 fn open_device(path: &Path, name: &str, force: bool) -> Result<File> {

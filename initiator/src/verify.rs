@@ -41,10 +41,10 @@ pub async fn run(args: &Verify, compared: Compared, name: &PointName) -> Result<
 async fn verify_source(args: &Verify, name: &str, point_name: &PointName, point: &Point) -> Result<Outcome> {
     let mut report = Report::new(false, Lines::Output);
     let source: Arc<dyn Source> = Arc::new(source::open(name)?);
-    let what = format!("point {} of {}", point.number, point_name.volume);
+    let what = format!("{}@{}", point_name.volume, point.number);
     let (own, expected) = (source.size(), point.map.geometry.volume_size());
     if own != expected {
-        let line = format!("not identical: {name} has {own} bytes, {what} has {expected}");
+        let line = format!("not identical: the sizes differ: {name} has {own} bytes, {what} has {expected}");
         report.tell(serde_json::Value::Null, &line);
         return Ok(Outcome::Different);
     }

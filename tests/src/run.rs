@@ -163,6 +163,16 @@ impl Outcome {
         self
     }
 
+    /// One of several exit codes.
+    #[track_caller]
+    pub fn expect_codes(self, codes: &[i32]) -> Outcome {
+        assert!(
+            self.code.is_some_and(|code| codes.contains(&code)),
+            "expected one of the exit codes {codes:?}: {self}"
+        );
+        self
+    }
+
     /// Exit code 1 and exactly one line `error: ...` on standard error, at its end.
     #[track_caller]
     pub fn expect_refusal(self) -> Outcome {

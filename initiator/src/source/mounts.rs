@@ -28,6 +28,18 @@ pub fn mounts_of(device: &Stat) -> Vec<Mount> {
     find(&table, &numbers, number_of)
 }
 
+/// The loop devices that a regular file stands behind, such as `/dev/loop3`.
+pub fn loops_over(file: &Stat) -> Vec<String> {
+    let same =
+        |path: &str| fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (file.st_dev, file.st_ino));
+    let Ok(entries) = fs::read_dir("/sys/block") else { return Vec::new() };
+    let over = entries.flatten().filter(|entry| {
+        let backing = fs::read_to_string(entry.path().join("loop/backing_file"));
+        backing.is_ok_and(|path| same(path.trim_end()))
+    });
+    over.map(|entry| format!("/dev/{}", entry.file_name().to_string_lossy())).collect()
+}
+
 /// The partitions of a whole disk, from `/sys/dev/block/MAJOR:MINOR/*/partition`.
 fn partitions((major, minor): (u32, u32)) -> Vec<(u32, u32)> {
     let Ok(entries) = fs::read_dir(format!("/sys/dev/block/{major}:{minor}")) else { return Vec::new() };

@@ -88,7 +88,7 @@ fn longhorn_12830_a_failure_inside_is_a_failure() {
 fn verify_names_the_first_difference() {
     let (world, content) = replicated();
     let (out, _) = world.expect(0, "verify source v");
-    assert!(out.starts_with("identical: source and point 1 of v"), "{out}");
+    assert!(out.starts_with("identical: source and v@1"), "{out}");
     patch(&world.path("source"), 301 * BLOCK + 5, &[content[301 * BLOCK + 5] ^ 1]);
     patch(&world.path("source"), 550 * BLOCK, &[1]);
     patch(&world.path("source"), 2 * BLOCK, &[0; BLOCK]);
@@ -96,5 +96,5 @@ fn verify_names_the_first_difference() {
     assert!(out.contains("3 of 601 blocks differ, the first is block 2 at offset 8192"), "{out}");
     resize(&world.path("source"), BLOCK);
     let (out, _) = world.expect(4, "verify source v@1");
-    assert_eq!(out, "not identical: source has 4096 bytes, point 1 of v has 2458112\n");
+    assert_eq!(out, "not identical: the sizes differ: source has 4096 bytes, v@1 has 2458112\n");
 }

@@ -68,8 +68,8 @@ fn an_appliance_that_is_not_there_is_named() {
 }
 
 #[test]
-fn no_appliance_given_is_a_usage_error() {
-    Run::ours(UNDERSTUDY).args(args!["volumes"]).run().expect_code(2).says("--to");
+fn an_appliance_is_looked_for_on_this_host_when_none_is_given() {
+    Run::ours(UNDERSTUDY).args(args!["volumes"]).run().expect_refusal().says("127.0.0.1:7410").says("--to");
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn a_restore_onto_the_point_itself_writes_nothing() {
     again.expect_count("blocks_written", 0..=0);
     image::patch(&target, 5 * MIB, b"changed");
     let third = appliance.understudy(args!["restore", "v", &target, "--json"]).expect_code(0).summary();
-    third.expect_count("blocks_written", 1..=1);
+    assert_eq!(third.count("blocks_written") + third.count("blocks_zeroed"), 1, "one block was another");
     assert_restored(&lab, &target);
 }
 

@@ -59,7 +59,8 @@ fn a_damaged_map_never_damages_a_point() {
             }
         }
         image::scribble(&source, rng.below(40 * MIB), 100, &mut rng);
-        appliance.replicate(&source, "v");
+        let outcome = appliance.try_replicate(&source, "v", &[]);
+        outcome.expect_codes(&[0, 3]);
         appliance.assert_secondary("v", &source);
     }
 }

@@ -40,8 +40,12 @@ impl Sink {
                     block.resize(block_length as usize, 0);
                     decode_into(codec, &encoded, block).with_context(|| format!("block {id}"))?;
                     let found = Digest::of_block(block);
-                    ensure!(found == digest, "block {id}: expected digest {digest}, the appliance sent {found}");
-                    self.target.write(self.geometry.offset(id), block)?;
+                    let offset = self.geometry.offset(id);
+                    ensure!(
+                        found == digest,
+                        "block {id} at offset {offset}: expected digest {digest}, the appliance sent {found}"
+                    );
+                    self.target.write(offset, block)?;
                     self.note(id, found)?;
                 }
                 Entry::Zero { count } => self.zero(id, count)?,

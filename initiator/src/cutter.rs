@@ -9,7 +9,7 @@ use crate::digest_map::MapFile;
 use crate::source::{Extent, Source};
 use std::io;
 use std::sync::Arc;
-use understudy_format::{BlockId, Geometry};
+use understudy_format::{BlockId, Digest, Geometry};
 
 /// Largest piece, bytes; a multiple of every block size.
 pub const PIECE_MAX: usize = 4 << 20;
@@ -53,6 +53,11 @@ impl Base {
             false => own.min(new) / u64::from(geometry.block_size().bytes()),
         };
         Self { map, comparable }
+    }
+
+    /// Whether the base has this block with this digest and the same length.
+    pub fn has(&self, block: BlockId, digest: &Digest) -> bool {
+        block.0 < self.comparable && self.map.blocks(block.0, 1) == [digest.0]
     }
 }
 
@@ -130,5 +135,65 @@ impl Cutter {
                 Ok(extent)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use understudy_format::BlockSize;
+
+    /// A source made of extents: (end, hole).
+    #[derive(Debug)]
+    struct Extents(Vec<(u64, bool)>);
+
+    impl Source for Extents {
+        fn name(&self) -> &str {
+            "extents"
+        }
+        fn size(&self) -> u64 {
+            self.0.last().unwrap().0
+        }
+        fn extent_at(&self, offset: u64) -> io::Result<Extent> {
+            let (end, hole) = *self.0.iter().find(|(end, _)| *end > offset).unwrap();
+            Ok(Extent { end, hole })
+        }
+        fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<()> {
+            unreachable!("cutting reads nothing")
+        }
+        fn doubt(&self) -> anyhow::Result<Option<String>> {
+            Ok(None)
+        }
+    }
+
+    /// The cuts of blocks of 4096 bytes: (first, count, hole).
+    fn cuts(extents: &[(u64, bool)]) -> Vec<(u64, u64, bool)> {
+        let source = Extents(extents.to_vec());
+        let geometry = Geometry::new(source.size(), BlockSize::new(4096).unwrap()).unwrap();
+        let mut cutter = Cutter::new(Arc::new(source), geometry, None);
+        let mut cuts = Vec::new();
+        while let Some(cut) = cutter.next_cut().unwrap() {
+            cuts.push(match cut {
+                Cut::Piece { first, count } => (first.0, count, false),
+                Cut::Hole { first, count, .. } => (first.0, count, true),
+            });
+        }
+        cuts
+    }
+
+    #[test]
+    fn only_blocks_wholly_in_a_hole_are_not_read() {
+        assert_eq!(cuts(&[(8192, true), (12288, false)]), [(0, 2, true), (2, 1, false)]);
+        assert_eq!(cuts(&[(8704, true), (12288, false)]), [(0, 2, true), (2, 1, false)]);
+        assert_eq!(cuts(&[(512, false), (12288, true)]), [(0, 1, false), (1, 2, true)]);
+        assert_eq!(cuts(&[(4096, false), (8000, true), (8704, false), (16384, true)]), [(0, 3, false), (3, 1, true)]);
+        assert_eq!(cuts(&[(512, true), (1024, false), (4608, true)]), [(0, 1, false), (1, 1, true)], "a short tail");
+    }
+
+    #[test]
+    fn pieces_are_limited_and_follow_each_other() {
+        let size = PIECE_MAX as u64;
+        assert_eq!(cuts(&[(size + 512, false)]), [(0, 1024, false), (1024, 1, false)]);
+        assert_eq!(cuts(&[(4096, true), (2 * size, false)]), [(0, 1, true), (1, 1024, false), (1025, 1023, false)]);
     }
 }

@@ -235,7 +235,6 @@ impl Engine {
     /// The first data of a chunk brings its buffer; later data is copied behind it.
     fn gather_cargo(&mut self, cargo: Cargo, entries: &[Entry], data: usize) {
         let Some((gathered, end)) = &mut self.gathered_cargo else {
-            let cargo = if data > GATHER_MAX { cargo } else { compact(cargo, entries) };
             self.gathered_cargo = Some((cargo, data));
             return;
         };
@@ -265,17 +264,6 @@ fn data_lengths(entries: &[Entry]) -> impl Iterator<Item = usize> {
 
 fn data_bytes(entries: &[Entry]) -> usize {
     data_lengths(entries).sum()
-}
-
-/// Moves the data blocks to the start of their buffer, so that more can follow.
-fn compact(mut cargo: Cargo, entries: &[Entry]) -> Cargo {
-    let mut end = 0;
-    for (start, length) in cargo.starts.iter_mut().zip(data_lengths(entries)) {
-        cargo.buffer.bytes().copy_within(*start as usize..*start as usize + length, end);
-        *start = end as u32;
-        end += length;
-    }
-    cargo
 }
 
 /// The starts of the blocks that still travel: those that became references fell out.

@@ -1,7 +1,7 @@
 //! The initiator: everything that runs where the primary volume is.
 //!
 //! The way of the data: a [`source`] is cut into pieces and holes ([`cutter`]); worker threads read,
-//! digest and compare them with the [`digest_map`] of the base, and pack what must travel ([`scan`], [`pack`],
+//! digest and compare them with the [`digest_map`] of the base, and pack what must travel ([`scan`], [`piece`], [`pack`],
 //! [`buffers`]); the [`engine`] puts what they did into order, gathers it into chunks, and is told what the appliance
 //! needs; it is driven over a connection ([`online`], by [`replicate`]) or into a file ([`emit`]). What is replicated against what is
 //! decided by [`plan`]. The other way, [`descend`] walks a point's map at the appliance only where it
@@ -30,6 +30,7 @@ pub mod online;
 pub mod outcome;
 pub mod over_nbd;
 pub mod pack;
+pub mod piece;
 pub mod plan;
 pub mod replicate;
 pub mod report;

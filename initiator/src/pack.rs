@@ -22,8 +22,8 @@ pub enum Compress {
     Never,
 }
 
-/// Packed chunks that wait for the connection when compression starts to pay.
-const WAITING_ENOUGH: usize = 4;
+/// Packed chunks that wait for the connection when compression starts to pay: one is on its way, one waits.
+const WAITING_ENOUGH: usize = 2;
 
 impl Compress {
     /// Whether the next chunk is compressed while `waiting` packed chunks wait for the connection.
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn auto_compresses_only_while_the_connection_is_waited_for() {
-        let table = [(Compress::Auto, 0, false), (Compress::Auto, 3, false), (Compress::Auto, 4, true)];
+        let table = [(Compress::Auto, 0, false), (Compress::Auto, 1, false), (Compress::Auto, 2, true)];
         let fixed = [(Compress::Lz4, 0, true), (Compress::Never, 9, false)];
         for (policy, waiting, expected) in table.into_iter().chain(fixed) {
             assert_eq!(policy.now(waiting), expected, "{policy:?} {waiting}");

@@ -8,18 +8,15 @@
 use crate::buffers::{self, Buffer, Pool};
 use crate::cutter::{Base, Cut, Cutter};
 use crate::pack::{Cargo, PackJob};
+use crate::piece::Piece;
 use crate::source::Source;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use understudy_format::chunk::{Chunk, Entry};
-use understudy_format::codec::Codec;
 use understudy_format::{BlockId, Digest, Geometry};
-
-/// Bytes that are read at once and digested while they are in the cache; a multiple of small block sizes.
-const STEP: usize = 256 << 10;
 
 /// What the workers tell.
 #[derive(Debug)]
@@ -212,7 +209,8 @@ impl State {
 }
 
 impl Job {
-    fn source_name(&self) -> String {
+    /// The source, for errors.
+    pub fn source_name(&self) -> String {
         format!("source {}", self.source.name())
     }
 
@@ -223,50 +221,9 @@ impl Job {
                 let cargo = Cargo { buffer, starts: Vec::new() };
                 Ok(Scanned { first, count, entries: vec![entry], digests: Vec::new(), cargo })
             }
-            Cut::Piece { first, count } => self.scan_piece(first, count, buffer),
+            Cut::Piece { first, count } => Piece::scan(self, first, count, buffer),
         }
     }
-
-    fn scan_piece(&self, first: BlockId, count: u64, mut buffer: Buffer) -> Result<Scanned> {
-        let range = self.geometry.byte_range(first, count);
-        let block_size = self.geometry.block_size().bytes() as usize;
-        let content = &mut buffer.bytes()[..(range.end - range.start) as usize];
-        let mut digests = Vec::with_capacity(count as usize);
-        let mut offset = range.start;
-        for step in content.chunks_mut(STEP.max(block_size)) {
-            let read = self.source.read_at(offset, step);
-            read.with_context(|| format!("{}: reading {} bytes at offset {offset}", self.source_name(), step.len()))?;
-            digests.extend(step.chunks(block_size).map(Digest::of_block));
-            offset += step.len() as u64;
-        }
-        let (entries, starts) = self.compare(first, &digests);
-        Ok(Scanned { first, count, entries, digests, cargo: Cargo { buffer, starts } })
-    }
-
-    /// What the blocks with these digests are, and where in the piece the data among them starts.
-    fn compare(&self, first: BlockId, digests: &[Digest]) -> (Vec<Entry>, Vec<u32>) {
-        let base = self.base.as_ref().map_or(&[][..], |base| {
-            let count = base.comparable.saturating_sub(first.0).min(digests.len() as u64);
-            if count == 0 { &[] } else { base.map.blocks(first.0, count) }
-        });
-        let (mut entries, mut starts) = (Vec::new(), Vec::new());
-        for (at, digest) in digests.iter().enumerate() {
-            let block = BlockId(first.0 + at as u64);
-            if base.get(at) == Some(&digest.0) {
-                push_entry(&mut entries, Entry::Unchanged { count: 1 });
-            } else if digest.is_zero() {
-                push_entry(&mut entries, Entry::Zero { count: 1 });
-            } else {
-                starts.push(at as u32 * self.geometry.block_size().bytes());
-                entries.push(data_entry(*digest, self.geometry.block_len(block)));
-            }
-        }
-        (entries, starts)
-    }
-}
-
-fn data_entry(digest: Digest, block_length: u32) -> Entry {
-    Entry::Data { digest, codec: Codec::Stored, payload_offset: 0, payload_length: 0, block_length }
 }
 
 /// Appends an entry; runs of the same kind become one.

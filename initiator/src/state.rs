@@ -29,7 +29,10 @@ impl VolumeState {
         let lock = OpenOptions::new().create(true).append(true).open(&path);
         let lock = lock.with_context(|| format!("{}: cannot be opened", path.display()))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { map_path: directory.join(format!("{volume}.map")), _lock: lock }),
+            Ok(()) => {
+                remove_left_overs(&directory, volume);
+                Ok(Self { map_path: directory.join(format!("{volume}.map")), _lock: lock })
+            }
             Err(TryLockError::WouldBlock) => bail!(
                 "volume {volume} is being replicated by another initiator (it holds {}): wait until it is done",
                 path.display()
@@ -41,6 +44,17 @@ impl VolumeState {
     /// Where the map of the volume is.
     pub fn map_path(&self) -> &Path {
         &self.map_path
+    }
+}
+
+/// Removes what killed runs left of new maps; the lock says that nobody is writing one.
+fn remove_left_overs(directory: &Path, volume: &VolumeName) {
+    let prefix = format!(".{volume}.map.");
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    let names = entries.flatten().map(|entry| entry.file_name()).filter_map(|name| name.into_string().ok());
+    for name in names.filter(|name| name.starts_with(&prefix) && name.ends_with(".tmp")) {
+        // Only litter: it is in nobody's way when it stays.
+        let _ = fs::remove_file(directory.join(name));
     }
 }
 
@@ -115,8 +129,11 @@ mod tests {
         let first = VolumeState::lock(directory.path(), Uuid::nil(), &name).unwrap();
         let text = VolumeState::lock(directory.path(), Uuid::nil(), &name).unwrap_err().to_string();
         assert!(text.contains("another initiator"), "{text}");
+        let left_over = first.map_path().with_file_name(".data.map.1.tmp");
+        fs::write(&left_over, b"half a map").unwrap();
         drop(first);
         VolumeState::lock(directory.path(), Uuid::nil(), &name).unwrap();
+        assert!(!left_over.exists());
     }
 
     #[test]

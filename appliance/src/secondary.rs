@@ -135,14 +135,26 @@ impl Secondary {
                 empty
             }
         };
-        Ok(Self {
+        let own = Self {
             volume: volume.clone(),
             dir,
             state: Mutex::new(state),
             behind_blocks: AtomicU64::new(0),
             thread: Mutex::default(),
             wanted: AtomicBool::new(false),
-        })
+        };
+        // Nobody is told that an image has settled which was removed or cut since.
+        if !own.is_plausible(pool, &state) {
+            *lock(&own.state) = empty;
+        }
+        Ok(own)
+    }
+
+    fn is_plausible(&self, pool: &Pool, state: &State) -> bool {
+        let points = pool.volume(&self.volume.name).map(|entry| entry.points).unwrap_or_default();
+        let find = |wanted: Settled| points.iter().find(|point| settled(point) == wanted);
+        let fits = |point| self.image_fits(pool, point, state.applying.and_then(find));
+        state.settled.and_then(find).is_some_and(fits)
     }
 
     fn run(&self, pool: &Pool, stop: &AtomicBool) {

@@ -2,7 +2,7 @@
 //!
 //! A pure function from text and points to a point; the time zone is passed in. What the choice
 //! means: numbers and labels name one point or none (of several points with the same label the newest);
-//! a time names the newest point at or before it.
+//! a time names the newest point at or before it, where a whole second means all of that second.
 
 use crate::error::{FormatError, Result};
 use crate::point::{Label, Point, VolumeName};
@@ -83,9 +83,15 @@ impl Selector {
             Self::Latest => newest_first.next(),
             Self::Number(number) => newest_first.find(|point| point.number == *number),
             Self::Label(label) => newest_first.find(|point| point.label.as_ref() == Some(label)),
-            Self::AtOrBefore(ns, _) => newest_first.find(|point| point.created_ns <= *ns),
+            Self::AtOrBefore(ns, _) => newest_first.find(|point| point.created_ns <= end_of_second(*ns)),
         }
     }
+}
+
+/// People are shown points by the second: a whole second means all of it, so that what is shown can be typed.
+fn end_of_second(ns: i64) -> i64 {
+    const SECOND: i64 = 1_000_000_000;
+    if ns.rem_euclid(SECOND) == 0 { ns.saturating_add(SECOND - 1) } else { ns }
 }
 
 /// A date, or a date and time of day, with or without an offset. A time without seconds means its first moment.

@@ -99,7 +99,7 @@ fn kind(point: &Point) -> &'static str {
 
 fn point_json(point: &Point) -> Value {
     json!({
-        "point": point.number, "time": text::time(point.created_ns), "label": point.label.as_ref().map(Label::as_str),
+        "point": point.number, "time": text::exact_time(point.created_ns), "label": point.label.as_ref().map(Label::as_str),
         "kind": kind(point), "base": point.base, "size": point.map.geometry.volume_size(),
         "root": point.map.root().to_string(), "changed_blocks": point.changed_blocks,
         "stored_bytes": point.stored_bytes, "new_bytes": point.new_bytes,

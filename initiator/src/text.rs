@@ -16,8 +16,16 @@ pub fn bytes(count: u64) -> String {
 
 /// A time in nanoseconds since 1970 as RFC 3339, to the second.
 pub fn time(ns: i64) -> String {
-    let timestamp = jiff::Timestamp::from_nanosecond(ns.into()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    timestamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    timestamp(ns).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// A time in nanoseconds since 1970 as RFC 3339, exactly.
+pub fn exact_time(ns: i64) -> String {
+    timestamp(ns).to_string()
+}
+
+fn timestamp(ns: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_nanosecond(ns.into()).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
 }
 
 /// The first digits of a digest, or a dash for none.
@@ -65,5 +73,6 @@ mod tests {
     #[test]
     fn times_are_utc() {
         assert_eq!(time(1_795_255_200_123_456_789), "2026-11-21T10:00:00Z");
+        assert_eq!(exact_time(1_795_255_200_123_456_789), "2026-11-21T10:00:00.123456789Z");
     }
 }

@@ -1,0 +1,5 @@
+//! stub
+/// stub
+pub fn run(_: &crate::args::Demo) -> anyhow::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! How numbers and times are written for people, and sizes read from them.
+
+use jiff::Timestamp;
+
+/// `1536` becomes `1.5 KiB`.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let unit = (1..UNITS.len()).take_while(|unit| count >> (10 * unit) > 0).last().unwrap_or(0);
+    let value = count as f64 / (1u64 << (10 * unit)) as f64;
+    match unit {
+        0 if count == 1 => "1 byte".into(),
+        0 => format!("{count} bytes"),
+        _ if value.fract() == 0.0 => format!("{value:.0} {}", UNITS[unit]),
+        _ => format!("{value:.1} {}", UNITS[unit]),
+    }
+}
+
+/// `1 point`, `2 points`.
+pub fn plural(count: u64, one: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+}
+
+/// Nanoseconds since 1970 as RFC 3339 in UTC, to the second.
+pub fn time(ns: i64) -> String {
+    let time = Timestamp::from_nanosecond(ns.into());
+    time.map_or_else(|_| format!("{ns} ns"), |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+/// Reads `4G`, `512M` or a number of bytes; whole mebibytes only.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let shift = match text[digits.len()..].trim_end_matches("iB") {
+        "" => Some(0),
+        "M" => Some(20),
+        "G" => Some(30),
+        _ => None,
+    };
+    let size = shift.and_then(|shift| digits.parse::<u64>().ok()?.checked_mul(1 << shift));
+    size.filter(|size| *size > 0 && size.is_multiple_of(1 << 20))
+        .ok_or_else(|| "expected a size such as 4G or 512M, a multiple of 1M".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_written_as_people_write_them() {
+        let written = [0, 1, 1023, 1024, 1536, 4 << 30].map(bytes);
+        assert_eq!(written, ["0 bytes", "1 byte", "1023 bytes", "1 KiB", "1.5 KiB", "4 GiB"]);
+    }
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        assert_eq!(["4G", "512M", "1048576", "1GiB"].map(parse_size), [4 << 30, 512 << 20, 1 << 20, 1 << 30].map(Ok));
+        assert!(["", "4", "4X", "0", "G", "99999999999G"].iter().all(|text| parse_size(text).is_err()));
+    }
+
+    #[test]
+    fn times_are_in_utc() {
+        assert_eq!(time(1_000_000_000_000_000_000), "2001-09-09T01:46:40Z");
+    }
+}

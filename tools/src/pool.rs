@@ -234,6 +234,8 @@ impl<'a> Checking<'a> {
                 secondary: seen.text,
             });
         }
+        let look = Look { dir: self.dir, live, known: &self.known, reader: &mut self.reader };
+        self.report.damages.extend(look.strangers(entries)?);
         Ok(())
     }
 

@@ -58,6 +58,24 @@ impl Look<'_> {
         }
     }
 
+    /// Directories of volumes that no segment has: damage when a point of one was settled there.
+    pub fn strangers(&self, entries: &[Entry]) -> anyhow::Result<Vec<Damage>> {
+        let dir = self.dir.join("volumes");
+        let cannot = || format!("cannot read {}", dir.display());
+        let mut damages = Vec::new();
+        for found in std::fs::read_dir(&dir).with_context(cannot)? {
+            let name = found.with_context(cannot)?.file_name().to_string_lossy().into_owned();
+            let is_known = entries.iter().any(|entry| entry.volume.name.as_str() == name);
+            let state = std::fs::read(dir.join(&name).join("state")).ok().and_then(|bytes| State::decode(&bytes).ok());
+            let settled = state.and_then(|state| Some((state.volume, state.settled?.point)));
+            let Some((volume, point)) = settled.filter(|_| !is_known && !self.live) else { continue };
+            let text =
+                format!("volumes/{name}: a secondary settled on @{point} of volume {volume}, which no segment has");
+            damages.push(Damage { volume: Some(name), point: Some(point), ..Damage::new("volume", text) });
+        }
+        Ok(damages)
+    }
+
     fn judge(&mut self, entry: &Entry) -> anyhow::Result<Seen> {
         let Some(bytes) = self.state_bytes(entry)? else {
             return Ok(Seen::unsettled("not made yet"));

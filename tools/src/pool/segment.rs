@@ -159,7 +159,7 @@ impl Scanner {
         let stored = self.window.at(header.offset + HEADER as u64, header.stored_length as usize)?;
         let content = match kind {
             Some(_) => header.content(stored),
-            None => header.check_stored(stored).map(|()| Vec::new()),
+            None => header.check_stored(stored).map(|_| Vec::new()),
         };
         match content {
             Ok(content) if kind == Some(Kind::Footer) => {

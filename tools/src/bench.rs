@@ -11,7 +11,7 @@ mod volume;
 
 use crate::args::Bench;
 use crate::process::need;
-use crate::text::bytes;
+use crate::text::binary;
 use anyhow::{Context, bail};
 use contestant::{Bench as Track, CONTESTANTS, LATER};
 use std::path::Path;
@@ -28,7 +28,7 @@ pub fn run(args: &Bench) -> anyhow::Result<()> {
     let dir = tempfile::Builder::new().prefix("understudy-bench-").tempdir_in(inside);
     let dir = dir.with_context(|| format!("cannot make a directory in {}", inside.display()))?;
     check_room(dir.path(), args.size)?;
-    tell(&format!("making a volume of {} in {}", bytes(args.size), dir.path().display()));
+    tell(&format!("making a volume of {} in {}", binary(args.size), dir.path().display()));
     let mut volume = Volume::make(&dir.path().join("source.raw"), args.size)?;
     let mut results = Results::new(args.size, args.json);
     race(args, &Track::new(dir.path()), &volume, &mut results)?;
@@ -93,8 +93,8 @@ fn check_room(dir: &Path, size: u64) -> anyhow::Result<()> {
         false => bail!(
             "{} has room for {}, {} are needed: name another place with --dir, or a smaller volume with --size",
             dir.display(),
-            bytes(room),
-            bytes(needed)
+            binary(room),
+            binary(needed)
         ),
     }
 }

@@ -34,6 +34,9 @@ pub fn run(args: &Demo) -> anyhow::Result<()> {
     let mut stage = Stage::new(scene.path());
     let played = play(&mut stage, scene.path()).with_context(|| format!("step {}", stage.title()));
     let kept = args.keep.then(|| scene.keep());
+    if let (Some(path), Err(_)) = (&kept, &played) {
+        stage.say(&format!("\nWhat there is so far is kept in {}.", path.display()));
+    }
     played?;
     stage.say("\nThat is all: a volume, its identical secondary, and its history, all of it checked.");
     match kept {
@@ -76,7 +79,7 @@ fn named(dir: &Path) -> std::io::Result<TempDir> {
 fn play(stage: &mut Stage, dir: &Path) -> anyhow::Result<()> {
     volume(stage, dir)?;
     let daemon = serve(stage, dir)?;
-    stage.step("Replicate it", "The first time every block is read, and those that are not zero travel.");
+    stage.step("Replicate it", "The first time all that is no hole is read, and all that is not zero travels.");
     stage.run("understudy", &["replicate", "disk.raw", "--volume", "disk", "--label", "act-one"])?;
     change(stage, dir)?;
     stage.step("Replicate it again", "The blocks that changed travel, and no others; both versions stay readable.");
@@ -90,13 +93,14 @@ fn play(stage: &mut Stage, dir: &Path) -> anyhow::Result<()> {
     stage.run("understudy", &["verify", "disk.raw", "disk"])?;
     stage.run("understudy", &["verify", "disk@act-one", "--over-nbd"])?;
     stage.step("Stop the appliance, check the pool", "Every checksum, digest, map and secondary, without the daemon.");
+    stage.command("kill %understudyd");
     daemon.stop()?;
     stage.run("understudy-tools", &["pool", "check", "pool"])?;
     Ok(())
 }
 
 fn volume(stage: &mut Stage, dir: &Path) -> anyhow::Result<()> {
-    stage.step("Make a volume", "An ext4 filesystem with files in it, as a raw image; a block device is as good.");
+    stage.step("Make a volume", "An ext4 filesystem with two files in it (a line of text, 25 MB of noise), as a raw image; a device is as good.");
     let letters = dir.join("files/letters");
     fs::create_dir_all(&letters).context("cannot make the files")?;
     fs::write(letters.join("play.txt"), FIRST)?;
@@ -104,7 +108,7 @@ fn volume(stage: &mut Stage, dir: &Path) -> anyhow::Result<()> {
     blake3::Hasher::new().update(b"understudy demo").finalize_xof().fill(&mut score);
     fs::write(dir.join("files/score.bin"), score)?;
     stage.run("mke2fs", &["-q", "-t", "ext4", "-d", "files", "disk.raw", VOLUME])?;
-    stage.run("debugfs", &["-R", "ls -p /letters", "disk.raw"])?;
+    stage.run("debugfs", &["-R", "cat /letters/play.txt", "disk.raw"])?;
     Ok(())
 }
 

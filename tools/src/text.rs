@@ -2,17 +2,25 @@
 
 use jiff::Timestamp;
 
-/// `1536` becomes `1.5 KiB`.
+/// `1536000` becomes `1.5 MB`: decimal units, as the initiator and disk vendors have them.
 pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 6] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let unit = (1..UNITS.len()).take_while(|unit| count >> (10 * unit) > 0).last().unwrap_or(0);
-    let value = count as f64 / (1u64 << (10 * unit)) as f64;
+    const UNITS: [&str; 6] = ["bytes", "kB", "MB", "GB", "TB", "PB"];
+    let unit = (1..UNITS.len()).take_while(|unit| count >= 1000u64.pow(*unit as u32)).last().unwrap_or(0);
+    let value = count as f64 / 1000f64.powi(unit as i32);
     match unit {
         0 if count == 1 => "1 byte".into(),
         0 => format!("{count} bytes"),
-        _ if value.fract() == 0.0 => format!("{value:.0} {}", UNITS[unit]),
         _ => format!("{value:.1} {}", UNITS[unit]),
     }
+}
+
+/// Memory and sizes that are chosen in powers of two: `3.5 MiB`.
+pub fn binary(count: u64) -> String {
+    const UNITS: [(u32, &str); 3] = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = UNITS.iter().find(|(shift, _)| count >> shift > 0);
+    let Some((shift, unit)) = unit else { return bytes(count) };
+    let value = count as f64 / (1u64 << shift) as f64;
+    if value.fract() == 0.0 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") }
 }
 
 /// `1 point`, `2 points`.
@@ -46,8 +54,10 @@ mod tests {
 
     #[test]
     fn sizes_are_written_as_people_write_them() {
-        let written = [0, 1, 1023, 1024, 1536, 4 << 30].map(bytes);
-        assert_eq!(written, ["0 bytes", "1 byte", "1023 bytes", "1 KiB", "1.5 KiB", "4 GiB"]);
+        let written = [0, 1, 999, 1000, 1_536_000, 4 << 30].map(bytes);
+        assert_eq!(written, ["0 bytes", "1 byte", "999 bytes", "1.0 kB", "1.5 MB", "4.3 GB"]);
+        let written = [1, 1536, 256 << 20, 4 << 30].map(binary);
+        assert_eq!(written, ["1 byte", "1.5 KiB", "256 MiB", "4 GiB"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::contestant::{BUFFERED_DD, LATER, UNCHANGED, UNDERSTUDY};
 use crate::process::Taken;
-use crate::text::bytes;
+use crate::text::binary;
 use serde_json::json;
 use std::fmt;
 
@@ -37,9 +37,9 @@ impl Run {
 
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {:.2} s, peak {}", self.name.trim(), self.seconds, bytes(self.peak))?;
+        write!(f, "{}: {:.2} s, peak {}", self.name.trim(), self.seconds, binary(self.peak))?;
         if self.server_peak > 0 {
-            write!(f, ", its server {}", bytes(self.server_peak))?;
+            write!(f, ", its server {}", binary(self.server_peak))?;
         }
         Ok(())
     }
@@ -120,7 +120,7 @@ impl Results {
         }
         println!(
             "\nA volume of {}, half compressible; medians; everything is durable when it counts.\n",
-            bytes(self.size)
+            binary(self.size)
         );
         println!(
             "{:<32} {:>8} {:>15} {:>7} {:>9} {:>7} {:>9} {:>9}",
@@ -204,7 +204,7 @@ impl Results {
             ("understudyd", peaks.map(|line| line.server_peak).max()),
         ] {
             if let Some(peak) = peak {
-                let text = format!("most memory of {who}, at most {} (in MiB)", bytes(PEAK_MAX));
+                let text = format!("most memory of {who}, at most {} (in MiB)", binary(PEAK_MAX));
                 add(text, peak as f64 / f64::from(1 << 20), peak <= PEAK_MAX);
             }
         }

@@ -46,6 +46,7 @@ impl Attached {
         }
         let name = format!("{label}.raw");
         stage.run("nbdcopy", &[uri, &name])?;
+        stage.output("(a copy that is read over NBD: nbdfuse is not open to this user here)");
         Ok(Self { name, mount: None })
     }
 

@@ -67,7 +67,7 @@ impl Stage {
         let printed = self.run_quietly(program, args)?;
         // Tools of filesystems begin by telling their version.
         let is_banner = |line: &str| line.starts_with("debugfs 1.") || line.starts_with("e2fsck 1.");
-        printed.lines().filter(|line| !is_banner(line)).for_each(|line| self.output(line.trim_end()));
+        printed.trim_end().lines().filter(|line| !is_banner(line)).for_each(|line| self.output(line.trim_end()));
         Ok(printed)
     }
 

@@ -10,7 +10,7 @@ mod table;
 mod volume;
 
 use crate::args::Bench;
-use crate::process::need;
+use crate::process::{need, ours};
 use crate::text::binary;
 use anyhow::{Context, bail};
 use contestant::{Bench as Track, CONTESTANTS, LATER};
@@ -23,6 +23,7 @@ const ROOM: f64 = 4.5;
 
 /// Runs the benchmark.
 pub fn run(args: &Bench) -> anyhow::Result<()> {
+    ["understudy", "understudyd"].iter().try_for_each(|name| ours(name).map(|_| ()))?;
     need(&["qemu-img", "nbdcopy", "nbdkit", "dd"])?;
     let inside = args.dir.as_deref().unwrap_or(Path::new("/var/tmp"));
     let dir = tempfile::Builder::new().prefix("understudy-bench-").tempdir_in(inside);

@@ -9,7 +9,7 @@ mod stage;
 
 use crate::args::Demo;
 use crate::daemon::Daemon;
-use crate::process::need;
+use crate::process::{need, ours};
 use crate::text::bytes;
 use anyhow::{Context, bail, ensure};
 use attach::Attached;
@@ -29,6 +29,7 @@ const SECOND: &str = "Act two. The understudy has stepped in, and nobody has not
 
 /// Plays the story.
 pub fn run(args: &Demo) -> anyhow::Result<()> {
+    ["understudy", "understudyd"].iter().try_for_each(|name| ours(name).map(|_| ()))?;
     need(&["mke2fs", "debugfs", "e2fsck", "cmp", "nbdcopy"])?;
     let scene = Scene::new(args)?;
     let mut stage = Stage::new(scene.path());

@@ -1,6 +1,12 @@
-//! How numbers and times are written for people, and sizes read from them.
+//! How lines, numbers and times are written for people, and sizes read from them.
 
 use jiff::Timestamp;
+use std::io::Write;
+
+/// Prints a line; whoever closed the pipe has seen enough, and that is no failure.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
 
 /// `1536000` becomes `1.5 MB`: decimal units, as the initiator and disk vendors have them.
 pub fn bytes(count: u64) -> String {

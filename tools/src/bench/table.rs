@@ -2,7 +2,7 @@
 
 use super::contestant::{BUFFERED_DD, LATER, UNCHANGED, UNDERSTUDY};
 use crate::process::Taken;
-use crate::text::binary;
+use crate::text::{binary, say};
 use serde_json::json;
 use std::fmt;
 
@@ -97,11 +97,11 @@ impl Results {
     pub fn add(&mut self, run: Run) {
         let Run { name, seconds, peak, server_peak } = run;
         if self.json {
-            println!(
+            say(&format!(
                 "{}",
                 json!({"event": "run", "name": name.trim(), "seconds": seconds, "peak_bytes": peak,
                 "server_peak_bytes": server_peak})
-            );
+            ));
         }
         let at = self.lines.iter().position(|line| line.name == name).unwrap_or_else(|| {
             self.lines.push(Line { name, seconds: Vec::new(), peak: 0, server_peak: 0 });
@@ -118,19 +118,19 @@ impl Results {
         if self.json {
             return self.print_json();
         }
-        println!(
+        say(&format!(
             "\nA volume of {}, half compressible; medians; everything is durable when it counts.\n",
             binary(self.size)
-        );
-        println!(
+        ));
+        say(&format!(
             "{:<32} {:>8} {:>15} {:>7} {:>9} {:>7} {:>9} {:>9}",
             "", "seconds", "min - max", "GB/s", "x fastest", "x dd", "peak MiB", "server"
-        );
+        ));
         self.lines.iter().for_each(|line| self.print_line(line));
-        println!();
+        say("");
         for target in self.targets() {
             let reached = if target.is_reached { "reached" } else { "NOT reached" };
-            println!("{:<66} {:>8.2}   {reached}", target.text, target.found);
+            say(&format!("{:<66} {:>8.2}   {reached}", target.text, target.found));
         }
     }
 
@@ -143,7 +143,7 @@ impl Results {
             None => String::new(),
         };
         let mib = |bytes: u64| if bytes == 0 { String::new() } else { format!("{}", bytes.div_ceil(1 << 20)) };
-        println!(
+        say(&format!(
             "{:<32} {median:>8.2} {:>15} {:>7.2} {:>9} {:>7} {:>9} {:>9}",
             line.name,
             format!("{least:.2} - {most:.2}"),
@@ -152,24 +152,24 @@ impl Results {
             ratio(self.median_of(BUFFERED_DD)),
             mib(line.peak),
             mib(line.server_peak)
-        );
+        ));
     }
 
     fn print_json(&self) {
         for line in &self.lines {
-            println!(
+            say(&format!(
                 "{}",
                 json!({"event": "result", "name": line.name.trim(), "seconds_median": line.median(),
                 "seconds_min": line.seconds[0], "seconds_max": line.seconds[line.seconds.len() - 1],
                 "runs": line.seconds.len(), "peak_bytes": line.peak, "server_peak_bytes": line.server_peak})
-            );
+            ));
         }
         for target in self.targets() {
-            println!(
+            say(&format!(
                 "{}",
                 json!({"event": "target", "text": target.text, "found": target.found,
                 "reached": target.is_reached})
-            );
+            ));
         }
     }
 

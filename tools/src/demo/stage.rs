@@ -1,6 +1,7 @@
 //! Tells the story: numbered steps, commands as they would be typed, and what they print.
 
 use crate::process::{line, ours, theirs};
+use crate::text::say;
 use anyhow::{Context, bail};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -37,23 +38,23 @@ impl Stage {
     pub fn step(&mut self, title: &str, why: &str) {
         self.step += 1;
         self.title = format!("{} ({title})", self.step);
-        println!("\n{}", self.paint("1", &format!("{}. {title}", self.step)));
-        println!("   {why}\n");
+        say(&format!("\n{}", self.paint("1", &format!("{}. {title}", self.step))));
+        say(&format!("   {why}\n"));
     }
 
     /// A sentence.
     pub fn say(&self, text: &str) {
-        println!("{text}");
+        say(text);
     }
 
     /// A command line.
     pub fn command(&self, line: &str) {
-        println!("   {} {}", self.paint("2", "$"), self.paint("36", line));
+        say(&format!("   {} {}", self.paint("2", "$"), self.paint("36", line)));
     }
 
     /// A line that a command printed.
     pub fn output(&self, line: &str) {
-        println!("     {line}");
+        say(&format!("     {line}"));
     }
 
     /// Sets a variable for all commands that follow.

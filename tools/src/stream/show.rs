@@ -136,7 +136,8 @@ impl<W: Write> Show<'_, W> {
     /// Something is wrong with the frame at `offset`.
     pub fn damage(&mut self, offset: u64, error: &FormatError) -> anyhow::Result<bool> {
         let json = json!({"event": "damage", "offset": offset, "error": error.to_string()});
-        self.line(json, || format!("damaged at offset {offset}: {error}"))?;
+        let perhaps = if offset == 0 { ", or no stream at all" } else { "" };
+        self.line(json, || format!("damaged at offset {offset}{perhaps}: {error}"))?;
         Ok(false)
     }
 }

@@ -123,8 +123,8 @@ impl Results {
             binary(self.size)
         ));
         say(&format!(
-            "{:<32} {:>8} {:>15} {:>7} {:>9} {:>7} {:>9} {:>9}",
-            "", "seconds", "min - max", "GB/s", "x fastest", "x dd", "peak MiB", "server"
+            "{:<32} {:>8} {:>15} {:>7} {:>9} {:>7} {:>9} {:>11}",
+            "", "seconds", "min - max", "GB/s", "x fastest", "x dd", "peak MiB", "server MiB"
         ));
         self.lines.iter().for_each(|line| self.print_line(line));
         say("");
@@ -143,8 +143,8 @@ impl Results {
             None => String::new(),
         };
         let mib = |bytes: u64| if bytes == 0 { String::new() } else { format!("{}", bytes.div_ceil(1 << 20)) };
-        say(&format!(
-            "{:<32} {median:>8.2} {:>15} {:>7.2} {:>9} {:>7} {:>9} {:>9}",
+        let columns = format!(
+            "{:<32} {median:>8.2} {:>15} {:>7.2} {:>9} {:>7} {:>9} {:>11}",
             line.name,
             format!("{least:.2} - {most:.2}"),
             self.size as f64 / median / 1e9,
@@ -152,7 +152,8 @@ impl Results {
             ratio(self.median_of(BUFFERED_DD)),
             mib(line.peak),
             mib(line.server_peak)
-        ));
+        );
+        say(columns.trim_end());
     }
 
     fn print_json(&self) {

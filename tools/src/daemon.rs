@@ -1,0 +1,95 @@
+//! A running `understudyd serve` on free ports, seen through its command line alone.
+//!
+//! Invariants: the daemon never outlives its [`Daemon`]; it is ready when it says so, and what it says before
+//! that is the contract (`pool`, `listening`, `nbd`, `ready`).
+
+use crate::process::{Running, line, ours, output, wait_for};
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// How long a daemon may take to be ready, to end, and to settle a secondary.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct Daemon {
+    running: Running,
+    dir: PathBuf,
+    /// What it printed until it was ready.
+    pub said: Vec<String>,
+    /// The command line.
+    pub command: String,
+    /// HOST:PORT for initiators.
+    pub address: String,
+    /// HOST:PORT for NBD.
+    pub nbd: String,
+}
+
+impl Daemon {
+    /// Serves the pool `pool` in `dir`, whose file `understudyd.log` takes the log.
+    pub fn start(dir: &Path, pool: &str) -> anyhow::Result<Self> {
+        let log = dir.join("understudyd.log");
+        let mut command = Command::new(ours("understudyd")?);
+        command.args(["serve", "--pool", pool, "--listen", "127.0.0.1:0", "--nbd", "127.0.0.1:0"]).current_dir(dir);
+        command.stdout(Stdio::piped()).stderr(File::create(&log).context("cannot make the log")?);
+        let mut running = Running::start(&mut command)?;
+        let stdout = running.child().stdout.take().context("no output of understudyd")?;
+        let mut said = Vec::new();
+        for said_line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            said.push(said_line);
+            if said.last().is_some_and(|line| line == "ready") {
+                break;
+            }
+        }
+        let find = |prefix: &str| said.iter().find_map(|line| line.strip_prefix(prefix)).map(str::to_owned);
+        let (Some(address), Some(nbd)) = (find("listening "), find("nbd ")) else {
+            let log = std::fs::read_to_string(&log).unwrap_or_default();
+            bail!("understudyd did not get ready: {}", log.trim());
+        };
+        let command = line(&command);
+        Ok(Self { running, dir: dir.to_owned(), said, command, address, nbd })
+    }
+
+    /// `understudy`, with this appliance and a state directory in the environment.
+    pub fn understudy(&self) -> anyhow::Result<Command> {
+        let mut command = Command::new(ours("understudy")?);
+        command.current_dir(&self.dir);
+        command.env("UNDERSTUDY_APPLIANCE", &self.address).env("UNDERSTUDY_STATE_DIR", "state");
+        Ok(command)
+    }
+
+    /// Waits until the secondary of a volume is the newest point.
+    pub fn settle(&self, volume: &str) -> anyhow::Result<()> {
+        wait_for(&format!("the secondary of {volume} settles"), LIMIT, || {
+            let shown = output(self.understudy()?.args(["volumes", "--json"]))?;
+            let shown: Value = serde_json::from_slice(&shown.stdout).context("the volumes are no JSON")?;
+            let volumes = shown.as_array().context("the volumes are no JSON array")?;
+            let Some(found) = volumes.iter().find(|found| found["name"] == volume) else { return Ok(None) };
+            let secondary = &found["secondary"];
+            let settled = secondary["state"] == "settled" && secondary["settled_root"] == found["newest_root"];
+            Ok(settled.then_some(()))
+        })
+    }
+
+    /// The most memory that the daemon has had so far, bytes.
+    pub fn peak(&self) -> u64 {
+        self.running.peak()
+    }
+
+    /// A clean shutdown.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        let child = self.running.child();
+        kill_process(Pid::from_child(child), Signal::TERM).context("cannot stop understudyd")?;
+        let status = wait_for("understudyd ends", LIMIT, || Ok(child.try_wait()?))?;
+        match status.success() {
+            true => Ok(()),
+            false => bail!("understudyd ended with {status}"),
+        }
+    }
+}

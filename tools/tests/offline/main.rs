@@ -1,0 +1,6 @@
+//! The checking tools held against streams and pools that are built, and damaged, byte by byte.
+
+mod build;
+mod pool;
+mod readonly;
+mod stream;

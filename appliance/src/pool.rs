@@ -199,7 +199,7 @@ impl Pool {
         match self.blocks.get(&digest) {
             Some(block) => Ok(block),
             None => {
-                let block = Bytes::from(self.read(Kind::Block, digest)?);
+                let block = self.read(Kind::Block, digest)?;
                 self.blocks.insert(digest, block.clone());
                 Ok(block)
             }
@@ -210,7 +210,7 @@ impl Pool {
     pub fn block_once(&self, digest: Digest) -> Result<Bytes> {
         match self.blocks.get(&digest) {
             Some(block) => Ok(block),
-            None => Ok(Bytes::from(self.read(Kind::Block, digest)?)),
+            None => self.read(Kind::Block, digest),
         }
     }
 
@@ -224,7 +224,7 @@ impl Pool {
         Ok(page)
     }
 
-    fn read(&self, kind: Kind, digest: Digest) -> Result<Vec<u8>> {
+    fn read(&self, kind: Kind, digest: Digest) -> Result<Bytes> {
         let what = if kind == Kind::Page { "map page" } else { "block" };
         let known = self.index.get(&digest)?;
         let location = match known {

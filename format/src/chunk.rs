@@ -1,13 +1,13 @@
 //! Chunks: a group of consecutive blocks travelling together, with the mapping that says what each is.
 //!
-//! A chunk is a 96-byte header, the mapping (64 bytes an entry), then the payload. Without its
+//! A chunk is a 128-byte header, the mapping (64 bytes an entry), then the payload. Without its
 //! payload it is an *offer*. Invariants, checked by [`ChunkHead::decode`] before anyone sees a
 //! value: the entries cover `first_block..first_block + block_count` in ascending order without gap
 //! or overlap; only zero and unchanged entries are runs; the payload regions of data
 //! entries follow each other from 0 to `payload_length`. Nothing here decompresses.
 
 use crate::codec::Codec;
-use crate::digest::Digest;
+use crate::digest::{Digest, is_zero};
 use crate::error::{FormatError, Result};
 use crate::geometry::{BlockId, Geometry};
 use crate::layout::{Layout, check_crc, check_magic, check_range, check_version, need};
@@ -25,12 +25,12 @@ pub const PAYLOAD_MAX: u32 = 16 << 20;
 
 crate::layout! {
     /// The header of a chunk.
-    pub struct ChunkHeader, 96 {
+    pub struct ChunkHeader, 128 {
         /// [`CHUNK_MAGIC`].
         0 magic: [u8; 4],
         /// [`CHUNK_VERSION`].
         4 version: u16,
-        /// 96: where the mapping starts, bytes from the start of the header.
+        /// 128: where the mapping starts, bytes from the start of the header.
         6 header_length: u16,
         /// The volume; nil in an offline stream that belongs to no appliance's volume yet.
         8 volume: Uuid,
@@ -53,9 +53,9 @@ crate::layout! {
         /// CRC-32 of the payload.
         84 payload_crc: u32,
         /// 0.
-        88 reserved: u32,
-        /// CRC-32 of the 92 bytes before and of the mapping.
-        92 header_crc: u32,
+        88 reserved: [u8; 36],
+        /// CRC-32 of the 124 bytes before and of the mapping.
+        124 header_crc: u32,
     }
 }
 
@@ -236,7 +236,7 @@ impl ChunkHead {
             entry_count: self.entries.len() as u32,
             payload_length: self.payload_length,
             payload_crc: self.payload_crc,
-            reserved: 0,
+            reserved: [0; 36],
             header_crc: 0,
         };
         header.put(&mut out);
@@ -259,7 +259,7 @@ impl ChunkHead {
         need("chunk mapping", bytes, length)?;
         let (own, rest) = bytes.split_at(length);
         check_crc("chunk header and mapping", header.header_crc, header_crc(own))?;
-        check_range("chunk", "reserved", header.reserved.into(), 0, 0)?;
+        check_range("chunk", "reserved", u64::from(!is_zero(&header.reserved)), 0, 0)?;
         let head = Self {
             volume: header.volume,
             stream: header.stream,

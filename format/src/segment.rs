@@ -6,10 +6,11 @@
 //! read; a record knows its own offset, so a record that was written to a wrong place is noticed;
 //! gaps are filled with [`Kind::Pad`] records, never left. This file knows the bytes, not the files.
 
-use crate::codec::Codec;
+use crate::codec::{Codec, decode_into};
 use crate::digest::Digest;
 use crate::error::{FormatError, Result};
 use crate::layout::{Layout, check_crc, check_magic, check_range, check_version, encode_sealed, need, unseal};
+use bytes::Bytes;
 use uuid::Uuid;
 
 /// "Understudy SEGment".
@@ -20,6 +21,8 @@ pub const RECORD_MAGIC: [u8; 4] = *b"UREC";
 pub const TRAILER_MAGIC: [u8; 4] = *b"UEND";
 /// The segment layout that this program writes and reads.
 pub const SEGMENT_VERSION: u16 = 1;
+/// Records start at multiples of this, bytes, so that copies of their bytes are between aligned addresses.
+pub const RECORD_ALIGNMENT: u64 = 64;
 /// Appends are padded to this, bytes, so that direct I/O never rewrites what is durable.
 pub const ALIGNMENT: u64 = 4096;
 /// Most bytes of a record's content and of its encoded form.
@@ -184,9 +187,9 @@ impl SegmentHeader {
 }
 
 impl RecordHeader {
-    /// Bytes of the whole record, header included.
+    /// Bytes from the start of this record to that of the next: zeros fill it up to [`RECORD_ALIGNMENT`].
     pub fn record_length(&self) -> u64 {
-        Self::SIZE as u64 + u64::from(self.stored_length)
+        (Self::SIZE as u64 + u64::from(self.stored_length)).next_multiple_of(RECORD_ALIGNMENT)
     }
 
     /// The bytes.
@@ -220,10 +223,23 @@ impl RecordHeader {
     pub fn content(&self, stored: &[u8]) -> Result<Vec<u8>> {
         let stored = self.check_stored(stored)?;
         let mut content = vec![0; self.content_length as usize];
-        crate::codec::decode_into(Codec::from_wire(self.codec)?, stored, &mut content)?;
+        decode_into(Codec::from_wire(self.codec)?, stored, &mut content)?;
+        self.check_content(&content).map(|()| content)
+    }
+
+    /// As [`RecordHeader::content`], without a copy where the content is stored as it is.
+    pub fn shared_content(&self, stored: &Bytes) -> Result<Bytes> {
+        let own = self.check_stored(stored)?;
+        if Codec::from_wire(self.codec)? != Codec::Stored || self.content_length != self.stored_length {
+            return self.content(stored).map(Bytes::from);
+        }
+        self.check_content(own).map(|()| stored.slice_ref(own))
+    }
+
+    fn check_content(&self, content: &[u8]) -> Result<()> {
         let kind = Kind::from_wire(self.kind).ok_or_else(|| FormatError::invalid("record", "of an unknown kind"))?;
-        match kind.digest(&content) {
-            computed if computed == self.digest => Ok(content),
+        match kind.digest(content) {
+            computed if computed == self.digest => Ok(()),
             computed => Err(FormatError::Digest { what: "record", expected: self.digest, computed }),
         }
     }
@@ -245,9 +261,9 @@ pub struct NewRecord<'a> {
 }
 
 impl NewRecord<'_> {
-    /// Bytes of the whole record, header included.
+    /// Bytes from the start of this record to that of the next.
     pub fn length(&self) -> u64 {
-        (RecordHeader::SIZE + self.stored.len()) as u64
+        (RecordHeader::SIZE as u64 + self.stored.len() as u64).next_multiple_of(RECORD_ALIGNMENT)
     }
 
     /// The header of this record at `offset` of its segment.
@@ -269,16 +285,13 @@ impl NewRecord<'_> {
 
 /// The header of a pad that starts at `offset` and fills the segment up to a multiple of
 /// [`ALIGNMENT`] after `reserve` more bytes; `None` when there is no gap.
+///
+/// Both are multiples of [`RECORD_ALIGNMENT`], so a gap has room for the header.
 pub fn pad_header(offset: u64, reserve: u64) -> Option<RecordHeader> {
     let gap = (offset + reserve).next_multiple_of(ALIGNMENT) - (offset + reserve);
-    let length = match gap {
-        0 => return None,
-        1..64 => gap + ALIGNMENT,
-        _ => gap,
-    };
-    let header =
-        NewRecord { kind: Kind::Pad, codec: Codec::Stored, digest: Digest::ZERO, content_length: 0, stored: &[] };
-    Some(RecordHeader { stored_length: (length - 64) as u32, stored_crc: 0, ..header.header(offset) })
+    let stored_length = gap.checked_sub(RecordHeader::SIZE as u64)? as u32;
+    let pad = NewRecord { kind: Kind::Pad, codec: Codec::Stored, digest: Digest::ZERO, content_length: 0, stored: &[] };
+    Some(RecordHeader { stored_length, stored_crc: 0, ..pad.header(offset) })
 }
 
 impl Trailer {

@@ -6,9 +6,11 @@
 //! handed out first, so that a fast receiver keeps the pipeline within the processor's cache.
 
 use crate::cutter::PIECE_MAX;
+use bytes::BytesMut;
 use std::sync::{Arc, Mutex};
 use understudy_format::codec::encoded_room;
 use understudy_format::geometry::BLOCK_SIZE_MAX;
+use understudy_net::aligned;
 
 /// Buffers for `workers` worker threads: a window of chunks in flight, a few packed ones, and
 /// two for each worker.
@@ -18,7 +20,7 @@ pub fn count(workers: usize) -> usize {
 
 /// Where buffers rest; see the module documentation.
 pub struct Pool {
-    resting: Mutex<Vec<Box<[u8]>>>,
+    resting: Mutex<Vec<BytesMut>>,
     returned: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -37,15 +39,15 @@ impl Pool {
 }
 
 /// A blank buffer: a piece, and room for the compressed form of its last block.
-pub fn blank() -> Box<[u8]> {
+pub fn blank() -> BytesMut {
     let last = BLOCK_SIZE_MAX as usize;
     // Untouched pages of a large zeroed allocation cost no memory.
-    vec![0; PIECE_MAX - last + encoded_room(last)].into_boxed_slice()
+    aligned::zeroed(PIECE_MAX - last + encoded_room(last))
 }
 
 /// A buffer out of a [`Pool`].
 pub struct Buffer {
-    bytes: Box<[u8]>,
+    bytes: BytesMut,
     pool: Arc<Pool>,
 }
 
@@ -56,7 +58,7 @@ impl Buffer {
     }
 
     /// Exchanges the bytes for others of the same length.
-    pub fn swap(&mut self, other: &mut Box<[u8]>) {
+    pub fn swap(&mut self, other: &mut BytesMut) {
         debug_assert_eq!(self.bytes.len(), other.len());
         std::mem::swap(&mut self.bytes, other);
     }

@@ -5,7 +5,7 @@
 //! goes back to its pool when the chunk was sent.
 
 use crate::buffers::Buffer;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::str::FromStr;
 use understudy_format::chunk::{Chunk, ChunkHead, Entry};
 use understudy_format::codec::{Codec, encode_to};
@@ -74,7 +74,7 @@ pub struct PackJob {
 
 impl PackJob {
     /// Packs; `spare` is a buffer of the caller's own, exchanged when the blocks were compressed into it.
-    pub fn run(self, spare: &mut Box<[u8]>) -> Chunk {
+    pub fn run(self, spare: &mut BytesMut) -> Chunk {
         let Self { mut head, mut cargo, compress } = self;
         let payload = match compress {
             true => compressed(&mut head, &mut cargo, spare),
@@ -87,7 +87,7 @@ impl PackJob {
     }
 }
 
-fn compressed(head: &mut ChunkHead, cargo: &mut Cargo, spare: &mut Box<[u8]>) -> std::ops::Range<usize> {
+fn compressed(head: &mut ChunkHead, cargo: &mut Cargo, spare: &mut BytesMut) -> std::ops::Range<usize> {
     let content = cargo.buffer.as_ref();
     let mut end = 0;
     for_data(head, &cargo.starts, |start, length| {

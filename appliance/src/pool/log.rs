@@ -20,7 +20,8 @@ use understudy_format::codec::Codec;
 use understudy_format::layout::Layout;
 use understudy_format::point::{Point, Volume};
 use understudy_format::segment::{
-    FooterEntry, Kind, NewRecord, RecordHeader, SegmentHeader, Trailer, encode_footer, footer_entries_max, pad_header,
+    FooterEntry, Kind, NewRecord, RECORD_ALIGNMENT, RecordHeader, SegmentHeader, Trailer, encode_footer,
+    footer_entries_max, pad_header,
 };
 use uuid::Uuid;
 
@@ -310,8 +311,7 @@ impl Log {
             reserved: [0; 6],
         });
         let segment = tail.segment;
-        self.put(state, &record.header(offset).encode())?;
-        self.put(state, record.stored)?;
+        self.put_record(state, record)?;
         let stored_length = record.stored.len() as u32;
         Ok(Location { segment, offset, stored_length, content_length: record.content_length })
     }
@@ -351,8 +351,7 @@ impl Log {
             content_length: footer.len() as u32,
             stored: &footer,
         };
-        self.put(state, &record.header(footer_offset).encode())?;
-        self.put(state, &footer)?;
+        self.put_record(state, &record)?;
         self.pad(state, Trailer::SIZE as u64)?;
         let position = state.tail.as_ref().expect("still open").position();
         let length = position + Trailer::SIZE as u64;
@@ -371,6 +370,14 @@ impl Log {
         let Some(header) = pad_header(tail.position(), reserve) else { return Ok(()) };
         self.put(state, &header.encode())?;
         self.put(state, &vec![0; header.stored_length as usize])
+    }
+
+    fn put_record(&self, state: &mut State, record: &NewRecord<'_>) -> Result<()> {
+        let offset = state.tail.as_ref().expect("only an open segment is written").position();
+        self.put(state, &record.header(offset).encode())?;
+        self.put(state, record.stored)?;
+        let fill = record.length() as usize - RecordHeader::SIZE - record.stored.len();
+        self.put(state, &[0; RECORD_ALIGNMENT as usize][..fill])
     }
 
     /// Copies bytes to the end of the open segment.

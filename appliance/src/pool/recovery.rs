@@ -207,7 +207,7 @@ impl Replay<'_> {
         Location { segment: self.segment, offset, stored_length, content_length }
     }
 
-    fn content(&self, entry: &FooterEntry) -> Result<Vec<u8>> {
+    fn content(&self, entry: &FooterEntry) -> Result<bytes::Bytes> {
         let kind = Kind::from_wire(entry.kind).expect("the caller knows the kind");
         self.segments.read(self.location(entry), kind, entry.digest)
     }

@@ -6,12 +6,14 @@
 use super::disk::{Access, Disk, DiskFile};
 use super::index::Location;
 use crate::error::{Error, Result, at};
+use bytes::Bytes;
 use quick_cache::sync::Cache;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use understudy_format::layout::Layout;
 use understudy_format::segment::{Kind, RecordHeader};
 use understudy_format::{Digest, FormatError};
+use understudy_net::aligned;
 
 /// Segment files that are kept open for reading.
 const OPEN_FILES: usize = 64;
@@ -49,7 +51,7 @@ impl Segments {
     }
 
     /// The content of the record at `location`, which must be of `kind` and have `digest`.
-    pub fn read(&self, location: Location, kind: Kind, digest: Digest) -> Result<Vec<u8>> {
+    pub fn read(&self, location: Location, kind: Kind, digest: Digest) -> Result<Bytes> {
         let damaged = |reason: String| Error::Damaged {
             what: if kind == Kind::Page { "map page" } else { "block" },
             digest,
@@ -57,10 +59,10 @@ impl Segments {
             offset: location.offset,
             reason,
         };
-        let mut bytes = vec![0; RecordHeader::SIZE + location.stored_length as usize];
+        let mut bytes = aligned::zeroed(RecordHeader::SIZE + location.stored_length as usize);
         let file = self.file(location.segment)?;
         file.read_at(&mut bytes, location.offset).map_err(|e| damaged(e.to_string()))?;
-        checked(&bytes, location, kind, digest).map_err(|e| damaged(e.to_string()))
+        checked(bytes.freeze(), location, kind, digest).map_err(|e| damaged(e.to_string()))
     }
 
     fn file(&self, segment: u64) -> Result<Arc<dyn DiskFile>> {
@@ -70,12 +72,12 @@ impl Segments {
     }
 }
 
-fn checked(bytes: &[u8], location: Location, kind: Kind, digest: Digest) -> Result<Vec<u8>, FormatError> {
-    let header = RecordHeader::decode(bytes, location.offset)?;
+fn checked(bytes: Bytes, location: Location, kind: Kind, digest: Digest) -> Result<Bytes, FormatError> {
+    let header = RecordHeader::decode(&bytes, location.offset)?;
     if header.digest != digest || header.kind != kind as u8 {
         return Err(FormatError::Digest { what: "record header", expected: digest, computed: header.digest });
     }
-    header.content(&bytes[RecordHeader::SIZE..])
+    header.shared_content(&bytes.slice(RecordHeader::SIZE..))
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -4,8 +4,9 @@
 //! chunk are received into one buffer and shared from there on, never copied; an end of
 //! the connection is clean only between two messages. Nothing here decides what is said.
 
+use crate::aligned;
 use crate::error::{NetError, Result};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use understudy_format::FormatError;
@@ -66,7 +67,7 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
 
     /// Exactly `length` bytes; `None` when the connection ended before the first of them.
     async fn exactly(&mut self, length: usize) -> Result<Option<Bytes>> {
-        let mut buffer = BytesMut::with_capacity(length);
+        let mut buffer = aligned::with_capacity(length);
         while buffer.len() < length {
             let want = (length - buffer.len()) as u64;
             if (&mut self.from).take(want).read_buf(&mut buffer).await? == 0 {

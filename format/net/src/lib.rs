@@ -5,6 +5,7 @@
 //! that somebody gives it). It knows no pool, no
 //! source and no clock but the one that limits how long a peer may be silent.
 
+pub mod aligned;
 pub mod blocking;
 pub mod error;
 pub mod export;

@@ -123,19 +123,19 @@ fn reseal_message(bytes: &mut [u8]) {
 }
 
 fn reseal_chunk(bytes: &mut [u8]) {
-    if bytes.len() < 96 {
+    if bytes.len() < 128 {
         return;
     }
     let entries = u32::get(&bytes[76..80]) as usize;
-    let mapping_end = entries.saturating_mul(64).saturating_add(96).min(bytes.len());
+    let mapping_end = entries.saturating_mul(64).saturating_add(128).min(bytes.len());
     if mapping_end < bytes.len() {
         let crc = crc32fast::hash(&bytes[mapping_end..]);
         bytes[84..88].copy_from_slice(&crc.to_le_bytes());
     }
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&bytes[..92]);
-    hasher.update(&bytes[96..mapping_end]);
-    bytes[92..96].copy_from_slice(&hasher.finalize().to_le_bytes());
+    hasher.update(&bytes[..124]);
+    hasher.update(&bytes[128..mapping_end]);
+    bytes[124..128].copy_from_slice(&hasher.finalize().to_le_bytes());
 }
 
 fn frame(bytes: &[u8]) -> Result<Decoded> {

@@ -237,8 +237,8 @@ fn record_sample(name: &str, kind: Kind, codec: Codec, content: &[u8]) -> Sample
 }
 
 fn records() -> Vec<Sample> {
-    let pad_value = pad_header(8192 + 100, 0).unwrap();
-    let pad_value = RecordHeader::decode(&pad_value.encode(), 8292).unwrap();
+    let pad_value = pad_header(8192 + 128, 0).unwrap();
+    let pad_value = RecordHeader::decode(&pad_value.encode(), 8320).unwrap();
     let pad = [pad_value.encode(), vec![0; pad_value.stored_length as usize]].concat();
     let pad = sample("record-pad", "record", &pad_value, pad, &[part::<RecordHeader>()]);
     vec![
@@ -248,7 +248,7 @@ fn records() -> Vec<Sample> {
         record_sample("volume", Kind::Volume, Codec::Lz4, &volume().encode()),
         record_sample("point", Kind::Point, Codec::Lz4, &point().encode()),
         record_sample("footer", Kind::Footer, Codec::Lz4, &encode_footer(&footer())),
-        Sample { with: 8292, ..pad },
+        Sample { with: 8320, ..pad },
     ]
 }
 

@@ -105,18 +105,18 @@ fn streams() -> Vec<Bad> {
 }
 
 fn chunk_headers() -> Vec<Bad> {
-    let (entries, end) = (5 * 64 + 96, invalid("chunk", "covers blocks past the end of the volume"));
+    let (entries, end) = (5 * 64 + 128, invalid("chunk", "covers blocks past the end of the volume"));
     let mut header_crc = raw("chunk", "header-crc", |bytes| bytes[41] ^= 1, end.clone());
-    let own = [&header_crc.bytes[..92], &header_crc.bytes[96..entries]].concat();
-    let stored = u32::get(&header_crc.bytes[92..96]);
+    let own = [&header_crc.bytes[..124], &header_crc.bytes[128..entries]].concat();
+    let stored = u32::get(&header_crc.bytes[124..128]);
     header_crc.error = Crc { what: "chunk header and mapping", stored, computed: crc32fast::hash(&own) };
     let length = good().into_iter().find(|sample| sample.name == "chunk").unwrap().bytes.len();
     let payload = (length - entries) as u64;
     vec![
-        raw("chunk", "short", cut(95), truncated("ChunkHeader", 96, 95)),
+        raw("chunk", "short", cut(127), truncated("ChunkHeader", 128, 127)),
         raw("chunk", "magic", set(0, *b"uchk"), magic("chunk", "UCHK", "uchk")),
         raw("chunk", "version", set(4, [2]), version("chunk")),
-        raw("chunk", "header-length", set(6, [97]), range("chunk", "header length", 97, 96, 96)),
+        raw("chunk", "header-length", set(6, [97]), range("chunk", "header length", 97, 128, 128)),
         raw("chunk", "no-entries", set(76, [0; 4]), range("chunk", "entry count", 0, 1, 65536)),
         raw("chunk", "entries", set(76, [1, 0, 1]), range("chunk", "entry count", 65537, 1, 65536)),
         raw(
@@ -125,7 +125,7 @@ fn chunk_headers() -> Vec<Bad> {
             set(80, [1, 0, 0, 1]),
             range("chunk", "payload length", (16 << 20) + 1, 0, 16 << 20),
         ),
-        raw("chunk", "mapping-cut", cut(entries - 1), truncated("chunk mapping", 416, 415)),
+        raw("chunk", "mapping-cut", cut(entries - 1), truncated("chunk mapping", 448, 447)),
         header_crc,
         sealed("chunk", "reserved", set(88, [1]), range("chunk", "reserved", 1, 0, 0)),
         sealed("chunk", "past-end", set(48, [3]), end.clone()),
@@ -138,7 +138,7 @@ fn chunk_headers() -> Vec<Bad> {
 
 /// Entry `index` of the mapping starts here.
 const fn entry(index: usize) -> usize {
-    96 + 64 * index
+    128 + 64 * index
 }
 
 fn mappings() -> Vec<Bad> {

@@ -203,6 +203,7 @@ fn maximums() -> BTreeSet<(String, u64)> {
         map::LEVEL_MAX,
         mapfile::DIGESTS_OFFSET,
         segment::ALIGNMENT,
+        segment::RECORD_ALIGNMENT,
         segment::RECORD_MAX,
         segment::SEGMENT_MAX,
         point::NAME_MAX,

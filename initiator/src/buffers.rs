@@ -2,7 +2,7 @@
 //!
 //! Invariants: a buffer that is dropped, in whatever stage, is back in the pool; every piece that
 //! was read and not yet dealt with holds one, so the number of buffers bounds the memory of the whole
-//! pipeline ([`count`] × 4 MiB, whatever the size of the volume). The buffer given back last is
+//! pipeline ([`count`] × 1 MiB, whatever the size of the volume). The buffer given back last is
 //! handed out first, so that a fast receiver keeps the pipeline within the processor's cache.
 
 use crate::cutter::PIECE_MAX;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use understudy_format::{BlockId, Digest, Geometry};
 
 /// Largest piece, bytes; a multiple of every block size.
-pub const PIECE_MAX: usize = 4 << 20;
+pub const PIECE_MAX: usize = 1 << 20;
 
 /// The next blocks of a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn pieces_are_limited_and_follow_each_other() {
         let size = PIECE_MAX as u64;
-        assert_eq!(cuts(&[(size + 512, false)]), [(0, 1024, false), (1024, 1, false)]);
-        assert_eq!(cuts(&[(4096, true), (2 * size, false)]), [(0, 1, true), (1, 1024, false), (1025, 1023, false)]);
+        assert_eq!(cuts(&[(size + 512, false)]), [(0, 256, false), (256, 1, false)]);
+        assert_eq!(cuts(&[(4096, true), (2 * size, false)]), [(0, 1, true), (1, 256, false), (257, 255, false)]);
     }
 }

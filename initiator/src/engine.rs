@@ -181,7 +181,7 @@ impl Engine {
         match token {
             Some(cargo) if travels => {
                 let cargo = Cargo { starts: kept_starts(&head.entries, &cargo.starts), ..cargo };
-                output.jobs.push(PackJob { head, cargo, compress: self.compress.now(waiting) });
+                output.jobs.push(PackJob { head, cargo, packing: self.compress.now(waiting) });
             }
             _ => self.packed(Chunk { head, payload: bytes::Bytes::new() }),
         }

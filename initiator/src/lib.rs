@@ -7,7 +7,7 @@
 //! decided by [`plan`]. The other way, [`descend`] walks a point's map at the appliance only where it
 //! differs from one here: to fetch a map ([`fetch_map`]), to [`verify`] and to [`restore`].
 //!
-//! Memory is the buffers, 4 MiB each: 24 + 2 for each of the 2 to 8 worker threads, so 112 to 160 MiB, touched only as far
+//! Memory is the buffers, 1 MiB each: 24 + 2 for each of the 2 to 8 worker threads, so 28 to 40 MiB, touched only as far
 //! as the appliance lags behind; plus one buffer for each worker. It does not depend on the size of the volume. Digest
 //! maps are files, mapped into memory where they are compared.
 //!

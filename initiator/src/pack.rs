@@ -5,8 +5,10 @@
 //! goes back to its pool when the chunk was sent.
 
 use crate::buffers::Buffer;
+use crate::clock::Stopwatch;
 use bytes::{Bytes, BytesMut};
 use std::str::FromStr;
+use std::time::Duration;
 use understudy_format::chunk::{Chunk, ChunkHead, Entry};
 use understudy_format::codec::{Codec, encode_to};
 
@@ -22,21 +24,41 @@ pub enum Compress {
     Never,
 }
 
-/// Packed chunks that wait for the connection when compression starts to pay: one is on its way, one waits.
+/// Packed chunks that wait for the connection when compression always pays: one is on its way, one waits.
 const WAITING_ENOUGH: usize = 2;
+/// What a byte costs that travels, of both ends' processors together, when nothing is waited for: sending, receiving,
+/// two checksums, a copy and a write. Measured over loopback, nanoseconds.
+const TRAVEL_NS: u64 = 1;
+
+/// What is done with the blocks of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// Stored as they are.
+    Store,
+    /// Compressed where that makes them smaller.
+    Compress,
+    /// Compressed if that pays for the first of them (see [`pays`]).
+    Sample,
+}
 
 impl Compress {
-    /// Whether the next chunk is compressed while `waiting` packed chunks wait for the connection.
+    /// What is done with the next chunk while `waiting` packed chunks wait for the connection.
     ///
     /// When they pile up, the connection or the appliance behind it is what is waited for, so a smaller
-    /// chunk arrives sooner; when they do not, compressing would only delay it.
-    pub fn now(self, waiting: usize) -> bool {
+    /// chunk arrives sooner; when they do not, compressing pays only where it is cheaper than sending.
+    pub fn now(self, waiting: usize) -> Packing {
         match self {
-            Self::Auto => waiting >= WAITING_ENOUGH,
-            Self::Lz4 => true,
-            Self::Never => false,
+            Self::Auto if waiting < WAITING_ENOUGH => Packing::Sample,
+            Self::Auto | Self::Lz4 => Packing::Compress,
+            Self::Never => Packing::Store,
         }
     }
+}
+
+/// Whether making `length` bytes into `encoded` in this time costs less than sending the difference.
+fn pays(time: Duration, length: usize, encoded: usize) -> bool {
+    let saved = length.saturating_sub(encoded) as u64;
+    time < Duration::from_nanos(saved * TRAVEL_NS)
 }
 
 impl FromStr for Compress {
@@ -68,14 +90,19 @@ pub struct PackJob {
     pub head: ChunkHead,
     /// One start for each data entry.
     pub cargo: Cargo,
-    /// Whether to compress.
-    pub compress: bool,
+    /// What is done with them.
+    pub packing: Packing,
 }
 
 impl PackJob {
     /// Packs; `spare` is a buffer of the caller's own, exchanged when the blocks were compressed into it.
     pub fn run(self, spare: &mut BytesMut) -> Chunk {
-        let Self { mut head, mut cargo, compress } = self;
+        let Self { mut head, mut cargo, packing } = self;
+        let compress = match packing {
+            Packing::Store => false,
+            Packing::Compress => true,
+            Packing::Sample => sample_pays(&head, &cargo, spare),
+        };
         let payload = match compress {
             true => compressed(&mut head, &mut cargo, spare),
             false => stored(&mut head, &mut cargo),
@@ -85,6 +112,18 @@ impl PackJob {
         head.payload_crc = crc32fast::hash(&payload);
         Chunk { head, payload }
     }
+}
+
+fn sample_pays(head: &ChunkHead, cargo: &Cargo, spare: &mut BytesMut) -> bool {
+    let length = head.entries.iter().find_map(|entry| match entry {
+        Entry::Data { block_length, .. } => Some(*block_length as usize),
+        _ => None,
+    });
+    let (Some(length), Some(start)) = (length, cargo.starts.first()) else { return false };
+    let content = &cargo.buffer.as_ref()[*start as usize..][..length];
+    let watch = Stopwatch::start();
+    let (_, encoded) = encode_to(content, spare);
+    pays(watch.elapsed(), length, encoded)
 }
 
 fn compressed(head: &mut ChunkHead, cargo: &mut Cargo, spare: &mut BytesMut) -> std::ops::Range<usize> {
@@ -136,16 +175,21 @@ mod tests {
     use understudy_format::{BlockId, Digest, Geometry};
 
     #[test]
-    fn auto_compresses_only_while_the_connection_is_waited_for() {
-        let table = [(Compress::Auto, 0, false), (Compress::Auto, 1, false), (Compress::Auto, 2, true)];
-        let fixed = [(Compress::Lz4, 0, true), (Compress::Never, 9, false)];
+    fn auto_compresses_while_the_connection_is_waited_for_or_where_it_pays() {
+        use Packing::{Compress as Yes, Sample, Store};
+        let table = [(Compress::Auto, 0, Sample), (Compress::Auto, 1, Sample), (Compress::Auto, 2, Yes)];
+        let fixed = [(Compress::Lz4, 0, Yes), (Compress::Never, 9, Store)];
         for (policy, waiting, expected) in table.into_iter().chain(fixed) {
             assert_eq!(policy.now(waiting), expected, "{policy:?} {waiting}");
         }
+        let us = Duration::from_micros;
+        assert!(pays(us(20), 65536, 33000), "32 KiB less in 20 us");
+        assert!(!pays(us(100), 65536, 40000), "25 KiB less in 100 us");
+        assert!(!pays(us(5), 65536, 65536) && !pays(us(5), 65536, 70000), "nothing less");
     }
 
     /// Blocks of 4096 bytes: random, compressible, not wanted, random and short.
-    fn job(pool: &std::sync::Arc<Pool>, compress: bool) -> PackJob {
+    fn job(pool: &std::sync::Arc<Pool>, packing: Packing) -> PackJob {
         let mut buffer = pool.take().unwrap();
         let content = buffer.bytes();
         blake3::Hasher::new().finalize_xof().fill(&mut content[..16384]);
@@ -170,14 +214,14 @@ mod tests {
             payload_length: 0,
             payload_crc: 0,
         };
-        PackJob { head, cargo: Cargo { buffer, starts: vec![0, 4096, 12288] }, compress }
+        PackJob { head, cargo: Cargo { buffer, starts: vec![0, 4096, 12288] }, packing }
     }
 
     #[test]
     fn chunks_are_those_of_the_format() {
         let pool = Pool::new(1, || ());
-        for compress in [false, true] {
-            let job = job(&pool, compress);
+        for (packing, compress) in [(Packing::Store, false), (Packing::Compress, true)] {
+            let job = job(&pool, packing);
             let content = job.cargo.buffer.as_ref()[..16384].to_vec();
             let at = |block: BlockId| {
                 let start = block.0 as usize * 4096;

@@ -1,10 +1,10 @@
 //! Messages over an asynchronous byte stream: one half reads, the other writes.
 //!
 //! Invariants: memory for a body is taken only after its frame header was checked; the bytes of a
-//! chunk are received into one buffer and shared from there on, never copied; an end of
+//! chunk are received into one buffer and shared from there on, never copied, and the buffer is used again; an end of
 //! the connection is clean only between two messages. Nothing here decides what is said.
 
-use crate::aligned;
+use crate::aligned::Ring;
 use crate::error::{NetError, Result};
 use bytes::Bytes;
 use std::time::Duration;
@@ -19,12 +19,13 @@ pub struct MessageReader<R> {
     from: R,
     idle_max: Duration,
     bytes_received: u64,
+    buffers: Ring,
 }
 
 impl<R: AsyncRead + Unpin> MessageReader<R> {
     /// Reads messages from a byte stream; each must have come `idle_max` after it was asked for.
     pub fn new(from: R, idle_max: Duration) -> Self {
-        Self { from, idle_max, bytes_received: 0 }
+        Self { from, idle_max, bytes_received: 0, buffers: Ring::default() }
     }
 
     /// Bytes received so far, frame headers included.
@@ -67,7 +68,7 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
 
     /// Exactly `length` bytes; `None` when the connection ended before the first of them.
     async fn exactly(&mut self, length: usize) -> Result<Option<Bytes>> {
-        let mut buffer = aligned::with_capacity(length);
+        let mut buffer = self.buffers.take(length);
         while buffer.len() < length {
             let want = (length - buffer.len()) as u64;
             if (&mut self.from).take(want).read_buf(&mut buffer).await? == 0 {
@@ -75,7 +76,7 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
             }
         }
         self.bytes_received += length as u64;
-        Ok(Some(buffer.freeze()))
+        Ok(Some(self.buffers.share(buffer)))
     }
 }
 

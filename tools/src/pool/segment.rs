@@ -13,7 +13,8 @@ use std::path::Path;
 use understudy_format::FormatError;
 use understudy_format::layout::{Layout, check_range};
 use understudy_format::segment::{
-    ALIGNMENT, FooterEntry, Kind, RECORD_MAGIC, RecordHeader, SEGMENT_MAX, SegmentHeader, Trailer, decode_footer,
+    ALIGNMENT, FooterEntry, Kind, RECORD_ALIGNMENT, RECORD_MAGIC, RecordHeader, SEGMENT_MAX, SegmentHeader, Trailer,
+    decode_footer,
 };
 use uuid::Uuid;
 
@@ -51,7 +52,7 @@ impl Found {
 
     /// Bytes from the start of the segment to the end of the record.
     pub fn end(&self) -> u64 {
-        self.entry.offset + HEADER as u64 + u64::from(self.entry.stored_length)
+        self.entry.offset + (HEADER as u64 + u64::from(self.entry.stored_length)).next_multiple_of(RECORD_ALIGNMENT)
     }
 }
 

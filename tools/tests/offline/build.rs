@@ -42,6 +42,7 @@ impl Segment {
         let header = record.header(offset);
         self.bytes.extend(header.encode());
         self.bytes.extend(&stored);
+        self.bytes.resize(self.bytes.len().next_multiple_of(64), 0);
         if kind != Kind::Footer {
             let RecordHeader { content_length, stored_length, kind, codec, .. } = header;
             self.entries.push(FooterEntry {

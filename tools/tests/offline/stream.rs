@@ -70,7 +70,7 @@ fn a_sound_stream_is_shown_with_offsets_and_runs_on_one_line() {
     assert!(lines.iter().any(|line| line.trim() == "blocks 1 to 3            zero"), "{text}");
     assert!(text.contains("128  chunk   0: blocks 0 to 5"), "{text}");
     assert!(text.contains("2 data, 3 zero, 1 reference"), "{text}");
-    assert!(text.contains("4096 bytes, stored as 4096 at 496"), "{text}");
+    assert!(text.contains("4096 bytes, stored as 4096 at 528"), "{text}");
     let (_, summary) = dump(&stream(|root| root), false, true);
     assert!(summary.lines().count() < 8 && summary.contains("commit"), "{summary}");
 }

@@ -49,7 +49,7 @@ pub struct Ingest {
 impl Ingest {
     /// Begins a stream; refuses one that does not fit the volume.
     pub fn begin(pool: Arc<Pool>, announced: Announced, begin: Begin) -> Result<Self> {
-        let guard = pool.begin_stream(&announced.name)?;
+        let guard = pool.begin_stream(&announced.name, begin.volume)?;
         let known = pool.volume(&announced.name);
         let base = find_base(&announced.name, known.as_ref(), &begin)?;
         let number = known.as_ref().and_then(|entry| entry.points.last()).map_or(1, |point| point.number + 1);
@@ -180,7 +180,8 @@ impl Ingest {
 fn find_base(name: &VolumeName, known: Option<&VolumeEntry>, begin: &Begin) -> Result<Option<Point>> {
     let Some(base) = begin.base else { return Ok(None) };
     let points = known.map_or(&[][..], |entry| &entry.points);
-    let found = points.iter().rev().find(|point| point.map.root() == base.root);
+    let same = |point: &&Point| point.map.root() == base.root && point.map.geometry.volume_size() == base.size;
+    let found = points.iter().rev().find(same);
     let newest = points.last().map_or("it has no points".into(), |point| {
         format!("its newest point is {name}@{} with root {}", point.number, point.map.root().short())
     });

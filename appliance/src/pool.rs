@@ -17,6 +17,7 @@ pub mod index;
 pub mod log;
 pub mod recovery;
 pub mod segments;
+pub mod space;
 mod writer;
 
 use crate::error::{Error, Result, at};
@@ -27,7 +28,8 @@ use log::{Entry, Epoch, Log};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use segments::Segments;
-use std::collections::{BTreeMap, HashSet};
+use space::Space;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use understudy_format::Digest;
@@ -86,7 +88,7 @@ pub struct Pool {
     segments: Arc<Segments>,
     log: Log,
     catalogue: RwLock<BTreeMap<VolumeName, VolumeEntry>>,
-    streaming: Arc<Mutex<HashSet<VolumeName>>>,
+    streaming: Arc<Mutex<HashMap<VolumeName, Uuid>>>,
     pages: Cache<Digest, Arc<Page>>,
     blocks: Cache<Digest, Bytes, ByLength>,
     /// Held while the pool is open.
@@ -154,21 +156,27 @@ impl Pool {
         Some((entry.volume.clone(), entry.points[at].clone()))
     }
 
-    /// Reserves a volume for one stream.
-    pub fn begin_stream(&self, name: &VolumeName) -> Result<StreamGuard> {
+    /// Reserves a volume for one stream, by name and, unless that is nil, by UUID.
+    pub fn begin_stream(&self, name: &VolumeName, uuid: Uuid) -> Result<StreamGuard> {
         let epoch = self.log.begin()?;
         let mut streaming = self.streaming.lock().unwrap_or_else(PoisonError::into_inner);
-        if !streaming.insert(name.clone()) {
-            return Err(Error::Busy(format!(
-                "volume {name} is being written by another stream; try again when it is done"
-            )));
+        let same_uuid = !uuid.is_nil() && streaming.values().any(|other| *other == uuid);
+        if streaming.contains_key(name) || same_uuid {
+            let reason = format!("volume {name} is being written by another stream; try again when it is done");
+            return Err(Error::Busy(reason));
         }
+        streaming.insert(name.clone(), uuid);
         Ok(StreamGuard { streaming: self.streaming.clone(), name: name.clone(), epoch })
+    }
+
+    /// What must stay free on the pool's disk.
+    pub fn space(&self) -> Space {
+        Space::of(self.disk.clone(), &self.dir)
     }
 
     /// The length of a block that is stored or will be with the next commit; `None` when it is lacking.
     pub fn block_length(&self, digest: &Digest) -> Result<Option<u32>> {
-        self.log.content_length(digest)
+        self.log.block_length(digest)
     }
 
     /// Stores an encoded block whose content has this digest; returns the bytes that were added.
@@ -275,7 +283,7 @@ impl PageStore for Pages<'_> {
 /// One volume reserved for one stream; free again when this is dropped.
 #[derive(Debug)]
 pub struct StreamGuard {
-    streaming: Arc<Mutex<HashSet<VolumeName>>>,
+    streaming: Arc<Mutex<HashMap<VolumeName, Uuid>>>,
     name: VolumeName,
     epoch: Epoch,
 }
@@ -343,10 +351,12 @@ fn open_index(dir: &Path) -> Result<Index> {
     }
 }
 
+/// A volume is there once it has a point: one that was recorded for a stream that never committed is not.
 fn catalogue(index: &Index) -> Result<BTreeMap<VolumeName, VolumeEntry>> {
     let entry = |volume: Volume| {
         let points = index.points(&volume.uuid)?;
         Ok((volume.name.clone(), VolumeEntry { volume, points }))
     };
-    index.volumes()?.into_iter().map(entry).collect()
+    let entries = index.volumes()?.into_iter().map(entry).collect::<Result<Vec<_>>>()?;
+    Ok(entries.into_iter().filter(|(_, entry)| !entry.points.is_empty()).collect())
 }

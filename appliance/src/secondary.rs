@@ -74,8 +74,8 @@ impl Secondaries {
     /// Brings a secondary up to date, in the background.
     pub fn kick(&self, volume: &Volume) -> Result<()> {
         let secondary = self.get(volume)?;
-        secondary.wanted.store(true, Ordering::SeqCst);
         let mut thread = lock(&secondary.thread);
+        secondary.wanted.store(true, Ordering::SeqCst);
         if thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return Ok(());
         }
@@ -104,8 +104,12 @@ impl Secondaries {
     pub fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
         let all: Vec<_> = lock(&self.all).values().cloned().collect();
-        for thread in all.iter().filter_map(|secondary| lock(&secondary.thread).take()) {
-            let _ = thread.join();
+        for secondary in all {
+            // Not held while waiting: the thread takes the lock before it ends.
+            let thread = lock(&secondary.thread).take();
+            if let Some(thread) = thread {
+                let _ = thread.join();
+            }
         }
     }
 
@@ -158,7 +162,7 @@ impl Secondary {
     }
 
     fn run(&self, pool: &Pool, stop: &AtomicBool) {
-        while self.wanted.swap(false, Ordering::SeqCst) {
+        while self.goes_on() {
             match self.bring_up_to_date(pool, stop) {
                 Ok(()) => {}
                 Err(Error::Closing) => return,
@@ -167,6 +171,16 @@ impl Secondary {
                 }
             }
         }
+    }
+
+    /// Whether something is wanted. Decided under the lock under which a kick looks for the thread, so none gets lost.
+    fn goes_on(&self) -> bool {
+        let mut thread = lock(&self.thread);
+        let wanted = self.wanted.swap(false, Ordering::SeqCst);
+        if !wanted {
+            *thread = None;
+        }
+        wanted
     }
 
     /// Applies points until the newest one has settled.

@@ -15,6 +15,7 @@ use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -23,6 +24,8 @@ use understudy_net::nbd_server::{self, Limits, Listener};
 
 /// Initiators that are connected at the same time.
 const SESSIONS_MAX: usize = 256;
+/// How long nothing is accepted after that failed: it mostly means that there are no file descriptors left.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 struct Listeners {
     sessions: TcpListener,
@@ -98,7 +101,10 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stopped: impl Future
                         }
                     });
                 }
-                Err(error) => tracing::warn!(%error, "a connection could not be accepted"),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                }
             },
         }
     }

@@ -24,7 +24,9 @@ use understudy_net::NetError;
 use understudy_net::framed::{MessageReader, MessageWriter};
 use uuid::Uuid;
 
-/// How long a client may be silent.
+/// How long a client may take to say hello.
+const HELLO_MAX: Duration = Duration::from_secs(10);
+/// How long a client may be silent, or take nothing of what is sent to it.
 const IDLE_MAX: Duration = Duration::from_secs(600);
 /// How long a client may take to read the reason of a failure before the connection is cut.
 const LINGER: Duration = Duration::from_secs(10);
@@ -47,7 +49,8 @@ type Writer = MessageWriter<OwnedWriteHalf>;
 pub async fn serve(shared: Arc<Shared>, stream: TcpStream) -> Result<(), NetError> {
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
-    let mut session = Session { shared, reader: MessageReader::new(read, IDLE_MAX), writer: MessageWriter::new(write) };
+    let mut session =
+        Session { shared, reader: MessageReader::new(read, HELLO_MAX), writer: MessageWriter::new(write, IDLE_MAX) };
     let result = session.run().await;
     if let Err(error) = &result {
         session.fail(error.kind(), error.to_string()).await;
@@ -69,6 +72,7 @@ impl Session {
             Some(other) => return Err(NetError::Unexpected { expected: "Hello", found: other.name() }),
             None => return Ok(()),
         }
+        self.reader.set_idle_max(IDLE_MAX);
         while let Some(message) = self.reader.next().await? {
             match message {
                 Message::Push { name, label } => stream::receive(self, name, label).await?,

@@ -42,7 +42,7 @@ impl Appliance {
     pub async fn connect(address: &str) -> Result<Self> {
         let stream = open(address).await?;
         let (from, to) = stream.into_split();
-        let (reader, writer) = (MessageReader::new(from, SILENCE_MAX), MessageWriter::new(to));
+        let (reader, writer) = (MessageReader::new(from, SILENCE_MAX), MessageWriter::new(to, SILENCE_MAX));
         let mut appliance = Self { address: address.to_owned(), pool: Uuid::nil(), nbd: String::new(), reader, writer };
         let software = concat!("understudy ", env!("CARGO_PKG_VERSION")).to_owned();
         match appliance.ask(&Message::Hello { version: SESSION_VERSION, software }, "Welcome").await? {

@@ -8,6 +8,7 @@
 use crate::error::Result;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use understudy_format::Digest;
 use understudy_format::point::{Point, Volume};
 use uuid::Uuid;
@@ -28,15 +29,18 @@ pub struct Location {
     pub stored_length: u32,
     /// Bytes of the content.
     pub content_length: u32,
+    /// See `segment::Kind`: what is stored as one kind is never taken for another.
+    pub kind: u8,
 }
 
 impl Location {
-    fn to_bytes(self) -> [u8; 24] {
-        let mut bytes = [0; 24];
+    fn to_bytes(self) -> [u8; 25] {
+        let mut bytes = [0; 25];
         bytes[..8].copy_from_slice(&self.segment.to_be_bytes());
         bytes[8..16].copy_from_slice(&self.offset.to_be_bytes());
         bytes[16..20].copy_from_slice(&self.stored_length.to_be_bytes());
-        bytes[20..].copy_from_slice(&self.content_length.to_be_bytes());
+        bytes[20..24].copy_from_slice(&self.content_length.to_be_bytes());
+        bytes[24] = self.kind;
         bytes
     }
 
@@ -44,11 +48,14 @@ impl Location {
         let (segment, rest) = bytes.split_first_chunk::<8>()?;
         let (offset, rest) = rest.split_first_chunk::<8>()?;
         let (stored_length, rest) = rest.split_first_chunk::<4>()?;
+        let (content_length, rest) = rest.split_first_chunk::<4>()?;
+        let [kind] = *rest else { return None };
         Some(Self {
             segment: u64::from_be_bytes(*segment),
             offset: u64::from_be_bytes(*offset),
             stored_length: u32::from_be_bytes(*stored_length),
-            content_length: u32::from_be_bytes(rest.try_into().ok()?),
+            content_length: u32::from_be_bytes(*content_length),
+            kind,
         })
     }
 }
@@ -73,6 +80,8 @@ pub struct Index {
     damaged: Keyspace,
     catalogue: Keyspace,
     segments: Keyspace,
+    /// Held while entries of records are changed: what is published is never taken for what was damaged.
+    changing: Mutex<()>,
 }
 
 impl std::fmt::Debug for Index {
@@ -89,7 +98,7 @@ impl Index {
         let keyspace = |name| database.keyspace(name, options);
         let (records, damaged) = (keyspace("records")?, keyspace("damaged")?);
         let (catalogue, segments) = (keyspace("catalogue")?, keyspace("segments")?);
-        Ok(Self { database, records, damaged, catalogue, segments })
+        Ok(Self { database, records, damaged, catalogue, segments, changing: Mutex::new(()) })
     }
 
     /// Where the record with this digest is, if it is there and not known to be damaged.
@@ -104,6 +113,7 @@ impl Index {
 
     /// From now on the record is not deduplicated against, until it is stored again.
     pub fn mark_damaged(&self, digest: &Digest, location: Location) -> Result<()> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         if self.get(digest)? != Some(location) {
             return Ok(());
         }
@@ -115,6 +125,7 @@ impl Index {
 
     /// Publishes what became durable, in one atomic step.
     pub fn publish(&self, new: &Batch) -> Result<()> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut batch = self.database.batch();
         for (digest, location) in &new.records {
             batch.insert(&self.records, digest.0, location.to_bytes());

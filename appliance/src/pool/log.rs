@@ -10,6 +10,7 @@
 use super::disk::{Access, AlignedBuffer, Disk, DiskFile};
 use super::index::{Batch, Index, Location};
 use super::segments::Segments;
+use super::space::Space;
 use super::writer::{Command, Fault, Writer};
 use crate::error::{Error, Result, at};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -167,6 +168,7 @@ impl Log {
         let pending = Arc::new(Mutex::new(Pending::default()));
         let fault = Arc::new(Mutex::new(None));
         let writer = Writer {
+            space: Space::of(disk.clone(), segments.dir()),
             disk: disk.clone(),
             segments: segments.clone(),
             index: index.clone(),
@@ -224,14 +226,14 @@ impl Log {
         answer.recv().map_err(|_| Error::Closing)?
     }
 
-    /// The content length of the record with this digest, if it is stored or will be with the next sync.
-    pub fn content_length(&self, digest: &Digest) -> Result<Option<u32>> {
+    /// The content length of the block with this digest, if it is stored or will be with the next sync.
+    pub fn block_length(&self, digest: &Digest) -> Result<Option<u32>> {
         let pending = lock(&self.pending).records.get(digest).map(|(location, _)| *location);
         let location = match pending {
             Some(location) => Some(location),
             None => self.index.get(digest)?,
         };
-        Ok(location.map(|location| location.content_length))
+        Ok(location.filter(|location| location.kind == Kind::Block as u8).map(|location| location.content_length))
     }
 
     /// Appends a block or page unless it is there already; returns the bytes that were added.
@@ -276,11 +278,16 @@ impl Log {
             let (reply, answer) = bounded(1);
             self.pad(&mut state, 0)?;
             self.flush(&mut state)?;
-            let Some(tail) = &state.tail else { return Ok(()) };
-            let (segment, length, file) = (tail.segment, tail.position(), tail.file.clone());
-            let generation = state.generation;
-            state.generation += 1;
-            self.send(Command::Sync { file, segment, length, generation, reply: Some(reply) })?;
+            match &state.tail {
+                Some(tail) => {
+                    let (segment, length, file) = (tail.segment, tail.position(), tail.file.clone());
+                    let generation = state.generation;
+                    state.generation += 1;
+                    self.send(Command::Sync { file, segment, length, generation, reply: Some(reply) })?;
+                }
+                // Everything is in sealed segments, whose syncs may still be on their way.
+                None => self.send(Command::Barrier { reply })?,
+            }
             answer
         };
         answer.recv().map_err(|_| Error::Closing)?
@@ -313,7 +320,7 @@ impl Log {
         let segment = tail.segment;
         self.put_record(state, record)?;
         let stored_length = record.stored.len() as u32;
-        Ok(Location { segment, offset, stored_length, content_length: record.content_length })
+        Ok(Location { segment, offset, stored_length, content_length: record.content_length, kind: record.kind as u8 })
     }
 
     /// Makes sure that there is an open segment which can take `length` more bytes.

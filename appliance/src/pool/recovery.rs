@@ -1,9 +1,10 @@
 //! Opening the segments: what the index does not know is replayed, what was not durable is cut off.
 //!
-//! Every sync leaves a segment at an aligned length, so what follows the last aligned end of a whole record
-//! was never acknowledged. Invariants: a sealed segment is taken by its footer; an unsealed one
-//! record by record, each checked; only the last segment is cut, and only behind its last
-//! aligned record; damage in front of what is indexed is reported, never cut away.
+//! Records prove themselves (header and bytes have checksums), so every whole record that is found is taken, whatever stands
+//! before it; a point record was appended only after all that it needs was durable. Invariants: nothing is published before the bytes
+//! that it names were synced, for a killed process leaves bytes that no disk has yet; a footer is believed only where the
+//! next segment proves that it was synced; only an end without any whole record behind it is cut off, back to the
+//! last aligned end of a record, because every sync leaves one; a segment with damage in it is never written on.
 
 use super::disk::{Access, Disk, DiskFile};
 use super::index::{Batch, Index, Location};
@@ -12,43 +13,42 @@ use super::segments::Segments;
 use crate::error::{Result, at};
 use std::sync::Arc;
 use understudy_format::FormatError;
-use understudy_format::layout::Layout;
+use understudy_format::layout::{Layout, check_range};
 use understudy_format::point::{Point, Volume};
 use understudy_format::segment::{ALIGNMENT, FooterEntry, Kind, RecordHeader, SegmentHeader, Trailer, decode_footer};
 use uuid::Uuid;
 
 /// Brings the index up to date with the segments, and returns where writing goes on.
 pub fn recover(disk: &dyn Disk, segments: &Segments, index: &Index, pool: Uuid) -> Result<End> {
-    let mut end = End::default();
+    disk.sync_dir(segments.dir()).map_err(at(segments.dir()))?;
+    let mut found = Vec::new();
     for segment in segments.list()? {
         let path = segments.path(segment);
         let file = disk.open(&path, Access::Write).map_err(at(&path))?;
-        let replay = Replay { segments, index, segment, file, pool };
-        let length = replay.file.size().map_err(at(&path))?;
-        let open = replay.run(length)?;
-        end = match open {
-            Some((length, entries)) => End { segment, length, open: Some(entries) },
-            None => End { segment, length, open: None },
-        };
+        let length = file.size().map_err(at(&path))?;
+        found.push(Replay { segments, index, segment, file, length, pool });
     }
-    cut(disk, segments, &end)?;
+    let newest = found.iter().rposition(|replay| replay.length > 0);
+    let mut end = End { segment: found.last().map_or(0, |replay| replay.segment), ..End::default() };
+    for (at, replay) in found.iter().enumerate() {
+        let open = replay.run(Some(at) == newest)?;
+        if at + 1 == found.len() {
+            end = replay.end(open)?;
+        }
+    }
     Ok(end)
 }
 
-/// Cuts what was never acknowledged off the last segment.
-fn cut(disk: &dyn Disk, segments: &Segments, end: &End) -> Result<()> {
-    if end.open.is_none() {
-        return Ok(());
-    }
-    let path = segments.path(end.segment);
-    let file = disk.open(&path, Access::Write).map_err(at(&path))?;
-    let length = file.size().map_err(at(&path))?;
-    if length > end.length {
-        tracing::info!(segment = end.segment, bytes = length - end.length, "cutting off what was never acknowledged");
-        file.resize(end.length).map_err(at(&path))?;
-        file.sync().map_err(at(&path))?;
-    }
-    Ok(())
+/// The records of a segment, as far as they can be read.
+#[derive(Default)]
+struct Scan {
+    entries: Vec<FooterEntry>,
+    /// How many of the entries lie before `valid`.
+    valid_entries: usize,
+    /// The last aligned end of a record before the first gap.
+    valid: u64,
+    /// Whether whole records follow a place where there is none: damage, not an end.
+    gap: bool,
 }
 
 struct Replay<'a> {
@@ -56,58 +56,72 @@ struct Replay<'a> {
     index: &'a Index,
     segment: u64,
     file: Arc<dyn DiskFile>,
+    length: u64,
     pool: Uuid,
 }
 
 impl Replay<'_> {
-    /// Replays one segment; returns its valid length and records when it can be written on.
-    fn run(&self, length: u64) -> Result<Option<(u64, Vec<FooterEntry>)>> {
-        if length == 0 {
-            return Ok(None);
-        }
+    /// Replays one segment; returns what can be written on: its valid length and records.
+    fn run(&self, newest: bool) -> Result<Option<(u64, Vec<FooterEntry>)>> {
         let indexed_to = self.index.indexed_to(self.segment)?;
-        if let Some(trailer) = self.trailer(length) {
-            self.run_sealed(&trailer, indexed_to)?;
+        if self.length == 0 {
             return Ok(None);
         }
-        match self.check_header(length) {
-            Ok(()) => self.run_unsealed(indexed_to, length),
-            // A segment whose creation was cut short holds nothing that was acknowledged.
-            Err(_) if indexed_to == 0 => {
-                tracing::warn!(segment = self.segment, "passing over a segment without a header");
-                Ok(None)
-            }
-            Err(error) => {
-                tracing::error!(segment = self.segment, %error, "damaged; what the index knows of it is kept");
-                Ok(None)
-            }
+        if let Err(error) = self.check_header() {
+            // Without a mark this is a segment whose creation was cut short: it holds nothing acknowledged.
+            tracing::warn!(segment = self.segment, indexed_to, %error, "a segment without a header is passed over");
+            return Ok(None);
         }
+        let trailer = self.trailer();
+        if trailer.is_some() && indexed_to == self.length {
+            return Ok(None);
+        }
+        if let Some(entries) = trailer.filter(|_| !newest).and_then(|trailer| self.footer(&trailer)) {
+            self.publish(&entries, indexed_to, self.length)?;
+            return Ok(None);
+        }
+        self.run_open(indexed_to)
     }
 
-    fn run_sealed(&self, trailer: &Trailer, indexed_to: u64) -> Result<()> {
-        let length = trailer.file_length;
-        if indexed_to == length {
-            return Ok(());
-        }
-        match self.footer(trailer) {
-            Ok(entries) => self.publish(&entries, indexed_to, length),
-            Err(error) => {
-                tracing::error!(segment = self.segment, %error, "damaged footer; reading record by record");
-                self.run_unsealed(indexed_to, length).map(|_| ())
+    fn run_open(&self, indexed_to: u64) -> Result<Option<(u64, Vec<FooterEntry>)>> {
+        let scan = self.scan(indexed_to);
+        let sealed = self.trailer().is_some_and(|trailer| trailer.footer_offset < scan.valid);
+        if scan.gap || scan.valid < indexed_to || sealed {
+            if !sealed {
+                tracing::error!(segment = self.segment, from = scan.valid, "damaged; what can be read of it is kept");
             }
+            self.publish(&scan.entries, indexed_to, self.length)?;
+            return Ok(None);
         }
+        let entries = &scan.entries[..scan.valid_entries];
+        self.publish(entries, indexed_to, scan.valid)?;
+        Ok(Some((scan.valid, entries.to_vec())))
     }
 
-    fn trailer(&self, length: u64) -> Option<Trailer> {
+    /// Where writing goes on when this is the last segment; cuts off what was never acknowledged.
+    fn end(&self, open: Option<(u64, Vec<FooterEntry>)>) -> Result<End> {
+        let Some((length, entries)) = open else {
+            return Ok(End { segment: self.segment, length: self.length, open: None });
+        };
+        if self.length > length {
+            let bytes = self.length - length;
+            tracing::info!(segment = self.segment, bytes, "cutting off what was never acknowledged");
+            self.file.resize(length).map_err(at(&self.segments.path(self.segment)))?;
+            self.sync()?;
+        }
+        // Nothing of it is left, not even its header: it stays empty and is never written on.
+        Ok(End { segment: self.segment, length, open: (length > 0).then_some(entries) })
+    }
+
+    fn trailer(&self) -> Option<Trailer> {
         let mut bytes = [0; 64];
-        let at = length.checked_sub(64)?;
-        self.file.read_at(&mut bytes, at).ok()?;
-        Trailer::decode(&bytes, length).ok().filter(|trailer| trailer.segment == self.segment)
+        self.file.read_at(&mut bytes, self.length.checked_sub(64)?).ok()?;
+        Trailer::decode(&bytes, self.length).ok().filter(|trailer| trailer.segment == self.segment)
     }
 
-    fn check_header(&self, length: u64) -> Result<(), FormatError> {
+    fn check_header(&self) -> Result<(), FormatError> {
         let mut bytes = [0; 64];
-        let _ = self.file.read_at(&mut bytes[..length.min(64) as usize], 0);
+        self.read(&mut bytes, 0)?;
         let header = SegmentHeader::decode(&bytes)?;
         match (header.pool, header.segment) == (self.pool, self.segment) {
             true => Ok(()),
@@ -115,49 +129,51 @@ impl Replay<'_> {
         }
     }
 
-    fn footer(&self, trailer: &Trailer) -> Result<Vec<FooterEntry>, FormatError> {
-        let header = self.header(trailer.footer_offset, trailer.file_length)?;
-        decode_footer(&header.content(&self.stored(&header)?)?)
+    fn footer(&self, trailer: &Trailer) -> Option<Vec<FooterEntry>> {
+        let read = || {
+            let header = self.header(trailer.footer_offset)?;
+            decode_footer(&header.content(&self.stored(&header)?)?)
+        };
+        read().inspect_err(|error| tracing::error!(segment = self.segment, %error, "damaged footer")).ok()
     }
 
-    fn run_unsealed(&self, indexed_to: u64, length: u64) -> Result<Option<(u64, Vec<FooterEntry>)>> {
-        let mut entries = Vec::new();
-        let (mut position, mut valid, mut valid_entries) = (SegmentHeader::SIZE as u64, 0, 0);
-        while let Ok(header) = self.record(position, length, indexed_to) {
+    fn scan(&self, indexed_to: u64) -> Scan {
+        let mut scan = Scan::default();
+        let mut position = SegmentHeader::SIZE as u64;
+        while position < self.length {
+            let Ok(header) = self.record(position, indexed_to) else {
+                // Every sync starts a record at an aligned offset: the next one that is whole, if any.
+                let aligned = (position + 1).next_multiple_of(ALIGNMENT);
+                let mut starts = (aligned..self.length).step_by(ALIGNMENT as usize);
+                let Some(next) = starts.find(|start| self.record(*start, 0).is_ok()) else { break };
+                (position, scan.gap) = (next, true);
+                continue;
+            };
             if !matches!(Kind::from_wire(header.kind), Some(Kind::Pad | Kind::Footer)) {
-                entries.push(entry_of(&header));
+                scan.entries.push(entry_of(&header));
             }
             position += header.record_length();
-            if position.is_multiple_of(ALIGNMENT) {
-                (valid, valid_entries) = (position, entries.len());
+            if position.is_multiple_of(ALIGNMENT) && !scan.gap {
+                (scan.valid, scan.valid_entries) = (position, scan.entries.len());
             }
         }
-        if valid < indexed_to {
-            let segment = self.segment;
-            tracing::error!(segment, position, indexed_to, "a damaged record header; what the index knows is kept");
-            return Ok(None);
-        }
-        entries.truncate(valid_entries);
-        self.publish(&entries, indexed_to, valid)?;
-        Ok(Some((valid, entries)))
+        scan
     }
 
     /// The header of the record at `offset`; its bytes are checked where the index has not seen them yet.
-    fn record(&self, offset: u64, length: u64, indexed_to: u64) -> Result<RecordHeader, FormatError> {
-        let header = self.header(offset, length)?;
+    fn record(&self, offset: u64, indexed_to: u64) -> Result<RecordHeader, FormatError> {
+        let header = self.header(offset)?;
         if offset >= indexed_to && header.kind != Kind::Pad as u8 {
-            let stored = self.stored(&header)?;
-            header.check_stored(&stored)?;
+            header.check_stored(&self.stored(&header)?)?;
         }
         Ok(header)
     }
 
-    fn header(&self, offset: u64, length: u64) -> Result<RecordHeader, FormatError> {
+    fn header(&self, offset: u64) -> Result<RecordHeader, FormatError> {
         let mut bytes = [0; 64];
         self.read(&mut bytes, offset)?;
         let header = RecordHeader::decode(&bytes, offset)?;
-        let end = offset + header.record_length();
-        understudy_format::layout::check_range("record", "end", end, 0, length)?;
+        check_range("record", "end", offset + header.record_length(), 0, self.length)?;
         Ok(header)
     }
 
@@ -172,24 +188,25 @@ impl Replay<'_> {
         read.map_err(|e| FormatError::invalid("segment", format!("reading at {offset}: {e}")))
     }
 
+    fn sync(&self) -> Result<()> {
+        self.file.sync().map_err(at(&self.segments.path(self.segment)))
+    }
+
     /// Tells the index what it does not know: the records from `indexed_to` on.
     fn publish(&self, entries: &[FooterEntry], indexed_to: u64, length: u64) -> Result<()> {
+        if indexed_to >= length {
+            return Ok(());
+        }
+        self.sync()?;
         let mut batch = Batch { indexed: Some((self.segment, length)), ..Batch::default() };
         for entry in entries.iter().filter(|entry| entry.offset >= indexed_to) {
             if let Err(error) = self.enter(entry, &mut batch) {
                 tracing::error!(%error, "a volume or point that was recorded here is lost");
             }
         }
-        if indexed_to < length {
-            tracing::info!(
-                segment = self.segment,
-                records = batch.records.len(),
-                points = batch.points.len(),
-                "replayed"
-            );
-            self.index.publish(&batch)?;
-        }
-        Ok(())
+        let (records, points) = (batch.records.len(), batch.points.len());
+        tracing::info!(segment = self.segment, records, points, "replayed");
+        self.index.publish(&batch)
     }
 
     fn enter(&self, entry: &FooterEntry, batch: &mut Batch) -> Result<()> {
@@ -203,8 +220,8 @@ impl Replay<'_> {
     }
 
     fn location(&self, entry: &FooterEntry) -> Location {
-        let FooterEntry { offset, stored_length, content_length, .. } = *entry;
-        Location { segment: self.segment, offset, stored_length, content_length }
+        let FooterEntry { offset, stored_length, content_length, kind, .. } = *entry;
+        Location { segment: self.segment, offset, stored_length, content_length, kind }
     }
 
     fn content(&self, entry: &FooterEntry) -> Result<bytes::Bytes> {

@@ -8,17 +8,11 @@ use super::disk::{AlignedBuffer, Disk, DiskFile};
 use super::index::Index;
 use super::log::Pending;
 use super::segments::Segments;
+use super::space::Space;
 use crate::error::{Error, Result, at, is_full};
 use crossbeam_channel::{Receiver, Sender};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Space that streams leave free, so that deleting and collecting stay possible: this part of ...
-const RESERVE_DIVISOR: u64 = 50;
-/// ... what is free when the pool is opened, at least this, bytes.
-const RESERVE_MIN: u64 = 4 << 20;
-/// At most this, bytes.
-const RESERVE_MAX: u64 = 256 << 20;
 
 /// What the log asks of the writer.
 #[derive(Debug)]
@@ -27,6 +21,8 @@ pub(super) enum Command {
     Write { file: Arc<dyn DiskFile>, segment: u64, offset: u64, buffer: AlignedBuffer, length: usize },
     /// Make a segment durable up to `length`, and publish all records up to `generation`.
     Sync { file: Arc<dyn DiskFile>, segment: u64, length: u64, generation: u64, reply: Option<Sender<Result<()>>> },
+    /// Answer when everything before is done, and whether it was.
+    Barrier { reply: Sender<Result<()>> },
     /// After a full disk: cut back to what is durable, and go on.
     Reset { reply: Sender<Result<()>> },
 }
@@ -63,6 +59,7 @@ impl Fault {
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) disk: Arc<dyn Disk>,
+    pub(super) space: Space,
     pub(super) segments: Arc<Segments>,
     pub(super) index: Arc<Index>,
     pub(super) pending: Arc<Mutex<Pending>>,
@@ -75,12 +72,10 @@ pub(super) struct Writer {
 impl Writer {
     /// Carries out commands until the log is gone.
     pub(super) fn run(mut self, commands: &Receiver<Command>) {
-        let reserve = self.reserve();
         for command in commands {
             match command {
                 Command::Write { file, segment, offset, buffer, length } => {
-                    let result =
-                        self.guard(|own| own.write(&*file, segment, offset, &buffer.bytes()[..length], reserve));
+                    let result = self.guard(|own| own.write(&*file, segment, offset, &buffer.bytes()[..length]));
                     drop(result);
                     let _ = self.give_back.send(buffer);
                 }
@@ -90,17 +85,16 @@ impl Writer {
                         let _ = reply.send(result);
                     }
                 }
+                Command::Barrier { reply } => {
+                    let result = self.guard(|_| Ok(()));
+                    let _ = reply.send(result);
+                }
                 Command::Reset { reply } => {
                     let result = self.reset();
                     let _ = reply.send(result);
                 }
             }
         }
-    }
-
-    fn reserve(&self) -> u64 {
-        let free = self.disk.free(self.segments.dir()).unwrap_or(0);
-        (free / RESERVE_DIVISOR).clamp(RESERVE_MIN, RESERVE_MAX)
     }
 
     /// Runs a step unless one failed before, and remembers a failure.
@@ -119,14 +113,9 @@ impl Writer {
         result
     }
 
-    fn write(&self, file: &dyn DiskFile, segment: u64, offset: u64, bytes: &[u8], reserve: u64) -> Result<()> {
+    fn write(&self, file: &dyn DiskFile, segment: u64, offset: u64, bytes: &[u8]) -> Result<()> {
         let path = self.segments.path(segment);
-        let free = self.disk.free(self.segments.dir()).map_err(at(&path))?;
-        let needed = bytes.len() as u64 + reserve;
-        if free < needed {
-            let detail = format!("{needed} bytes needed ({reserve} of them kept in reserve), {free} free");
-            return Err(Error::Full { detail });
-        }
+        self.space.check(bytes.len() as u64)?;
         file.write_at(bytes, offset).map_err(at(&path))
     }
 
@@ -155,7 +144,12 @@ impl Writer {
             };
             let path = self.segments.path(segment);
             let file = self.disk.open(&path, super::disk::Access::Write).map_err(at(&path))?;
+            if file.size().map_err(at(&path))? == keep {
+                continue;
+            }
             file.resize(keep).map_err(|e| broken(e, segment))?;
+            // What was refused must not come back after a loss of power.
+            file.sync().map_err(|e| broken(e, segment))?;
         }
         self.lock_pending().clear();
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = None;

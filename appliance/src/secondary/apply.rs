@@ -58,6 +58,7 @@ impl Applier<'_> {
     fn count(&self, old: &Map, new: &Map) -> Result<()> {
         let mut blocks = 0;
         diff(old, new, &mut self.pool.pages(None), &mut |change| {
+            self.go_on()?;
             blocks += match change {
                 Change::Block(..) => 1,
                 Change::Zero(_, count) => count,
@@ -71,9 +72,7 @@ impl Applier<'_> {
     fn read(&self, old: &Map, new: &Map, mut collector: Collector) -> Result<()> {
         let geometry = new.geometry;
         diff(old, new, &mut self.pool.pages(None), &mut |change| {
-            if self.stop.load(Ordering::SeqCst) {
-                return Err(Error::Closing);
-            }
+            self.go_on()?;
             match change {
                 Change::Block(block, digest) => {
                     let content = self.content(digest, geometry.block_len(block), block)?;
@@ -89,6 +88,10 @@ impl Applier<'_> {
         collector.send_open()
     }
 
+    fn go_on(&self) -> Result<()> {
+        if self.stop.load(Ordering::SeqCst) { Err(Error::Closing) } else { Ok(()) }
+    }
+
     fn content(&self, digest: Digest, length: u32, block: BlockId) -> Result<bytes::Bytes> {
         let content = self.pool.block_once(digest)?;
         match content.len() == length as usize {
@@ -101,9 +104,11 @@ impl Applier<'_> {
     }
 
     fn write(&self, steps: &Receiver<Step>, give_back: &Sender<AlignedBuffer>) -> Result<()> {
+        let space = self.pool.space();
         for step in steps {
             let blocks = match step {
                 Step::Write { offset, buffer, length, blocks } => {
+                    space.check(length as u64)?;
                     self.file.write_at(&buffer.bytes()[..length], offset).map_err(at(self.path))?;
                     let _ = give_back.send(buffer);
                     blocks

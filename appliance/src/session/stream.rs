@@ -3,7 +3,7 @@
 //! Invariants: at most [`QUEUE`] messages wait for the thread; whatever ends the stream before its commit
 //! (the client, the pool, a deadline) leaves no point; the commit is acknowledged only when it is durable.
 
-use super::{Reader, Session, Shared, announced};
+use super::{Reader, Session, Shared, Writer, announced};
 use crate::error::{Error, Result};
 use crate::ingest::Ingest;
 use std::sync::Arc;
@@ -28,27 +28,38 @@ pub(super) async fn receive(session: &mut Session, name: VolumeName, label: Opti
     let (outbox, mut answers) = mpsc::channel(QUEUE + WINDOW as usize);
     let shared = session.shared.clone();
     let thread = tokio::task::spawn_blocking(move || ingest(&shared, name, label, begin, inbox, &outbox));
-    let reader = &mut session.reader;
-    let writer = &mut session.writer;
+    let answered = relay(&mut session.reader, &mut session.writer, messages, &mut answers).await;
+    // Whoever waits for an answer to be taken is let go.
+    drop(answers);
+    let ingested = thread.await.map_err(|e| std::io::Error::other(e.to_string()))?;
+    answered?;
+    ingested.map_err(|error| NetError::Remote { kind: error.kind(), text: error.to_string() })
+}
+
+/// Passes messages in and answers out until the stream is over on either side.
+///
+/// The answers end with the thread. Reading ends earlier, with the commit; when it does not, the stream failed, and
+/// what is still coming is of no use. When this returns the thread gets no more messages, so it ends as well.
+async fn relay(
+    reader: &mut Reader,
+    writer: &mut Writer,
+    messages: mpsc::Sender<Message>,
+    answers: &mut mpsc::Receiver<Message>,
+) -> Result<(), NetError> {
     let answer = async {
         while let Some(message) = answers.recv().await {
             writer.send(&message).await?;
         }
         Ok(())
     };
-    // The answers end with the thread. Reading ends earlier, with the commit; when it does not, the
-    // stream failed, and what is still coming is of no use.
     let (mut answer, mut forward) = (std::pin::pin!(answer), std::pin::pin!(forward(reader, messages)));
-    let answered: Result<(), NetError> = tokio::select! {
+    tokio::select! {
         answered = &mut answer => answered,
         read = &mut forward => match read {
             Ok(()) => answer.await,
             Err(error) => Err(error),
         },
-    };
-    let ingested = thread.await.map_err(|e| std::io::Error::other(e.to_string()))?;
-    answered?;
-    ingested.map_err(|error| NetError::Remote { kind: error.kind(), text: error.to_string() })
+    }
 }
 
 /// Passes messages to the thread up to the commit.

@@ -140,3 +140,54 @@ fn a_reference_to_a_block_of_another_length_or_to_none_is_refused() {
         assert!(error.contains("volume w, block 0 (byte offset 0): reference") && error.contains(reason), "{error}");
     }
 }
+
+#[test]
+fn a_base_of_another_size_is_no_base() {
+    let lab = Lab::new();
+    let pool = lab.open();
+    let bytes = volume(&[1, 2]);
+    replicate(&pool, None, &bytes, 1).unwrap();
+    let mut begin = begin(Some(&bytes), &volume(&[1, 2, 3]), 2);
+    begin.base.as_mut().unwrap().size = 3 * BLOCK as u64;
+    let announced = understudy_appliance::ingest::Announced {
+        name: "v".parse().unwrap(),
+        label: None,
+        new_uuid: uuid::Uuid::from_u128(2),
+        now_ns: 1,
+    };
+    let error = understudy_appliance::ingest::Ingest::begin(pool, announced, begin).unwrap_err();
+    assert!(error.to_string().contains("no common base"), "{error}");
+}
+
+#[test]
+fn two_streams_of_one_volume_uuid_under_two_names_are_refused() {
+    let lab = Lab::new();
+    let pool = lab.open();
+    let uuid = uuid::Uuid::from_u128(5);
+    let first = pool.begin_stream(&"a".parse().unwrap(), uuid).unwrap();
+    assert_eq!(pool.begin_stream(&"b".parse().unwrap(), uuid).unwrap_err().kind(), ErrorKind::Retry);
+    drop(first);
+    pool.begin_stream(&"b".parse().unwrap(), uuid).unwrap();
+}
+
+/// A first commit that failed after its volume was recorded must not hide the points of the one that succeeded.
+#[test]
+fn a_volume_whose_first_commit_failed_is_there_after_the_second() {
+    for n in 1.. {
+        let lab = Lab::new();
+        let pool = lab.open();
+        let bytes = volume(&[1, 2, 3]);
+        lab.disk.fail_at(n, 28);
+        let result = replicate(&pool, None, &bytes, 1);
+        if !lab.disk.failed() {
+            result.unwrap();
+            return assert!(n > 3, "{n} writes and syncs were tried");
+        }
+        result.unwrap_err();
+        replicate(&pool, None, &bytes, 2).unwrap();
+        drop(pool);
+        let pool = lab.open();
+        let number = *numbers(&pool).last().expect("the acknowledged point is there");
+        assert!(read(&pool, number).unwrap() == bytes, "failure {n}");
+    }
+}

@@ -35,8 +35,8 @@ pub enum NetError {
         /// The name of what came.
         found: &'static str,
     },
-    /// Nothing came for too long.
-    #[error("nothing came from the peer for {seconds} s")]
+    /// Nothing came or was taken for too long.
+    #[error("the peer neither sent nor took anything for {seconds} s")]
     Silent {
         /// How long was waited, seconds.
         seconds: u64,

@@ -28,6 +28,11 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
         Self { from, idle_max, bytes_received: 0, buffers: Ring::default() }
     }
 
+    /// From now on each message must have come this long after it was asked for.
+    pub fn set_idle_max(&mut self, idle_max: Duration) {
+        self.idle_max = idle_max;
+    }
+
     /// Bytes received so far, frame headers included.
     pub fn bytes_received(&self) -> u64 {
         self.bytes_received
@@ -88,13 +93,14 @@ fn truncated(needed: u64, found: u64) -> NetError {
 #[derive(Debug)]
 pub struct MessageWriter<W> {
     to: W,
+    idle_max: Duration,
     bytes_sent: u64,
 }
 
 impl<W: AsyncWrite + Unpin> MessageWriter<W> {
-    /// Writes messages to a byte stream.
-    pub fn new(to: W) -> Self {
-        Self { to, bytes_sent: 0 }
+    /// Writes messages to a byte stream; the peer must have taken each within `idle_max`.
+    pub fn new(to: W, idle_max: Duration) -> Self {
+        Self { to, idle_max, bytes_sent: 0 }
     }
 
     /// Bytes sent so far, frame headers included.
@@ -105,10 +111,13 @@ impl<W: AsyncWrite + Unpin> MessageWriter<W> {
     /// Sends a message.
     pub async fn send(&mut self, message: &Message) -> Result<()> {
         let encoded = message.encode()?;
-        self.to.write_all(&encoded.head).await?;
-        if !encoded.payload.is_empty() {
-            self.to.write_all(&encoded.payload).await?;
-        }
+        let (to, idle_max) = (&mut self.to, self.idle_max);
+        let write = async {
+            to.write_all(&encoded.head).await?;
+            to.write_all(&encoded.payload).await
+        };
+        let written = tokio::time::timeout(idle_max, write).await;
+        written.map_err(|_| NetError::Silent { seconds: idle_max.as_secs() })??;
         self.bytes_sent += (encoded.head.len() + encoded.payload.len()) as u64;
         Ok(())
     }

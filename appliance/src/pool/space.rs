@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The reserve is this part of what is free when the pool is opened, ...
-const DIVISOR: u64 = 16;
+const DIVISOR: u64 = 64;
 /// ... at least this, bytes: a journal and a table of the index ...
 const MIN: u64 = 16 << 20;
 /// ... and at most this, bytes.

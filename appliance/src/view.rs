@@ -9,7 +9,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use understudy_format::map::{Lookup, span};
 use understudy_format::point::{Point, Volume};
-use understudy_format::{BlockId, Geometry};
+use understudy_format::{BlockId, Digest, Geometry};
 
 /// One point of one volume.
 #[derive(Debug, Clone)]
@@ -47,10 +47,15 @@ impl PointView {
 
     /// The content of a block; `None` when it is zero.
     pub fn block(&self, lookup: &mut Lookup, block: BlockId) -> Result<Option<Bytes>> {
+        Ok(self.digested_block(lookup, block)?.map(|(_, content)| content))
+    }
+
+    /// The content of a block with its digest, against which it was checked; `None` when it is zero.
+    pub fn digested_block(&self, lookup: &mut Lookup, block: BlockId) -> Result<Option<(Digest, Bytes)>> {
         self.read(lookup, block).map_err(self.at(block))
     }
 
-    fn read(&self, lookup: &mut Lookup, block: BlockId) -> Result<Option<Bytes>> {
+    fn read(&self, lookup: &mut Lookup, block: BlockId) -> Result<Option<(Digest, Bytes)>> {
         let digest = lookup.block(block, &mut self.pool.pages(None))?;
         if digest.is_zero() {
             return Ok(None);
@@ -58,7 +63,7 @@ impl PointView {
         let content = self.pool.block(digest)?;
         let (expected, found) = (self.geometry().block_len(block), content.len());
         match expected as usize == found {
-            true => Ok(Some(content)),
+            true => Ok(Some((digest, content))),
             false => Err(Error::refused(format!("the block has {found} bytes, {expected} expected"))),
         }
     }

@@ -209,6 +209,19 @@ impl RecordHeader {
         Ok(header)
     }
 
+    /// This record in the footer of its segment.
+    pub fn footer_entry(&self) -> FooterEntry {
+        FooterEntry {
+            digest: self.digest,
+            offset: self.offset,
+            content_length: self.content_length,
+            stored_length: self.stored_length,
+            kind: self.kind,
+            codec: self.codec,
+            reserved: [0; 6],
+        }
+    }
+
     /// Checks the bytes after the header against their checksum, and returns those of the record.
     pub fn check_stored<'a>(&self, stored: &'a [u8]) -> Result<&'a [u8]> {
         need("record", stored, self.stored_length as usize)?;

@@ -308,17 +308,10 @@ impl Log {
         self.make_room(state, record.length())?;
         let tail = state.tail.as_mut().expect("make_room opened a segment");
         let offset = tail.position();
-        tail.entries.push(FooterEntry {
-            digest: record.digest,
-            offset,
-            content_length: record.content_length,
-            stored_length: record.stored.len() as u32,
-            kind: record.kind as u8,
-            codec: record.codec as u8,
-            reserved: [0; 6],
-        });
+        let header = record.header(offset);
+        tail.entries.push(header.footer_entry());
         let segment = tail.segment;
-        self.put_record(state, record)?;
+        self.put_record(state, &header, record.stored)?;
         let stored_length = record.stored.len() as u32;
         Ok(Location { segment, offset, stored_length, content_length: record.content_length, kind: record.kind as u8 })
     }
@@ -358,7 +351,7 @@ impl Log {
             content_length: footer.len() as u32,
             stored: &footer,
         };
-        self.put_record(state, &record)?;
+        self.put_record(state, &record.header(footer_offset), &footer)?;
         self.pad(state, Trailer::SIZE as u64)?;
         let position = state.tail.as_ref().expect("still open").position();
         let length = position + Trailer::SIZE as u64;
@@ -379,11 +372,10 @@ impl Log {
         self.put(state, &vec![0; header.stored_length as usize])
     }
 
-    fn put_record(&self, state: &mut State, record: &NewRecord<'_>) -> Result<()> {
-        let offset = state.tail.as_ref().expect("only an open segment is written").position();
-        self.put(state, &record.header(offset).encode())?;
-        self.put(state, record.stored)?;
-        let fill = record.length() as usize - RecordHeader::SIZE - record.stored.len();
+    fn put_record(&self, state: &mut State, header: &RecordHeader, stored: &[u8]) -> Result<()> {
+        self.put(state, &header.encode())?;
+        self.put(state, stored)?;
+        let fill = header.record_length() as usize - RecordHeader::SIZE - stored.len();
         self.put(state, &[0; RECORD_ALIGNMENT as usize][..fill])
     }
 

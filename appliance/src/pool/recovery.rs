@@ -150,7 +150,7 @@ impl Replay<'_> {
                 continue;
             };
             if !matches!(Kind::from_wire(header.kind), Some(Kind::Pad | Kind::Footer)) {
-                scan.entries.push(entry_of(&header));
+                scan.entries.push(header.footer_entry());
             }
             position += header.record_length();
             if position.is_multiple_of(ALIGNMENT) && !scan.gap {
@@ -227,17 +227,5 @@ impl Replay<'_> {
     fn content(&self, entry: &FooterEntry) -> Result<bytes::Bytes> {
         let kind = Kind::from_wire(entry.kind).expect("the caller knows the kind");
         self.segments.read(self.location(entry), kind, entry.digest)
-    }
-}
-
-fn entry_of(header: &RecordHeader) -> FooterEntry {
-    FooterEntry {
-        digest: header.digest,
-        offset: header.offset,
-        content_length: header.content_length,
-        stored_length: header.stored_length,
-        kind: header.kind,
-        codec: header.codec,
-        reserved: [0; 6],
     }
 }

@@ -19,7 +19,7 @@ use understudy_net::NetError;
 use uuid::Uuid;
 
 /// Content of one chunk, bytes.
-const CHUNK_BYTES: u64 = 4 << 20;
+const CHUNK_BYTES: u64 = 1 << 20;
 /// Chunks that wait for the connection.
 const QUEUE: usize = 4;
 
@@ -84,9 +84,9 @@ impl Chunks {
             let (zero, count) = self.view.run(&mut self.lookup, BlockId(next), end - next)?;
             if zero {
                 entries.push(Entry::Zero { count });
-            } else if let Some(content) = self.view.block(&mut self.lookup, BlockId(next))? {
+            } else if let Some((digest, content)) = self.view.digested_block(&mut self.lookup, BlockId(next))? {
                 length += content.len() as u64;
-                entries.push(data_entry(&content));
+                entries.push(data_entry(digest, content.len() as u32));
                 contents.push((BlockId(next), content));
             }
             next += count;
@@ -110,12 +110,6 @@ impl Chunks {
     }
 }
 
-fn data_entry(content: &[u8]) -> Entry {
-    Entry::Data {
-        digest: Digest::of_block(content),
-        codec: Codec::Stored,
-        payload_offset: 0,
-        payload_length: 0,
-        block_length: content.len() as u32,
-    }
+fn data_entry(digest: Digest, block_length: u32) -> Entry {
+    Entry::Data { digest, codec: Codec::Stored, payload_offset: 0, payload_length: 0, block_length }
 }

@@ -153,7 +153,7 @@ impl Scanner {
 
     fn content(&mut self, header: &RecordHeader) -> io::Result<Found> {
         let kind = Kind::from_wire(header.kind);
-        let mut found = Found { entry: entry_of(header), damage: None, content: None };
+        let mut found = Found { entry: header.footer_entry(), damage: None, content: None };
         if kind == Some(Kind::Pad) {
             return Ok(found);
         }
@@ -285,17 +285,5 @@ impl Scanner {
             own.1 = "the trailer of a sealed segment is damaged".into();
         }
         Ok(is_damaged)
-    }
-}
-
-fn entry_of(header: &RecordHeader) -> FooterEntry {
-    FooterEntry {
-        digest: header.digest,
-        offset: header.offset,
-        content_length: header.content_length,
-        stored_length: header.stored_length,
-        kind: header.kind,
-        codec: header.codec,
-        reserved: [0; 6],
     }
 }

@@ -6,18 +6,22 @@
 
 use crate::target::Target;
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use bytes::BytesMut;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use understudy_format::chunk::{Chunk, Entry};
-use understudy_format::codec::{Codec, decode_into};
+use understudy_format::codec::decode_into;
 use understudy_format::mapfile::Shape;
 use understudy_format::{BlockId, Digest, Geometry};
+use understudy_net::aligned;
 
 const THREADS: usize = 2;
 const QUEUE: usize = 4;
+/// Bytes of one write: the largest block, at least.
+const RUN_MAX: usize = 1 << 20;
 
 /// What is written to, and what is noted of it.
 #[derive(Debug)]
@@ -30,28 +34,50 @@ pub struct Sink {
     pub geometry: Geometry,
 }
 
+/// Neighbouring blocks on their way to one write.
+struct Run {
+    buffer: BytesMut,
+    offset: u64,
+    length: usize,
+}
+
+impl Run {
+    fn new() -> Self {
+        Self { buffer: aligned::pages(RUN_MAX), offset: 0, length: 0 }
+    }
+
+    fn takes(&self, offset: u64, length: usize) -> bool {
+        self.length == 0 || (self.offset + self.length as u64 == offset && self.length + length <= RUN_MAX)
+    }
+
+    /// Memory for the bytes that come next.
+    fn extend(&mut self, offset: u64, length: usize) -> &mut [u8] {
+        if self.length == 0 {
+            self.offset = offset;
+        }
+        self.length += length;
+        &mut self.buffer[self.length - length..self.length]
+    }
+}
+
 impl Sink {
     /// Writes what a chunk holds.
-    fn apply(&self, chunk: &Chunk, block: &mut Vec<u8>) -> Result<()> {
+    fn apply(&self, chunk: &Chunk, run: &mut Run) -> Result<()> {
         for (id, entry) in chunk.head.blocks() {
             match *entry {
                 Entry::Data { digest, block_length, .. } => {
                     let (codec, encoded) = chunk.encoded(entry).context("a data entry has bytes")?;
-                    // A stored block is its own content: no copy.
-                    let content = if codec == Codec::Stored && encoded.len() == block_length as usize {
-                        &encoded[..]
-                    } else {
-                        block.resize(block_length as usize, 0);
-                        decode_into(codec, &encoded, block).with_context(|| format!("block {id}"))?;
-                        &block[..]
-                    };
+                    let (offset, length) = (self.geometry.offset(id), block_length as usize);
+                    if !run.takes(offset, length) {
+                        self.write(run)?;
+                    }
+                    let content = run.extend(offset, length);
+                    decode_into(codec, &encoded, content).with_context(|| format!("block {id}"))?;
                     let found = Digest::of_block(content);
-                    let offset = self.geometry.offset(id);
                     ensure!(
                         found == digest,
                         "block {id} at offset {offset}: expected digest {digest}, the appliance sent {found}"
                     );
-                    self.target.write(offset, content)?;
                     self.note(id, found)?;
                 }
                 Entry::Zero { count } => self.zero(id, count)?,
@@ -60,7 +86,12 @@ impl Sink {
                 }
             }
         }
-        Ok(())
+        self.write(run)
+    }
+
+    fn write(&self, run: &mut Run) -> Result<()> {
+        let length = std::mem::take(&mut run.length);
+        self.target.write(run.offset, &run.buffer[..length])
     }
 
     /// Makes blocks zero.
@@ -109,6 +140,6 @@ impl Applier {
 }
 
 fn work(sink: &Sink, queue: &Receiver<Chunk>) -> Result<()> {
-    let mut block = Vec::new();
-    queue.iter().try_for_each(|chunk| sink.apply(&chunk, &mut block))
+    let mut run = Run::new();
+    queue.iter().try_for_each(|chunk| sink.apply(&chunk, &mut run))
 }

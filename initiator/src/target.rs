@@ -12,6 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use understudy_net::aligned;
 
 /// Zeros written at once where nothing better is to be had.
 const ZEROS: usize = 1 << 20;
@@ -21,6 +22,8 @@ const ZEROS: usize = 1 << 20;
 pub struct Target {
     name: String,
     file: File,
+    /// Past the page cache, which bulk writes only wait for; where the filesystem has that.
+    direct: Option<File>,
     /// Whether it was created for this.
     pub created: bool,
 }
@@ -39,7 +42,7 @@ impl Target {
         }
         let file = if device { open_device(path, &name, force)? } else { open_file(path, &name, force)? };
         check_size(&file, &name, device, size, force)?;
-        Ok(Self { name, file, created: false })
+        Ok(Self { name, file, direct: open_direct(path), created: false })
     }
 
     fn create(path: &Path, name: String, size: u64) -> Result<Self> {
@@ -49,7 +52,7 @@ impl Target {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path);
         let file = file.with_context(|| format!("target {name}: cannot be created"))?;
         file.set_len(size).with_context(|| format!("target {name}: setting its size"))?;
-        Ok(Self { name, file, created: true })
+        Ok(Self { name, file, direct: open_direct(path), created: true })
     }
 
     /// The name, for people.
@@ -64,7 +67,17 @@ impl Target {
 
     /// Writes bytes.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        let written = self.file.write_all_at(bytes, offset);
+        let fits = |number: usize| number.is_multiple_of(aligned::PAGE);
+        let direct = self
+            .direct
+            .as_ref()
+            .filter(|_| fits(offset as usize) && fits(bytes.len()) && fits(bytes.as_ptr().addr()) && !bytes.is_empty());
+        let written = match direct.map(|direct| direct.write_all_at(bytes, offset)) {
+            // None, or the device wants a coarser alignment.
+            None => self.file.write_all_at(bytes, offset),
+            Some(Err(e)) if e.kind() == io::ErrorKind::InvalidInput => self.file.write_all_at(bytes, offset),
+            Some(written) => written,
+        };
         written.with_context(|| format!("target {}: writing at offset {offset}", self.name))
     }
 
@@ -91,6 +104,11 @@ impl Target {
     pub fn sync(&self) -> Result<()> {
         self.file.sync_all().with_context(|| format!("target {}: making it durable", self.name))
     }
+}
+
+fn open_direct(path: &Path) -> Option<File> {
+    let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
+    OpenOptions::new().write(true).custom_flags(flags).open(path).ok()
 }
 
 fn open_file(path: &Path, name: &str, force: bool) -> Result<File> {

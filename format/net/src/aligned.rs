@@ -10,6 +10,9 @@ use bytes::{Buf, Bytes, BytesMut};
 /// What copies want, bytes: a cache line.
 const ALIGNMENT: usize = 64;
 
+/// What direct I/O wants of memory, offsets and lengths, bytes.
+pub const PAGE: usize = 4096;
+
 /// Buffers that a ring keeps.
 const KEPT: usize = 8;
 /// The largest buffer that a ring keeps, bytes.
@@ -50,8 +53,17 @@ impl Ring {
 
 /// A buffer of `length` zeros that starts at a multiple of 64.
 pub fn zeroed(length: usize) -> BytesMut {
-    let mut buffer = BytesMut::zeroed(length + ALIGNMENT - 1);
-    buffer.advance(buffer.as_ptr().align_offset(ALIGNMENT));
+    zeroed_at(length, ALIGNMENT)
+}
+
+/// A buffer of `length` zeros that starts at a multiple of [`PAGE`]: what direct I/O takes.
+pub fn pages(length: usize) -> BytesMut {
+    zeroed_at(length, PAGE)
+}
+
+fn zeroed_at(length: usize, alignment: usize) -> BytesMut {
+    let mut buffer = BytesMut::zeroed(length + alignment - 1);
+    buffer.advance(buffer.as_ptr().align_offset(alignment));
     buffer.truncate(length);
     buffer
 }
@@ -66,8 +78,8 @@ mod tests {
             let mut empty = with_capacity(length);
             assert!(empty.is_empty() && empty.capacity() >= length);
             empty.resize(length, 7);
-            for buffer in [empty, zeroed(length)] {
-                assert_eq!((buffer.len(), buffer.as_ptr().align_offset(64)), (length, 0));
+            for (buffer, alignment) in [(empty, 64), (zeroed(length), 64), (pages(length), PAGE)] {
+                assert_eq!((buffer.len(), buffer.as_ptr().align_offset(alignment)), (length, 0));
             }
         }
     }

@@ -3,11 +3,21 @@
 use crate::model::*;
 use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write};
+use std::path::PathBuf;
 
-/// The length of the newest segment after a first point, then the files after a second one that was
-/// cut at any byte: reopening must give the first point alone or both, and go on.
-#[test]
-fn a_segment_cut_at_any_byte_keeps_all_earlier_points() {
+/// A pool with two points in one segment.
+struct TwoPoints {
+    lab: Lab,
+    one: Vec<u8>,
+    two: Vec<u8>,
+    path: PathBuf,
+    /// Length of the segment after the first point.
+    before: u64,
+    /// The segment after the second.
+    whole: Vec<u8>,
+}
+
+fn two_points() -> TwoPoints {
     let (one, two) = (volume(&[1, 2, 3]), volume(&[1, 9, 3, 10]));
     let lab = Lab::new();
     replicate(&lab.open(), None, &one, 1).unwrap();
@@ -15,6 +25,14 @@ fn a_segment_cut_at_any_byte_keeps_all_earlier_points() {
     let before = std::fs::metadata(&path).unwrap().len();
     replicate(&lab.open(), Some(&one), &two, 2).unwrap();
     let whole = std::fs::read(&path).unwrap();
+    TwoPoints { lab, one, two, path, before, whole }
+}
+
+/// The length of the newest segment after a first point, then the files after a second one that was
+/// cut at any byte: reopening must give the first point alone or both, and go on.
+#[test]
+fn a_segment_cut_at_any_byte_keeps_all_earlier_points() {
+    let TwoPoints { lab, one, two, path, before, whole } = two_points();
     let after = whole.len() as u64;
     assert!(after > before);
     // Every page and record edge, one byte around them, and some bytes in between.
@@ -39,13 +57,7 @@ fn a_segment_cut_at_any_byte_keeps_all_earlier_points() {
 /// crash cannot do because that was durable before, it is damage: reported, and never taken for content.
 #[test]
 fn a_torn_tail_is_never_taken_for_a_record() {
-    let (one, two) = (volume(&[1, 2, 3]), volume(&[1, 9, 3, 10]));
-    let lab = Lab::new();
-    replicate(&lab.open(), None, &one, 1).unwrap();
-    let path = lab.segments().pop().unwrap();
-    let before = std::fs::metadata(&path).unwrap().len();
-    replicate(&lab.open(), Some(&one), &two, 2).unwrap();
-    let whole = std::fs::read(&path).unwrap();
+    let TwoPoints { lab, one, two, path, before, whole } = two_points();
     for at in (before..whole.len() as u64).step_by(512) {
         std::fs::remove_dir_all(lab.dir.path().join("index")).unwrap();
         let mut file = OpenOptions::new().write(true).open(&path).unwrap();

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod error;
 pub mod export;
 pub mod ingest;
+mod locks;
 pub mod offline;
 pub mod pool;
 pub mod secondary;

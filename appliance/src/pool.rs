@@ -21,6 +21,7 @@ pub mod space;
 mod writer;
 
 use crate::error::{Error, Result, at};
+use crate::locks;
 use bytes::Bytes;
 use disk::Disk;
 use index::Index;
@@ -31,7 +32,7 @@ use segments::Segments;
 use space::Space;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use understudy_format::Digest;
 use understudy_format::codec::{Codec, encode_into};
 use understudy_format::map::{Page, PageStore};
@@ -86,6 +87,7 @@ pub struct Pool {
     disk: Arc<dyn Disk>,
     index: Arc<Index>,
     segments: Arc<Segments>,
+    space: Space,
     log: Log,
     catalogue: RwLock<BTreeMap<VolumeName, VolumeEntry>>,
     streaming: Arc<Mutex<HashMap<VolumeName, Uuid>>>,
@@ -106,7 +108,8 @@ impl Pool {
         let index = Arc::new(open_index(&dir.join("index"))?);
         let end = recovery::recover(&*disk, &segments, &index, uuid)?;
         index.sync()?;
-        let log = Log::new(disk.clone(), segments.clone(), index.clone(), uuid, segment_size, end)?;
+        let space = Space::of(disk.clone(), dir);
+        let log = Log::new(disk.clone(), segments.clone(), index.clone(), uuid, segment_size, space.clone(), end)?;
         let blocks = BLOCK_CACHE_BYTES / u64::from(understudy_format::geometry::BLOCK_SIZE_DEFAULT);
         Ok(Self {
             dir: dir.to_owned(),
@@ -115,6 +118,7 @@ impl Pool {
             catalogue: RwLock::new(catalogue(&index)?),
             index,
             segments,
+            space,
             log,
             streaming: Arc::default(),
             pages: Cache::new(PAGE_CACHE_PAGES),
@@ -140,17 +144,17 @@ impl Pool {
 
     /// All volumes, by name.
     pub fn volumes(&self) -> Vec<VolumeEntry> {
-        self.catalogue.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        locks::read(&self.catalogue).values().cloned().collect()
     }
 
     /// A volume by name.
     pub fn volume(&self, name: &VolumeName) -> Option<VolumeEntry> {
-        self.catalogue.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        locks::read(&self.catalogue).get(name).cloned()
     }
 
     /// A point by the volume's UUID and its number.
     pub fn point(&self, volume: &Uuid, number: u64) -> Option<(Volume, Point)> {
-        let catalogue = self.catalogue.read().unwrap_or_else(PoisonError::into_inner);
+        let catalogue = locks::read(&self.catalogue);
         let entry = catalogue.values().find(|entry| entry.volume.uuid == *volume)?;
         let at = entry.points.binary_search_by_key(&number, |point| point.number).ok()?;
         Some((entry.volume.clone(), entry.points[at].clone()))
@@ -159,7 +163,7 @@ impl Pool {
     /// Reserves a volume for one stream, by name and, unless that is nil, by UUID.
     pub fn begin_stream(&self, name: &VolumeName, uuid: Uuid) -> Result<StreamGuard> {
         let epoch = self.log.begin()?;
-        let mut streaming = self.streaming.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut streaming = locks::lock(&self.streaming);
         let same_uuid = !uuid.is_nil() && streaming.values().any(|other| *other == uuid);
         if streaming.contains_key(name) || same_uuid {
             let reason = format!("volume {name} is being written by another stream; try again when it is done");
@@ -170,8 +174,8 @@ impl Pool {
     }
 
     /// What must stay free on the pool's disk.
-    pub fn space(&self) -> Space {
-        Space::of(self.disk.clone(), &self.dir)
+    pub fn space(&self) -> &Space {
+        &self.space
     }
 
     /// The length of a block that is stored or will be with the next commit; `None` when it is lacking.
@@ -196,7 +200,7 @@ impl Pool {
         self.index.sync()?;
         self.log.enter(epoch, Entry::Point(point.clone()))?;
         self.log.sync(epoch)?;
-        let mut catalogue = self.catalogue.write().unwrap_or_else(PoisonError::into_inner);
+        let mut catalogue = locks::write(&self.catalogue);
         let fresh = || VolumeEntry { volume: volume.clone(), points: Vec::new() };
         catalogue.entry(volume.name.clone()).or_insert_with(fresh).points.push(point);
         Ok(())
@@ -204,14 +208,7 @@ impl Pool {
 
     /// The content of a block, checked against its digest, which is not [`Digest::ZERO`].
     pub fn block(&self, digest: Digest) -> Result<Bytes> {
-        match self.blocks.get(&digest) {
-            Some(block) => Ok(block),
-            None => {
-                let block = self.read(Kind::Block, digest)?;
-                self.blocks.insert(digest, block.clone());
-                Ok(block)
-            }
-        }
+        self.blocks.get_or_insert_with(&digest, || self.read(Kind::Block, digest))
     }
 
     /// The content of a block that will hardly be read again: past the cache.
@@ -297,7 +294,7 @@ impl StreamGuard {
 
 impl Drop for StreamGuard {
     fn drop(&mut self) {
-        self.streaming.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+        locks::lock(&self.streaming).remove(&self.name);
     }
 }
 

@@ -10,13 +10,14 @@
 mod apply;
 
 use crate::error::{Error, Result, at};
+use crate::locks::lock;
 use crate::pool::Pool;
 use crate::pool::disk::{self, Access};
 use apply::Applier;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use understudy_format::Digest;
 use understudy_format::map::Map;
@@ -50,10 +51,6 @@ pub struct Secondaries {
     pool: Arc<Pool>,
     all: Mutex<HashMap<VolumeName, Arc<Secondary>>>,
     stop: Arc<AtomicBool>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Secondaries {

@@ -279,10 +279,10 @@ impl Checker {
 
     /// Unchanged blocks must exist in the base, with the same length.
     fn check_unchanged(&self, head: &ChunkHead) -> Result<()> {
+        let base = self.begin.base_geometry();
         for (block, entry) in head.blocks() {
             let Entry::Unchanged { count } = entry else { continue };
             let last = BlockId(block.0 + count - 1);
-            let base = self.begin.base_geometry();
             let same =
                 base.filter(|b| last.0 < b.block_count() && b.block_len(last) == self.begin.geometry.block_len(last));
             if same.is_none() {

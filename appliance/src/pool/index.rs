@@ -6,9 +6,10 @@
 //! finds exactly what is missing. fjall (an LSM tree) holds it, because digests arrive in random order.
 
 use crate::error::Result;
+use crate::locks::lock;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use understudy_format::Digest;
 use understudy_format::point::{Point, Volume};
 use uuid::Uuid;
@@ -113,7 +114,7 @@ impl Index {
 
     /// From now on the record is not deduplicated against, until it is stored again.
     pub fn mark_damaged(&self, digest: &Digest, location: Location) -> Result<()> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = lock(&self.changing);
         if self.get(digest)? != Some(location) {
             return Ok(());
         }
@@ -125,7 +126,7 @@ impl Index {
 
     /// Publishes what became durable, in one atomic step.
     pub fn publish(&self, new: &Batch) -> Result<()> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = lock(&self.changing);
         let mut batch = self.database.batch();
         for (digest, location) in &new.records {
             batch.insert(&self.records, digest.0, location.to_bytes());

@@ -13,9 +13,10 @@ use super::segments::Segments;
 use super::space::Space;
 use super::writer::{Command, Fault, Writer};
 use crate::error::{Error, Result, at};
+use crate::locks::lock;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use understudy_format::Digest;
 use understudy_format::codec::Codec;
 use understudy_format::layout::Layout;
@@ -148,10 +149,6 @@ pub struct Log {
     buffers: Receiver<AlignedBuffer>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Log {
     /// A log that writes on at the end of what [`super::recovery`] found.
     pub fn new(
@@ -160,6 +157,7 @@ impl Log {
         index: Arc<Index>,
         pool: Uuid,
         segment_size: u64,
+        space: Space,
         end: End,
     ) -> Result<Self> {
         let (commands, receiver) = bounded(BUFFERS);
@@ -168,7 +166,7 @@ impl Log {
         let pending = Arc::new(Mutex::new(Pending::default()));
         let fault = Arc::new(Mutex::new(None));
         let writer = Writer {
-            space: Space::of(disk.clone(), segments.dir()),
+            space,
             disk: disk.clone(),
             segments: segments.clone(),
             index: index.clone(),

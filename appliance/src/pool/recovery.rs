@@ -80,12 +80,12 @@ impl Replay<'_> {
             self.publish(&entries, indexed_to, self.length)?;
             return Ok(None);
         }
-        self.run_open(indexed_to)
+        self.run_open(indexed_to, trailer)
     }
 
-    fn run_open(&self, indexed_to: u64) -> Result<Option<(u64, Vec<FooterEntry>)>> {
+    fn run_open(&self, indexed_to: u64, trailer: Option<Trailer>) -> Result<Option<(u64, Vec<FooterEntry>)>> {
         let scan = self.scan(indexed_to);
-        let sealed = self.trailer().is_some_and(|trailer| trailer.footer_offset < scan.valid);
+        let sealed = trailer.is_some_and(|trailer| trailer.footer_offset < scan.valid);
         if scan.gap || scan.valid < indexed_to || sealed {
             if !sealed {
                 tracing::error!(segment = self.segment, from = scan.valid, "damaged; what can be read of it is kept");

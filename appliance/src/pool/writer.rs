@@ -10,9 +10,9 @@ use super::log::Pending;
 use super::segments::Segments;
 use super::space::Space;
 use crate::error::{Error, Result, at, is_full};
+use crate::locks::lock;
 use crossbeam_channel::{Receiver, Sender};
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// What the log asks of the writer.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl Writer {
 
     /// Runs a step unless one failed before, and remembers a failure.
     fn guard(&mut self, step: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
-        if let Some(fault) = self.fault.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        if let Some(fault) = lock(&self.fault).as_ref() {
             return Err(fault.error());
         }
         let result = step(self);
@@ -107,7 +107,7 @@ impl Writer {
             tracing::error!(%error, "writing to the pool failed");
             let fault = Fault::of(error);
             let told = fault.error();
-            *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+            *lock(&self.fault) = Some(fault);
             return Err(told);
         }
         result
@@ -125,16 +125,15 @@ impl Writer {
             self.disk.sync_dir(self.segments.dir()).map_err(at(self.segments.dir()))?;
         }
         self.durable = (segment, length);
-        let batch = self.lock_pending().batch(generation, (segment, length));
+        let batch = lock(&self.pending).batch(generation, (segment, length));
         self.index.publish(&batch)?;
-        self.lock_pending().published(generation);
+        lock(&self.pending).published(generation);
         Ok(())
     }
 
     /// Forgets what is not durable. Segments after the last durable one become empty files, which
     /// hold nothing and are passed over when the pool is opened.
     fn reset(&mut self) -> Result<()> {
-        let broken = |source: io::Error, segment| at(&self.segments.path(segment))(source);
         for segment in self.segments.list()? {
             let (last, length) = self.durable;
             let keep = match segment.cmp(&last) {
@@ -147,16 +146,12 @@ impl Writer {
             if file.size().map_err(at(&path))? == keep {
                 continue;
             }
-            file.resize(keep).map_err(|e| broken(e, segment))?;
+            file.resize(keep).map_err(at(&path))?;
             // What was refused must not come back after a loss of power.
-            file.sync().map_err(|e| broken(e, segment))?;
+            file.sync().map_err(at(&path))?;
         }
-        self.lock_pending().clear();
-        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        lock(&self.pending).clear();
+        *lock(&self.fault) = None;
         Ok(())
-    }
-
-    fn lock_pending(&self) -> std::sync::MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

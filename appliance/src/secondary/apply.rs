@@ -104,11 +104,10 @@ impl Applier<'_> {
     }
 
     fn write(&self, steps: &Receiver<Step>, give_back: &Sender<AlignedBuffer>) -> Result<()> {
-        let space = self.pool.space();
         for step in steps {
             let blocks = match step {
                 Step::Write { offset, buffer, length, blocks } => {
-                    space.check(length as u64)?;
+                    self.pool.space().check(length as u64)?;
                     self.file.write_at(&buffer.bytes()[..length], offset).map_err(at(self.path))?;
                     let _ = give_back.send(buffer);
                     blocks

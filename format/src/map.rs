@@ -11,7 +11,7 @@
 mod builder;
 mod diff;
 
-pub use builder::Builder;
+pub use builder::{Builder, Partial};
 pub use diff::{Change, diff};
 
 use crate::digest::Digest;
@@ -35,6 +35,12 @@ impl Page {
     /// The page whose entries are all zero.
     pub fn zero() -> Self {
         Self(vec![0; PAGE_SIZE].into_boxed_slice())
+    }
+
+    /// A page of exactly [`PAGE_SIZE`] bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        assert_eq!(bytes.len(), PAGE_SIZE, "the caller took a page");
+        Self(bytes.into())
     }
 
     /// A page of exactly [`PAGE_SIZE`] bytes that have the digest `expected`.
@@ -283,6 +289,20 @@ mod tests {
             for (at, digest) in digests(&contents).iter().enumerate() {
                 prop_assert_eq!(lookup.block(BlockId(at as u64), &mut store).unwrap(), *digest);
             }
+        }
+
+        #[test]
+        fn a_builder_goes_on_from_what_it_told(contents in contents(), cut in 0usize..70_000) {
+            let (mut store, cut) = (Memory::default(), cut % contents.len());
+            let mut builder = Builder::new(geometry(contents.len() as u64), None);
+            let digests = digests(&contents);
+            digests[..cut].iter().for_each(|digest| builder.block(*digest, &mut store).unwrap());
+            let mut zeroed = contents.clone();
+            zeroed[cut..].fill(0);
+            prop_assert_eq!(builder.prefix(&mut store).unwrap(), build(&mut store, &zeroed));
+            let mut builder = Builder::resume(geometry(contents.len() as u64), None, builder.partial());
+            digests[cut..].iter().for_each(|digest| builder.block(*digest, &mut store).unwrap());
+            prop_assert_eq!(builder.finish(&mut store).unwrap(), build(&mut store, &contents));
         }
 
         #[test]

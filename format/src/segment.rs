@@ -136,13 +136,22 @@ pub enum Kind {
     Pad = 5,
     /// The list of the segment's other records.
     Footer = 6,
+    /// A removal (`catalogue::RemovalRecord`): a point or a volume is gone.
+    Removal = 7,
+    /// A protection (`catalogue::ProtectionRecord`): whether retention may remove a point.
+    Protection = 8,
+    /// The settings of a volume (`catalogue::SettingsRecord`).
+    Settings = 9,
+    /// How far a stream came (`session::ProgressRecord`).
+    Progress = 10,
 }
 
 impl Kind {
     /// The kind for its number in a header; `None` for kinds of later versions, which are passed over.
     pub fn from_wire(number: u8) -> Option<Self> {
         use Kind::*;
-        [Block, Page, Volume, Point, Pad, Footer].into_iter().find(|kind| *kind as u8 == number)
+        let all = [Block, Page, Volume, Point, Pad, Footer, Removal, Protection, Settings, Progress];
+        all.into_iter().find(|kind| *kind as u8 == number)
     }
 
     /// The digest that content of this kind has.
@@ -150,7 +159,9 @@ impl Kind {
         match self {
             Self::Block => Digest::of_block(content),
             Self::Page => Digest::of_page(content),
-            Self::Volume | Self::Point => Digest::of_record(content),
+            Self::Volume | Self::Point | Self::Removal | Self::Protection | Self::Settings | Self::Progress => {
+                Digest::of_record(content)
+            }
             Self::Pad | Self::Footer => Digest::ZERO,
         }
     }

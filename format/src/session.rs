@@ -4,9 +4,11 @@
 //! simulation. Offers carry digests, needs answer which blocks are lacking, chunks carry those; the
 //! window of offers without their chunk bounds memory on both ends and hides the latency.
 
+pub mod progress;
 mod receiver;
 mod sender;
 
+pub use progress::Progress;
 pub use receiver::Receiver;
 pub use sender::{Prepared, Ready, Sender, pack};
 

@@ -8,6 +8,17 @@ use super::{FANOUT, Lookup, Map, Page, PageStore, span, top_level};
 use crate::digest::Digest;
 use crate::geometry::Geometry;
 
+/// A map as far as it was built: the open pages, and nothing of what is below them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partial {
+    /// The next block.
+    pub next: u64,
+    /// `open[level]` is the page being filled with nodes of `level`; as many as the map has levels below its top.
+    pub open: Vec<Page>,
+    /// The top, once its last slot was filled.
+    pub top: Option<Digest>,
+}
+
 /// Collects a new map; see the module documentation.
 #[derive(Debug)]
 pub struct Builder {
@@ -28,6 +39,24 @@ impl Builder {
         let top_level = top_level(geometry.block_count());
         let open = vec![Page::zero(); top_level.into()];
         Self { geometry, top_level, base: base.map(Lookup::new), open, next: 0, top: None }
+    }
+
+    /// A builder that goes on where another one was when it told its [`Builder::partial`].
+    pub fn resume(geometry: Geometry, base: Option<Map>, partial: Partial) -> Self {
+        let Partial { next, open, top } = partial;
+        Self { open, next, top, ..Self::new(geometry, base) }
+    }
+
+    /// What was built so far.
+    pub fn partial(&self) -> Partial {
+        Partial { next: self.next, open: self.open.clone(), top: self.top }
+    }
+
+    /// The map of a volume whose blocks from the next one on are all zero: what a resumed stream is held against.
+    pub fn prefix<S: PageStore>(&self, store: &mut S) -> Result<Map, S::Error> {
+        let mut all = Self::resume(self.geometry, None, self.partial());
+        all.zero(self.geometry.block_count() - self.next, store)?;
+        all.finish(store)
     }
 
     /// The next block has this digest.

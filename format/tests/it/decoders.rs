@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use std::fmt::Debug;
+use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, Settings};
 use understudy_format::chunk::Chunk;
 use understudy_format::codec::{Codec, decode_into, encode_into};
 use understudy_format::error::Result;
@@ -18,6 +19,7 @@ use understudy_format::pool::PoolRecord;
 use understudy_format::secondary::State;
 use understudy_format::segment::{Kind, NewRecord, RecordHeader, SegmentHeader, Trailer, decode_footer, encode_footer};
 use understudy_format::select::PointName;
+use understudy_format::session::Progress;
 use understudy_format::stream::{Begin, Commit};
 use understudy_format::wire::Message;
 use understudy_format::{BlockSize, Digest, FormatError, Geometry};
@@ -50,6 +52,10 @@ pub fn decode(kind: &str, with: u64, bytes: &[u8]) -> Result<Decoded> {
         "trailer" => Trailer::decode(bytes, with).and_then(|trailer| decoded(&trailer, trailer.encode())),
         "volume" => Volume::decode(bytes).and_then(|volume| decoded(&volume, volume.encode())),
         "point" => Point::decode(bytes).and_then(|point| decoded(&point, point.encode())),
+        "removal" => RemovalRecord::decode(bytes).and_then(|record| decoded(&record, record.encode())),
+        "protection" => ProtectionRecord::decode(bytes).and_then(|record| decoded(&record, record.encode())),
+        "settings" => Settings::decode(bytes).and_then(|all| decoded(&all, all.1.encode(all.0))),
+        "progress" => Progress::decode(bytes).and_then(|progress| decoded(&progress, progress.encode())),
         "page" => page(bytes),
         "pool" => PoolRecord::decode(bytes).and_then(|record| decoded(&record, record.encode())),
         "secondary" => State::decode(bytes).and_then(|state| decoded(&state, state.encode())),

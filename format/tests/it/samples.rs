@@ -5,13 +5,14 @@
 
 use bytes::Bytes;
 use std::fmt::Debug;
+use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, SecondaryMode, Settings, SettingsRecord};
 use understudy_format::chunk::{Chunk, ChunkHead, ChunkHeader, Entry, MappingEntry};
 use understudy_format::codec::{Codec, encode_into};
 use understudy_format::error::ErrorKind;
 use understudy_format::frame::FrameHeader;
 use understudy_format::geometry::BlockId;
 use understudy_format::layout::{Layout, Row};
-use understudy_format::map::{Map, Page};
+use understudy_format::map::{Map, Page, Partial, top_level};
 use understudy_format::mapfile::{MapFileHeader, MapFileId, Shape};
 use understudy_format::point::{Point, PointRecord, Volume, VolumeRecord};
 use understudy_format::pool::PoolRecord;
@@ -19,7 +20,8 @@ use understudy_format::secondary::{SecondaryState, Settled, State};
 use understudy_format::segment::{
     FooterEntry, Kind, NewRecord, RecordHeader, SegmentHeader, Trailer, encode_footer, pad_header,
 };
-use understudy_format::session::pack;
+use understudy_format::session::progress::ProgressRecord;
+use understudy_format::session::{Progress, pack};
 use understudy_format::stream::{Base, Begin, BeginRecord, Commit, CommitRecord, Totals};
 use understudy_format::wire::{BlockRange, Message, VolumeInfo, VolumeStatus};
 use understudy_format::{BlockSize, Digest, Geometry};
@@ -222,6 +224,39 @@ fn message_sample((name, message): (&str, Message)) -> Sample {
 }
 
 /// A record of `kind` at `offset`.
+fn removal() -> RemovalRecord {
+    RemovalRecord { volume: uuid(1), point: 6, removed_ns: 1_763_719_200_000_000_000 }
+}
+
+fn protection() -> ProtectionRecord {
+    ProtectionRecord::new(uuid(1), 7, true)
+}
+
+fn settings() -> Settings {
+    let (keep_within, minimum_age) = ("P1M2D".to_owned(), "PT36H".to_owned());
+    Settings { secondary: SecondaryMode::None, keep: [1, 24, 7, 4, 12, 10], keep_within, minimum_age }
+}
+
+fn settings_sample(name: &str, settings: &Settings) -> Sample {
+    let value = (uuid(1), settings.clone());
+    sample(name, "settings", &value, settings.encode(uuid(1)), &[part::<SettingsRecord>()])
+}
+
+fn progress() -> Progress {
+    let mut open = vec![Page::zero(); usize::from(top_level(geometry().block_count()))];
+    open[0].set(0, Digest::of_block(content(BlockId(0))));
+    Progress {
+        volume: volume(),
+        label: point().label,
+        begin: begin(),
+        totals: Totals { chunks: 1, data: 1, ..Totals::default() },
+        map: Partial { next: 1, open, top: None },
+        recorded_ns: 1_763_719_200_000_000_000,
+        stored_bytes: 4160,
+        new_bytes: 4096,
+    }
+}
+
 pub fn record(kind: Kind, content: &[u8], offset: u64) -> Vec<u8> {
     let mut stored = Vec::new();
     let codec = encode_into(content, &mut stored);
@@ -305,6 +340,20 @@ pub fn good() -> Vec<Sample> {
         sample("volume", "volume", &volume(), volume().encode(), &[part::<VolumeRecord>()]),
         sample("point", "point", &point(), point().encode(), &[part::<PointRecord>()]),
         sample("point-first", "point", &first_point(), first_point().encode(), &[part::<PointRecord>()]),
+        sample("removal", "removal", &removal(), removal().encode(), &[part::<RemovalRecord>()]),
+        sample("protection", "protection", &protection(), protection().encode(), &[part::<ProtectionRecord>()]),
+        settings_sample("settings", &settings()),
+        settings_sample(
+            "settings-device",
+            &Settings { secondary: SecondaryMode::Device("/dev/vg/v".into()), ..settings() },
+        ),
+        sample(
+            "progress",
+            "progress",
+            &progress(),
+            progress().encode(),
+            &[part::<ProgressRecord>(), part::<BeginRecord>()],
+        ),
         sample("page", "page", &page(), page_bytes, &[]),
         sample("footer", "footer", &footer(), encode_footer(&footer()), &entries),
     ];

@@ -328,10 +328,34 @@ fn pools_and_secondaries() -> Vec<Bad> {
     ]
 }
 
+fn catalogue() -> Vec<Bad> {
+    let mode = "mode 1 of the secondary with device \"/dev/vg/v\"";
+    vec![
+        raw("removal", "cut", cut(31), range("removal record", "length", 31, 32, 32)),
+        raw("protection", "twice", set(24, [2]), range("protection record", "protected", 2, 0, 1)),
+        raw("protection", "no-point", set(16, [0]), range("protection record", "point", 0, 1, u64::MAX)),
+        raw("settings", "left-over", add(1), LeftOver { what: "settings record", count: 1 }),
+        raw("settings-device", "mode-native", set(16, [1]), invalid("settings record", mode)),
+        raw("progress", "past-the-end", set(32, [14]), range("progress record", "next block", 14, 0, 13)),
+        raw("progress", "cut", cut(300), truncated("progress record", 8192, 11)),
+        raw("progress", "too-many-pages", set(285, [8]), range("progress record", "pages", 8, 0, 7)),
+        raw("progress", "left-over", add(1), LeftOver { what: "progress record", count: 1 }),
+    ]
+}
+
 /// All golden vectors of bytes that must be refused.
 pub fn bad() -> Vec<Bad> {
-    [streams(), chunk_headers(), mappings(), messages(), segments(), volumes_and_points(), pools_and_secondaries()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        streams(),
+        chunk_headers(),
+        mappings(),
+        messages(),
+        segments(),
+        volumes_and_points(),
+        pools_and_secondaries(),
+        catalogue(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

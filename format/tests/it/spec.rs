@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, SettingsRecord};
 use understudy_format::chunk::{ChunkHead, ChunkHeader, Entry, MappingEntry};
 use understudy_format::codec::Codec;
 use understudy_format::error::ErrorKind;
@@ -15,10 +16,11 @@ use understudy_format::point::{PointRecord, VolumeRecord};
 use understudy_format::pool::PoolRecord;
 use understudy_format::secondary::SecondaryState;
 use understudy_format::segment::{FooterEntry, Kind, RecordHeader, SegmentHeader, Trailer};
+use understudy_format::session::progress::ProgressRecord;
 use understudy_format::stream::{BeginRecord, CommitRecord};
 use understudy_format::wire::{TAGS, VolumeStatus};
 use understudy_format::{
-    Digest, chunk, frame, geometry, map, mapfile, point, pool, secondary, segment, session, stream, wire,
+    Digest, catalogue, chunk, frame, geometry, map, mapfile, point, pool, secondary, segment, session, stream, wire,
 };
 
 fn read(path: &str) -> String {
@@ -74,6 +76,10 @@ fn layouts() -> Vec<(&'static str, usize, &'static [Row])> {
         VolumeStatus,
         PoolRecord,
         SecondaryState,
+        RemovalRecord,
+        ProtectionRecord,
+        SettingsRecord,
+        ProgressRecord,
     ]
 }
 
@@ -209,6 +215,8 @@ fn maximums() -> BTreeSet<(String, u64)> {
         point::NAME_MAX,
         point::LABEL_MAX,
         session::WINDOW_MAX,
+        catalogue::DEVICE_MAX,
+        catalogue::SPAN_MAX,
         wire::TEXT_MAX,
         wire::VOLUMES_MAX,
         wire::POINTS_MAX,
@@ -281,7 +289,7 @@ fn digests_are_those_of_the_domains() {
     assert_eq!(function("block"), "BLAKE3 hash");
     assert_eq!(Digest::of_block(&bytes).0, *blake3::hash(&bytes).as_bytes());
     assert_eq!(Digest::of_page(&bytes), derived("map page", &bytes));
-    assert_eq!(Digest::of_record(&bytes), derived("volume or point record", &bytes));
+    assert_eq!(Digest::of_record(&bytes), derived("any other record", &bytes));
     let geometry = crate::samples::geometry();
     let top = Digest::of_page(&bytes);
     let preimage = [&geometry.volume_size().to_le_bytes()[..], &4096u32.to_le_bytes(), &top.0].concat();

@@ -4,7 +4,7 @@
 //! come; it is read-only; nothing is read that the map does not name.
 
 use crate::error::{Error, Result};
-use crate::pool::Pool;
+use crate::pool::{Pool, VolumeEntry};
 use crate::view::PointView;
 use jiff::tz::TimeZone;
 use std::sync::Arc;
@@ -38,18 +38,18 @@ impl PoolCatalog {
                 "volume {volume} has no point {selector}; \"understudy points {volume}\" lists them"
             ))
         })?;
-        Ok(PointView::new(self.pool.clone(), entry.volume, point.clone()))
+        PointView::open(&self.pool, &entry.volume, point, "an export")
     }
 }
 
 impl Catalog for PoolCatalog {
     fn list(&self) -> Vec<ExportName> {
-        let of_volume = |entry: crate::pool::VolumeEntry| {
+        let of_volume = |entry: Arc<VolumeEntry>| {
             let newest = entry.points.last().map(|point| (entry.volume.name.to_string(), point.clone()));
             let name = entry.volume.name.to_string();
             let each = entry.points.iter().map(|point| (format!("{name}@{}", point.number), point.clone()));
             let all: Vec<_> = newest.into_iter().chain(each).collect();
-            let volume = entry.volume;
+            let volume = entry.volume.clone();
             all.into_iter().map(move |(name, point)| ExportName { name, description: describe(&volume, &point) })
         };
         self.pool.volumes().into_iter().flat_map(of_volume).collect()

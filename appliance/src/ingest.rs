@@ -6,6 +6,7 @@
 //! one that was sent.
 
 use crate::error::{Error, Result};
+use crate::pool::live::Lease;
 use crate::pool::{Pool, StreamGuard, VolumeEntry};
 use std::sync::Arc;
 use understudy_format::chunk::{Chunk, ChunkHead, Entry};
@@ -40,6 +41,8 @@ pub struct Ingest {
     volume: Volume,
     number: u64,
     base: Option<u64>,
+    /// The base stays while the stream may refer to it.
+    _lease: Option<Lease>,
     label: Option<Label>,
     scratch: Vec<u8>,
     stored_bytes: u64,
@@ -51,12 +54,13 @@ impl Ingest {
     pub fn begin(pool: Arc<Pool>, announced: Announced, begin: Begin) -> Result<Self> {
         let guard = pool.begin_stream(&announced.name, begin.volume)?;
         let known = pool.volume(&announced.name);
-        let base = find_base(&announced.name, known.as_ref(), &begin)?;
+        let base = find_base(&announced.name, known.as_deref(), &begin)?;
         let number = known.as_ref().and_then(|entry| entry.points.last()).map_or(1, |point| point.number + 1);
         let volume = match known {
-            Some(entry) => same_volume(entry.volume, &begin)?,
+            Some(entry) => same_volume(entry.volume.clone(), &begin)?,
             None => new_volume(&pool, &announced, &begin)?,
         };
+        let lease = base.as_ref().map(|base| lease(&pool, &volume, base)).transpose()?;
         let builder = Builder::new(begin.geometry, base.as_ref().map(|point| point.map));
         Ok(Self {
             pool,
@@ -66,6 +70,7 @@ impl Ingest {
             volume,
             number,
             base: base.map(|point| point.number),
+            _lease: lease,
             label: announced.label,
             scratch: vec![0; begin.geometry.block_size().bytes() as usize],
             stored_bytes: 0,
@@ -75,7 +80,7 @@ impl Ingest {
 
     /// Which data entries of an offer are lacking here.
     pub fn offer(&mut self, head: &ChunkHead) -> Result<Vec<bool>> {
-        self.receiver.offer(head, |digest| Ok(self.pool.block_length(digest)?.is_some()))
+        self.receiver.offer(head, |digest| Ok(self.pool.block_length(&self.guard, digest)?.is_some()))
     }
 
     /// Takes the next chunk.
@@ -101,7 +106,7 @@ impl Ingest {
 
     /// Commits: durable and visible when this returns.
     pub fn commit(mut self, commit: &Commit) -> Result<Point> {
-        let mut pages = self.pool.pages(Some(self.guard.epoch()));
+        let mut pages = self.pool.pages(Some(&self.guard));
         let uncovered = self.receiver.next_block().0 != self.receiver.begin().geometry.block_count();
         if uncovered {
             self.receiver.commit(commit, Digest::ZERO)?;
@@ -122,7 +127,7 @@ impl Ingest {
             new_bytes: self.new_bytes,
             label: self.label,
         };
-        self.pool.commit(self.guard.epoch(), &self.volume, point.clone())?;
+        self.pool.commit(&self.guard, &self.volume, point.clone())?;
         Ok(point)
     }
 
@@ -131,7 +136,7 @@ impl Ingest {
     }
 
     fn with_pages(&mut self, step: impl FnOnce(&mut Builder, &mut crate::pool::Pages<'_>) -> Result<()>) -> Result<()> {
-        let mut pages = self.pool.pages(Some(self.guard.epoch()));
+        let mut pages = self.pool.pages(Some(&self.guard));
         step(&mut self.builder, &mut pages)?;
         self.stored_bytes += pages.stored_bytes;
         Ok(())
@@ -139,7 +144,7 @@ impl Ingest {
 
     fn store(&mut self, block: BlockId, digest: Digest, codec: Codec, length: u32, encoded: &[u8]) -> Result<()> {
         self.verify(digest, codec, length, encoded).map_err(|e| self.in_block(block, &e))?;
-        let added = self.pool.store_block(self.guard.epoch(), digest, codec, length, encoded)?;
+        let added = self.pool.store_block(&self.guard, digest, codec, length, encoded)?;
         self.stored_bytes += added;
         self.new_bytes += if added > 0 { length.into() } else { 0 };
         Ok(())
@@ -161,7 +166,7 @@ impl Ingest {
     }
 
     fn check_reference(&self, block: BlockId, digest: &Digest, length: u32) -> Result<()> {
-        let reason = match self.pool.block_length(digest)? {
+        let reason = match self.pool.block_length(&self.guard, digest)? {
             Some(known) if known == length => return Ok(()),
             Some(known) => format!("block {digest} has {known} bytes, {length} expected"),
             None => format!("block {digest} is not in the pool"),
@@ -193,6 +198,13 @@ fn find_base(name: &VolumeName, known: Option<&VolumeEntry>, begin: &Begin) -> R
     })
 }
 
+fn lease(pool: &Pool, volume: &Volume, base: &Point) -> Result<Lease> {
+    let (name, number) = (&volume.name, base.number);
+    let gone =
+        || Error::Refused(format!("no common base: {name}@{number} was removed just now; send the stream again"));
+    pool.lease(&volume.uuid, number, "a stream that is based on it").ok_or_else(gone)
+}
+
 fn same_volume(volume: Volume, begin: &Begin) -> Result<Volume> {
     if !begin.volume.is_nil() && begin.volume != volume.uuid {
         let (name, own, other) = (&volume.name, volume.uuid, begin.volume);
@@ -213,7 +225,7 @@ fn same_volume(volume: Volume, begin: &Begin) -> Result<Volume> {
 fn new_volume(pool: &Pool, announced: &Announced, begin: &Begin) -> Result<Volume> {
     let uuid = if begin.volume.is_nil() { announced.new_uuid } else { begin.volume };
     if let Some(other) = pool.volumes().into_iter().find(|entry| entry.volume.uuid == uuid) {
-        let (name, other) = (&announced.name, other.volume.name);
+        let (name, other) = (&announced.name, &other.volume.name);
         return Err(Error::Refused(format!("the stream belongs to volume {other}, not to a new volume {name}")));
     }
     let block_size = begin.geometry.block_size();

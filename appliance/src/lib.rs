@@ -24,11 +24,19 @@ pub mod view;
 use error::Result;
 use pool::Pool;
 use pool::disk::RealDisk;
+use pool::store::FjallStores;
 use std::path::Path;
 use std::sync::Arc;
 
 /// Opens a pool on the disk of this machine.
 fn open_pool(dir: &Path) -> Result<Pool> {
-    let (now_ns, uuid) = (clock::now_ns(), clock::random_uuid());
-    Pool::open(dir, pool::Options { disk: Arc::new(RealDisk), segment_size: pool::SEGMENT_SIZE, now_ns, uuid })
+    let options = pool::Options {
+        disk: Arc::new(RealDisk),
+        stores: Arc::new(FjallStores),
+        inline: false,
+        segment_size: pool::SEGMENT_SIZE,
+        now_ns: clock::now_ns(),
+        uuid: clock::random_uuid(),
+    };
+    Pool::open(dir, options)
 }

@@ -2,43 +2,58 @@
 //!
 //! What may run at the same time, and why it is safe:
 //!
-//! | | stream | read (NBD, restore) | apply to a secondary | open |
-//! |---|---|---|---|---|
-//! | **stream** | one per volume; the [`log`] is the one owner of appending | a read sees points only, a point is published whole | applying starts after the commit | excluded by the lock |
-//! | **read** | | immutable records, any number | reads records, never the image | excluded |
-//! | **apply** | | | one thread a volume | excluded |
+//! | | stream | read (NBD, restore) | apply to a secondary | remove points | collect | scrub |
+//! |---|---|---|---|---|---|---|
+//! | **stream** | one per volume; the [`log`] is the one owner of appending | a read sees points only, a point is published whole | applying starts after the commit | its base is leased | what it relies on is pinned ([`live`]) | a damaged record is sent again |
+//! | **read** | | immutable records, any number | reads records, never the image | its point is leased | a record that moved is looked up again | |
+//! | **apply** | | | one thread a volume | its points are leased | as read | one at a time for a volume |
+//! | **remove** | | | | one at a time | the roots are those of one moment | |
+//! | **collect** | | | | | one at a time | a segment that vanishes is passed over |
 //!
-//! Invariants: a record that is durable never changes; whatever is read is checked against its digest
-//! first; a record that fails is not deduplicated against again; the [`index`] is a cache of the
+//! Opening excludes everything else, by the lock. Invariants: a record that is durable never changes; whatever is read is
+//! checked against its digest first; a record that fails is not deduplicated against again; the [`index`] is a cache of the
 //! segments ([`recovery`] replays what it lacks). The pool knows no sockets, no streams' framing, no clock.
 
+pub mod catalogue;
+pub mod collect;
 pub mod disk;
 pub mod index;
+pub mod live;
 pub mod log;
+mod mark;
+pub mod record;
 pub mod recovery;
 pub mod segments;
 pub mod space;
+pub mod store;
 mod writer;
 
 use crate::error::{Error, Result, at};
 use crate::locks;
 use bytes::Bytes;
-use disk::Disk;
+use catalogue::Catalogue;
+pub use catalogue::VolumeEntry;
+use disk::{Disk, Lock};
 use index::Index;
-use log::{Entry, Epoch, Log};
+use live::{Lease, Live};
+use log::{Epoch, Log, Parts, Purpose};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use record::Record;
 use segments::Segments;
 use space::Space;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
+use store::Stores;
 use understudy_format::Digest;
+use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, Settings};
 use understudy_format::codec::{Codec, encode_into};
 use understudy_format::map::{Page, PageStore};
 use understudy_format::point::{Point, Volume, VolumeName};
 use understudy_format::pool::PoolRecord;
 use understudy_format::segment::{Kind, NewRecord};
+use understudy_format::session::Progress;
 use uuid::Uuid;
 
 /// Memory for decoded blocks, bytes.
@@ -53,21 +68,16 @@ pub const SEGMENT_SIZE: u64 = 256 << 20;
 pub struct Options {
     /// The disk.
     pub disk: Arc<dyn Disk>,
+    /// What the index is kept in.
+    pub stores: Arc<dyn Stores>,
+    /// Whether appending threads write themselves: slower, and the order of all operations is always the same.
+    pub inline: bool,
     /// The size at which a segment is sealed, bytes.
     pub segment_size: u64,
     /// For the record of a new pool.
     pub now_ns: i64,
     /// The name of a new pool.
     pub uuid: Uuid,
-}
-
-/// A volume with its points, ascending.
-#[derive(Debug, Clone)]
-pub struct VolumeEntry {
-    /// As recorded.
-    pub volume: Volume,
-    /// Ascending.
-    pub points: Vec<Point>,
 }
 
 #[derive(Debug, Clone)]
@@ -89,38 +99,53 @@ pub struct Pool {
     segments: Arc<Segments>,
     space: Space,
     log: Log,
-    catalogue: RwLock<BTreeMap<VolumeName, VolumeEntry>>,
-    streaming: Arc<Mutex<HashMap<VolumeName, Uuid>>>,
+    catalogue: RwLock<Catalogue>,
+    /// Held while a record of the catalogue is appended and made durable: so their order is that of their effects.
+    recording: Mutex<()>,
+    collecting: Mutex<()>,
+    live: Arc<Live>,
     pages: Cache<Digest, Arc<Page>>,
     blocks: Cache<Digest, Bytes, ByLength>,
     /// Held while the pool is open.
-    _lock: std::fs::File,
+    _lock: Box<dyn Lock>,
 }
 
 impl Pool {
     /// Opens the pool in `dir`; a directory that is absent or empty becomes a new pool.
     pub fn open(dir: &Path, options: Options) -> Result<Self> {
-        let Options { disk, segment_size, .. } = options.clone();
+        let Options { disk, segment_size, inline, .. } = options.clone();
         prepare(&*disk, dir)?;
-        let lock = lock(dir)?;
+        let lock = lock(&*disk, dir)?;
         let uuid = identity(dir, &options)?;
         let segments = Arc::new(Segments::new(disk.clone(), dir.join("segments")));
-        let index = Arc::new(open_index(&dir.join("index"))?);
+        let index = Arc::new(open_index(&*options.stores, &dir.join("index"))?);
         let end = recovery::recover(&*disk, &segments, &index, uuid)?;
         index.sync()?;
         let space = Space::of(disk.clone(), dir);
-        let log = Log::new(disk.clone(), segments.clone(), index.clone(), uuid, segment_size, space.clone(), end)?;
+        let (own_segments, own_index) = (segments.clone(), index.clone());
+        let parts = Parts {
+            disk: disk.clone(),
+            segments: own_segments,
+            index: own_index,
+            pool: uuid,
+            segment_size,
+            space: space.clone(),
+            inline,
+        };
+        let log = Log::new(parts, end)?;
         let blocks = BLOCK_CACHE_BYTES / u64::from(understudy_format::geometry::BLOCK_SIZE_DEFAULT);
         Ok(Self {
             dir: dir.to_owned(),
             uuid,
             disk,
-            catalogue: RwLock::new(catalogue(&index)?),
+            catalogue: RwLock::new(Catalogue::load(&index)?),
             index,
             segments,
             space,
             log,
-            streaming: Arc::default(),
+            recording: Mutex::default(),
+            collecting: Mutex::default(),
+            live: Arc::default(),
             pages: Cache::new(PAGE_CACHE_PAGES),
             blocks: Cache::with_weighter(blocks as usize, BLOCK_CACHE_BYTES, ByLength),
             _lock: lock,
@@ -143,34 +168,46 @@ impl Pool {
     }
 
     /// All volumes, by name.
-    pub fn volumes(&self) -> Vec<VolumeEntry> {
-        locks::read(&self.catalogue).values().cloned().collect()
+    pub fn volumes(&self) -> Vec<Arc<VolumeEntry>> {
+        locks::read(&self.catalogue).volumes()
     }
 
     /// A volume by name.
-    pub fn volume(&self, name: &VolumeName) -> Option<VolumeEntry> {
-        locks::read(&self.catalogue).get(name).cloned()
+    pub fn volume(&self, name: &VolumeName) -> Option<Arc<VolumeEntry>> {
+        locks::read(&self.catalogue).volume(name)
     }
 
     /// A point by the volume's UUID and its number.
     pub fn point(&self, volume: &Uuid, number: u64) -> Option<(Volume, Point)> {
+        let entry = locks::read(&self.catalogue).volume_by_uuid(volume)?;
+        Some((entry.volume.clone(), entry.point(number)?.clone()))
+    }
+
+    /// How far an interrupted stream into a volume came, while it can go on.
+    pub fn progress(&self, name: &VolumeName) -> Option<Arc<Progress>> {
+        locks::read(&self.catalogue).progress(name)
+    }
+
+    /// Keeps a point from being removed while the lease exists; `None` when it is gone already.
+    pub fn lease(&self, volume: &Uuid, number: u64, by: &'static str) -> Option<Lease> {
         let catalogue = locks::read(&self.catalogue);
-        let entry = catalogue.values().find(|entry| entry.volume.uuid == *volume)?;
-        let at = entry.points.binary_search_by_key(&number, |point| point.number).ok()?;
-        Some((entry.volume.clone(), entry.points[at].clone()))
+        catalogue.volume_by_uuid(volume)?.point(number)?;
+        Some(self.live.lease(*volume, number, by))
+    }
+
+    /// Who uses a point at present.
+    pub fn users(&self, volume: &Uuid, number: u64) -> Vec<&'static str> {
+        self.live.users(*volume, number)
     }
 
     /// Reserves a volume for one stream, by name and, unless that is nil, by UUID.
-    pub fn begin_stream(&self, name: &VolumeName, uuid: Uuid) -> Result<StreamGuard> {
+    pub fn begin_stream(self: &Arc<Self>, name: &VolumeName, uuid: Uuid) -> Result<StreamGuard> {
         let epoch = self.log.begin()?;
-        let mut streaming = locks::lock(&self.streaming);
-        let same_uuid = !uuid.is_nil() && streaming.values().any(|other| *other == uuid);
-        if streaming.contains_key(name) || same_uuid {
+        if !self.live.begin_stream(name, uuid) {
             let reason = format!("volume {name} is being written by another stream; try again when it is done");
             return Err(Error::Busy(reason));
         }
-        streaming.insert(name.clone(), uuid);
-        Ok(StreamGuard { streaming: self.streaming.clone(), name: name.clone(), epoch })
+        Ok(StreamGuard { pool: self.clone(), name: name.clone(), epoch })
     }
 
     /// What must stay free on the pool's disk.
@@ -179,31 +216,134 @@ impl Pool {
     }
 
     /// The length of a block that is stored or will be with the next commit; `None` when it is lacking.
-    pub fn block_length(&self, digest: &Digest) -> Result<Option<u32>> {
-        self.log.block_length(digest)
+    ///
+    /// The stream may rely on it from now on.
+    pub fn block_length(&self, guard: &StreamGuard, digest: &Digest) -> Result<Option<u32>> {
+        let _pinning = self.live.pinning();
+        let location = self.log.location(digest)?.filter(|location| location.kind == Kind::Block as u8);
+        location.iter().for_each(|location| self.live.pin(&guard.name, location));
+        Ok(location.map(|location| location.content_length))
     }
 
     /// Stores an encoded block whose content has this digest; returns the bytes that were added.
-    pub fn store_block(&self, epoch: Epoch, digest: Digest, codec: Codec, length: u32, stored: &[u8]) -> Result<u64> {
-        self.log.store(epoch, &NewRecord { kind: Kind::Block, codec, digest, content_length: length, stored })
+    pub fn store_block(
+        &self,
+        guard: &StreamGuard,
+        digest: Digest,
+        codec: Codec,
+        length: u32,
+        stored: &[u8],
+    ) -> Result<u64> {
+        self.store(guard, &NewRecord { kind: Kind::Block, codec, digest, content_length: length, stored })
+    }
+
+    fn store(&self, guard: &StreamGuard, record: &NewRecord<'_>) -> Result<u64> {
+        let _pinning = self.live.pinning();
+        let (location, added) = self.log.store(guard.epoch, record, Purpose::Stream)?;
+        self.live.pin(&guard.name, &location);
+        Ok(added)
     }
 
     /// Commits a point, and its volume when it is new: durable when this returns.
     ///
     /// The order is that of SPEC.md: segment bytes, directory entries, index, then the point record.
-    pub fn commit(&self, epoch: Epoch, volume: &Volume, point: Point) -> Result<()> {
-        let is_new = self.volume(&volume.name).is_none();
-        if is_new {
-            self.log.enter(epoch, Entry::Volume(volume.clone()))?;
+    pub fn commit(&self, guard: &StreamGuard, volume: &Volume, point: Point) -> Result<()> {
+        if self.volume(&volume.name).is_none() {
+            self.log.enter(guard.epoch, Record::Volume(volume.clone()), Purpose::Stream)?;
+        }
+        // The canary is a build that breaks the order, to prove that the simulation notices.
+        if !cfg!(feature = "canary") {
+            self.log.sync(guard.epoch)?;
+            self.index.sync()?;
+        }
+        let _recording = locks::lock(&self.recording);
+        self.log.enter(guard.epoch, Record::Point(point.clone()), Purpose::Stream)?;
+        self.log.sync(guard.epoch)?;
+        locks::write(&self.catalogue).commit(volume, point);
+        Ok(())
+    }
+
+    /// Records how far a stream came, after all that it brought: durable when this returns.
+    pub fn save_progress(&self, guard: &StreamGuard, progress: Progress) -> Result<()> {
+        self.log.sync(guard.epoch)?;
+        let _recording = locks::lock(&self.recording);
+        self.log.enter(guard.epoch, Record::Progress(Box::new(progress.clone())), Purpose::Stream)?;
+        self.log.sync(guard.epoch)?;
+        locks::write(&self.catalogue).save_progress(Arc::new(progress));
+        Ok(())
+    }
+
+    /// Removes points for good: durable when this returns. Points that are in use, and the newest of a volume unless all
+    /// of its points go, are refused.
+    pub fn remove_points(&self, name: &VolumeName, numbers: &BTreeSet<u64>, now_ns: i64) -> Result<()> {
+        let epoch = self.log.begin()?;
+        let _recording = locks::lock(&self.recording);
+        // Leases are given under the read lock: none can come between looking and removing.
+        let mut catalogue = locks::write(&self.catalogue);
+        let unknown =
+            || Error::refused(format!("there is no volume {name}; \"understudyd points\" lists what there is"));
+        let entry = catalogue.volume(name).ok_or_else(unknown)?;
+        self.check_removable(&entry, numbers)?;
+        for number in numbers {
+            let key = Record::Removal(RemovalRecord::new(entry.volume.uuid, *number, now_ns, 0)).key();
+            let segment = self.index.catalogue_entry(&key)?.map_or(0, |(_, place)| place.segment);
+            let removal = RemovalRecord::new(entry.volume.uuid, *number, now_ns, segment);
+            self.log.enter(epoch, Record::Removal(removal), Purpose::Upkeep)?;
         }
         self.log.sync(epoch)?;
-        self.index.sync()?;
-        self.log.enter(epoch, Entry::Point(point.clone()))?;
-        self.log.sync(epoch)?;
-        let mut catalogue = locks::write(&self.catalogue);
-        let fresh = || VolumeEntry { volume: volume.clone(), points: Vec::new() };
-        catalogue.entry(volume.name.clone()).or_insert_with(fresh).points.push(point);
+        catalogue.remove_points(name, numbers);
         Ok(())
+    }
+
+    fn check_removable(&self, entry: &VolumeEntry, numbers: &BTreeSet<u64>) -> Result<()> {
+        let (name, volume) = (&entry.volume.name, entry.volume.uuid);
+        for number in numbers {
+            let point = entry.point(*number);
+            point.ok_or_else(|| Error::refused(format!("there is no point {name}@{number}")))?;
+            if let Some(user) = self.live.users(volume, *number).first() {
+                return Err(Error::Busy(format!("{name}@{number} is in use by {user}; try again when it is done")));
+            }
+        }
+        let newest = entry.newest().map(|point| point.number);
+        match newest.filter(|newest| numbers.contains(newest) && numbers.len() < entry.points.len()) {
+            Some(newest) => Err(Error::refused(format!("{name}@{newest} is the newest point of its volume and stays"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Protects points from retention, or ends that: durable when this returns.
+    pub fn protect(&self, name: &VolumeName, numbers: &BTreeSet<u64>, protected: bool) -> Result<()> {
+        let epoch = self.log.begin()?;
+        let _recording = locks::lock(&self.recording);
+        let entry = self.known(name)?;
+        for number in numbers {
+            let point = entry.point(*number);
+            point.ok_or_else(|| Error::refused(format!("there is no point {name}@{number}")))?;
+            let record = ProtectionRecord::new(entry.volume.uuid, *number, protected);
+            self.log.enter(epoch, Record::Protection(record), Purpose::Upkeep)?;
+        }
+        self.log.sync(epoch)?;
+        locks::write(&self.catalogue).change(name, |entry| match protected {
+            true => entry.protected.extend(numbers),
+            false => entry.protected.retain(|number| !numbers.contains(number)),
+        });
+        Ok(())
+    }
+
+    /// Sets what is set for a volume: durable when this returns.
+    pub fn set(&self, name: &VolumeName, settings: Settings) -> Result<()> {
+        let epoch = self.log.begin()?;
+        let _recording = locks::lock(&self.recording);
+        let volume = self.known(name)?.volume.uuid;
+        self.log.enter(epoch, Record::Settings(volume, settings.clone()), Purpose::Upkeep)?;
+        self.log.sync(epoch)?;
+        locks::write(&self.catalogue).change(name, |entry| entry.settings = settings);
+        Ok(())
+    }
+
+    /// A volume that must be there.
+    pub fn known(&self, name: &VolumeName) -> Result<Arc<VolumeEntry>> {
+        self.volume(name).ok_or_else(|| Error::refused(format!("there is no volume {name} in this pool")))
     }
 
     /// The content of a block, checked against its digest, which is not [`Digest::ZERO`].
@@ -236,17 +376,21 @@ impl Pool {
             Some(location) => location,
             None => self.index.get_damaged(&digest)?.ok_or(Error::Missing { what, digest })?,
         };
-        let content = self.segments.read(location, kind, digest);
-        if let (Err(error @ Error::Damaged { .. }), Some(_)) = (&content, known) {
-            tracing::error!(%error, "not deduplicated against any more");
-            self.index.mark_damaged(&digest, location)?;
+        match self.segments.read(location, kind, digest) {
+            // It was moved, and its segment removed, since it was looked up.
+            Err(_) if self.index.get(&digest)?.is_some_and(|now| now != location) => self.read(kind, digest),
+            Err(error @ Error::Damaged { .. }) if known.is_some() => {
+                tracing::error!(%error, "not deduplicated against any more");
+                self.index.mark_damaged(&digest, location)?;
+                Err(error)
+            }
+            content => content,
         }
-        content
     }
 
-    /// The pages of the pool, for reading maps and, within an epoch, for building one.
-    pub fn pages(&self, epoch: Option<Epoch>) -> Pages<'_> {
-        Pages { pool: self, epoch, stored_bytes: 0 }
+    /// The pages of the pool, for reading maps and, for a stream, for building one.
+    pub fn pages<'a>(&'a self, guard: Option<&'a StreamGuard>) -> Pages<'a> {
+        Pages { pool: self, guard, stored_bytes: 0 }
     }
 }
 
@@ -254,7 +398,7 @@ impl Pool {
 #[derive(Debug)]
 pub struct Pages<'a> {
     pool: &'a Pool,
-    epoch: Option<Epoch>,
+    guard: Option<&'a StreamGuard>,
     /// Bytes that were added to segments.
     pub stored_bytes: u64,
 }
@@ -267,12 +411,12 @@ impl PageStore for Pages<'_> {
     }
 
     fn store(&mut self, digest: Digest, page: &Page) -> Result<()> {
-        let epoch = self.epoch.ok_or_else(|| Error::refused("pages are stored by streams only"))?;
+        let guard = self.guard.ok_or_else(|| Error::refused("pages are stored by streams only"))?;
         let mut stored = Vec::new();
         let codec = encode_into(page.bytes(), &mut stored);
         let content_length = page.bytes().len() as u32;
         let record = NewRecord { kind: Kind::Page, codec, digest, content_length, stored: &stored };
-        self.stored_bytes += self.pool.log.store(epoch, &record)?;
+        self.stored_bytes += self.pool.store(guard, &record)?;
         Ok(())
     }
 }
@@ -280,21 +424,14 @@ impl PageStore for Pages<'_> {
 /// One volume reserved for one stream; free again when this is dropped.
 #[derive(Debug)]
 pub struct StreamGuard {
-    streaming: Arc<Mutex<HashMap<VolumeName, Uuid>>>,
+    pool: Arc<Pool>,
     name: VolumeName,
     epoch: Epoch,
 }
 
-impl StreamGuard {
-    /// What the stream appends with.
-    pub fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-}
-
 impl Drop for StreamGuard {
     fn drop(&mut self) {
-        locks::lock(&self.streaming).remove(&self.name);
+        self.pool.live.end_stream(&self.name);
     }
 }
 
@@ -313,17 +450,15 @@ fn prepare(disk: &dyn Disk, dir: &Path) -> Result<()> {
     disk.sync_dir(dir).map_err(at(dir))
 }
 
-fn lock(dir: &Path) -> Result<std::fs::File> {
+fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Lock>> {
     let path = dir.join("lock");
-    let file = std::fs::File::options().create(true).truncate(false).write(true).open(&path).map_err(at(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Busy(format!(
+    disk.lock(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => Error::Busy(format!(
             "the pool {} is in use by another understudyd; stop that one first or name another pool",
             dir.display()
-        ))),
-        Err(std::fs::TryLockError::Error(source)) => Err(at(&path)(source)),
-    }
+        )),
+        _ => at(&path)(error),
+    })
 }
 
 fn identity(dir: &Path, options: &Options) -> Result<Uuid> {
@@ -337,23 +472,14 @@ fn identity(dir: &Path, options: &Options) -> Result<Uuid> {
 }
 
 /// The index is a cache: one that cannot be opened is made anew from the segments.
-fn open_index(dir: &Path) -> Result<Index> {
-    match Index::open(dir) {
+fn open_index(stores: &dyn Stores, dir: &Path) -> Result<Index> {
+    let store = match stores.open(dir) {
         Err(Error::Index(error)) if !matches!(error, fjall::Error::Io(_) | fjall::Error::Locked) => {
             tracing::warn!(%error, "the index cannot be opened and is rebuilt from the segments");
-            std::fs::remove_dir_all(dir).map_err(at(dir))?;
-            Index::open(dir)
+            stores.remove(dir)?;
+            stores.open(dir)
         }
-        index => index,
-    }
-}
-
-/// A volume is there once it has a point: one that was recorded for a stream that never committed is not.
-fn catalogue(index: &Index) -> Result<BTreeMap<VolumeName, VolumeEntry>> {
-    let entry = |volume: Volume| {
-        let points = index.points(&volume.uuid)?;
-        Ok((volume.name.clone(), VolumeEntry { volume, points }))
+        store => store,
     };
-    let entries = index.volumes()?.into_iter().map(entry).collect::<Result<Vec<_>>>()?;
-    Ok(entries.into_iter().filter(|(_, entry)| !entry.points.is_empty()).collect())
+    Ok(Index::new(store?))
 }

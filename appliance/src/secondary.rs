@@ -152,7 +152,8 @@ impl Secondary {
     }
 
     fn is_plausible(&self, pool: &Pool, state: &State) -> bool {
-        let points = pool.volume(&self.volume.name).map(|entry| entry.points).unwrap_or_default();
+        let entry = pool.volume(&self.volume.name);
+        let points = entry.as_ref().map_or(&[][..], |entry| &entry.points);
         let find = |wanted: Settled| points.iter().find(|point| settled(point) == wanted);
         let fits = |point| self.image_fits(pool, point, state.applying.and_then(find));
         state.settled.and_then(find).is_some_and(fits)
@@ -184,7 +185,8 @@ impl Secondary {
     fn bring_up_to_date(&self, pool: &Pool, stop: &AtomicBool) -> Result<()> {
         loop {
             let state = *lock(&self.state);
-            let points = pool.volume(&self.volume.name).map(|entry| entry.points).unwrap_or_default();
+            let entry = pool.volume(&self.volume.name);
+            let points = entry.as_ref().map_or(&[][..], |entry| &entry.points);
             let Some(newest) = points.last() else { return Ok(()) };
             let current = state.applying.is_none() && state.settled == Some(settled(newest));
             if current && self.image_fits(pool, newest, None) {

@@ -126,8 +126,8 @@ impl Shared {
         match request {
             Message::ListVolumes => {
                 let volumes = self.pool.volumes();
-                let info = |entry: &VolumeEntry| self.info(entry);
-                Ok(Message::Volumes(volumes.iter().map(info).collect::<Result<_>>()?))
+                let info = volumes.iter().map(|entry| self.info(entry));
+                Ok(Message::Volumes(info.collect::<Result<_>>()?))
             }
             Message::ListPoints { name, newest } => self.points(&name, newest),
             Message::GetPages { volume, point, level, indexes } => self.pages(&volume, point, level, &indexes),

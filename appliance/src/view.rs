@@ -1,10 +1,11 @@
 //! A point as something to read: blocks by ID, and where it is zero.
 //!
-//! Invariants: what is read is the point, never the secondary, so never half of a change; every
+//! Invariants: what is read is the point, never the secondary, so never half of a change; what is looked at is not removed meanwhile; every
 //! failure names volume, point, block and byte offset.
 
 use crate::error::{Error, Result};
 use crate::pool::Pool;
+use crate::pool::live::Lease;
 use bytes::Bytes;
 use std::sync::Arc;
 use understudy_format::map::{Lookup, span};
@@ -17,12 +18,15 @@ pub struct PointView {
     pool: Arc<Pool>,
     volume: Volume,
     point: Point,
+    _lease: Arc<Lease>,
 }
 
 impl PointView {
-    /// A view of `point`.
-    pub fn new(pool: Arc<Pool>, volume: Volume, point: Point) -> Self {
-        Self { pool, volume, point }
+    /// A view of `point`, which stays while there is a view of it; `by` says for people who looks.
+    pub fn open(pool: &Arc<Pool>, volume: &Volume, point: &Point, by: &'static str) -> Result<Self> {
+        let gone = || Error::refused(format!("point {}@{} was removed", volume.name, point.number));
+        let lease = pool.lease(&volume.uuid, point.number, by).ok_or_else(gone)?;
+        Ok(Self { pool: pool.clone(), volume: volume.clone(), point: point.clone(), _lease: Arc::new(lease) })
     }
 
     /// The volume.

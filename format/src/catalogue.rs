@@ -14,14 +14,16 @@ pub const DEVICE_MAX: usize = 1024;
 pub const SPAN_MAX: usize = 64;
 
 crate::layout! {
-    /// The content of a removal: a point, or a volume with all its points, is not there any more.
-    pub struct RemovalRecord, 32 {
+    /// The content of a removal: a point is not there any more.
+    pub struct RemovalRecord, 40 {
         /// The volume.
         0 volume: Uuid,
-        /// The point; 0 for the volume with all its points.
+        /// The point.
         16 point: u64,
         /// When it was removed, nanoseconds since 1970-01-01T00:00:00Z.
         24 removed_ns: i64,
+        /// The segment with the point's record: once that is gone this record is not needed any more.
+        32 segment: u64,
     }
 }
 
@@ -102,6 +104,11 @@ pub struct Settings {
 }
 
 impl RemovalRecord {
+    /// Says that a point whose record stands in `segment` is gone.
+    pub fn new(volume: Uuid, point: u64, removed_ns: i64, segment: u64) -> Self {
+        Self { volume, point, removed_ns, segment }
+    }
+
     /// The content of a removal record.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(Self::SIZE);
@@ -112,7 +119,9 @@ impl RemovalRecord {
     /// Reads the content of a removal record.
     pub fn decode(content: &[u8]) -> Result<Self> {
         check_range("removal record", "length", content.len() as u64, Self::SIZE as u64, Self::SIZE as u64)?;
-        Self::get(content)
+        let record = Self::get(content)?;
+        check_range("removal record", "point", record.point, 1, u64::MAX)?;
+        Ok(record)
     }
 }
 

@@ -136,7 +136,7 @@ pub enum Kind {
     Pad = 5,
     /// The list of the segment's other records.
     Footer = 6,
-    /// A removal (`catalogue::RemovalRecord`): a point or a volume is gone.
+    /// A removal (`catalogue::RemovalRecord`): a point is gone.
     Removal = 7,
     /// A protection (`catalogue::ProtectionRecord`): whether retention may remove a point.
     Protection = 8,

@@ -31,13 +31,22 @@ pub trait Disk: std::fmt::Debug + Send + Sync {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>>;
     /// Gives a file another name, replacing what had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file; who has it open can still read it.
+    fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes a directory and those above it.
     fn make_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes that can still be written, for an unprivileged writer.
     fn free(&self, dir: &Path) -> io::Result<u64>;
+    /// Locks a file, created when absent, until what is returned is dropped; `WouldBlock` when another process has it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
 }
+
+/// A lock that is held.
+pub trait Lock: std::fmt::Debug + Send + Sync {}
+
+impl Lock for File {}
 
 /// An open file.
 pub trait DiskFile: std::fmt::Debug + Send + Sync {
@@ -76,6 +85,10 @@ impl Disk for RealDisk {
         std::fs::rename(from, to)
     }
 
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
         std::fs::create_dir_all(dir)
     }
@@ -87,6 +100,15 @@ impl Disk for RealDisk {
     fn free(&self, dir: &Path) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(dir)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(file)),
+            Err(std::fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(std::fs::TryLockError::Error(error)) => Err(error),
+        }
     }
 }
 

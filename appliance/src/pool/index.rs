@@ -1,23 +1,18 @@
-//! The index: where each digest is stored, and which volumes and points there are.
+//! The index: where each digest is stored, and what the catalogue knows.
 //!
 //! A cache of the segments and nothing more: it can be deleted and is then rebuilt by replaying
 //! them. Invariants: an entry is published only after the bytes that it names are durable; entries
 //! and the mark up to which their segment is indexed go in one atomic batch, so a replay from the mark
-//! finds exactly what is missing. fjall (an LSM tree) holds it, because digests arrive in random order.
+//! finds exactly what is missing; an entry is moved or removed only while it names the place that was looked at.
 
+use super::record::{Place, Record};
+use super::store::{Change, Store, Table};
 use crate::error::Result;
 use crate::locks::lock;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use understudy_format::Digest;
-use understudy_format::point::{Point, Volume};
-use uuid::Uuid;
-
-/// Memory for the index's blocks, bytes.
-const CACHE_BYTES: u64 = 32 << 20;
-/// Memory for entries that are not yet in tables, bytes a keyspace.
-const MEMTABLE_BYTES: u64 = 8 << 20;
+use understudy_format::layout::Layout;
+use understudy_format::segment::{Kind, RECORD_ALIGNMENT, RecordHeader};
 
 /// Where a record is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,18 +25,31 @@ pub struct Location {
     pub stored_length: u32,
     /// Bytes of the content.
     pub content_length: u32,
+    /// The number of the record in its segment, pads left out: one bit stands for it while space is reclaimed.
+    pub ordinal: u32,
     /// See `segment::Kind`: what is stored as one kind is never taken for another.
     pub kind: u8,
 }
 
 impl Location {
-    fn to_bytes(self) -> [u8; 25] {
-        let mut bytes = [0; 25];
-        bytes[..8].copy_from_slice(&self.segment.to_be_bytes());
-        bytes[8..16].copy_from_slice(&self.offset.to_be_bytes());
-        bytes[16..20].copy_from_slice(&self.stored_length.to_be_bytes());
-        bytes[20..24].copy_from_slice(&self.content_length.to_be_bytes());
-        bytes[24] = self.kind;
+    /// Bytes from the start of this record to that of the next.
+    pub fn record_length(&self) -> u64 {
+        (RecordHeader::SIZE as u64 + u64::from(self.stored_length)).next_multiple_of(RECORD_ALIGNMENT)
+    }
+
+    /// Where it stands.
+    pub fn place(&self) -> Place {
+        Place { segment: self.segment, offset: self.offset }
+    }
+
+    fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(29);
+        bytes.extend_from_slice(&self.segment.to_be_bytes());
+        bytes.extend_from_slice(&self.offset.to_be_bytes());
+        bytes.extend_from_slice(&self.stored_length.to_be_bytes());
+        bytes.extend_from_slice(&self.content_length.to_be_bytes());
+        bytes.extend_from_slice(&self.ordinal.to_be_bytes());
+        bytes.push(self.kind);
         bytes
     }
 
@@ -50,12 +58,14 @@ impl Location {
         let (offset, rest) = rest.split_first_chunk::<8>()?;
         let (stored_length, rest) = rest.split_first_chunk::<4>()?;
         let (content_length, rest) = rest.split_first_chunk::<4>()?;
+        let (ordinal, rest) = rest.split_first_chunk::<4>()?;
         let [kind] = *rest else { return None };
         Some(Self {
             segment: u64::from_be_bytes(*segment),
             offset: u64::from_be_bytes(*offset),
             stored_length: u32::from_be_bytes(*stored_length),
             content_length: u32::from_be_bytes(*content_length),
+            ordinal: u32::from_be_bytes(*ordinal),
             kind,
         })
     }
@@ -64,52 +74,48 @@ impl Location {
 /// What became durable together.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// Blocks and pages.
-    pub records: Vec<(Digest, Location)>,
-    /// Volumes.
-    pub volumes: Vec<Volume>,
-    /// Points.
-    pub points: Vec<Point>,
+    /// Blocks and pages; with the place that a copy was made from, an entry that names another one stays.
+    pub records: Vec<(Digest, Location, Option<Place>)>,
+    /// The catalogue, in the order of the log.
+    pub catalogue: Vec<(Record, Place)>,
     /// A segment, and up to which of its bytes it is indexed now.
     pub indexed: Option<(u64, u64)>,
 }
 
 /// The index of one pool.
+#[derive(Debug)]
 pub struct Index {
-    database: Database,
-    records: Keyspace,
-    damaged: Keyspace,
-    catalogue: Keyspace,
-    segments: Keyspace,
+    store: Arc<dyn Store>,
     /// Held while entries of records are changed: what is published is never taken for what was damaged.
     changing: Mutex<()>,
 }
 
-impl std::fmt::Debug for Index {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Index")
-    }
-}
-
 impl Index {
-    /// Opens the index in `dir`, creating it when absent.
-    pub fn open(dir: &Path) -> Result<Self> {
-        let database = Database::builder(dir).cache_size(CACHE_BYTES).max_journaling_size(64 << 20).open()?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-        let keyspace = |name| database.keyspace(name, options);
-        let (records, damaged) = (keyspace("records")?, keyspace("damaged")?);
-        let (catalogue, segments) = (keyspace("catalogue")?, keyspace("segments")?);
-        Ok(Self { database, records, damaged, catalogue, segments, changing: Mutex::new(()) })
+    /// The index that `store` holds.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, changing: Mutex::new(()) }
     }
 
     /// Where the record with this digest is, if it is there and not known to be damaged.
     pub fn get(&self, digest: &Digest) -> Result<Option<Location>> {
-        Ok(self.records.get(digest.0)?.and_then(|bytes| Location::from_bytes(&bytes)))
+        Ok(self.store.get(Table::Records, &digest.0)?.and_then(|bytes| Location::from_bytes(&bytes)))
     }
 
     /// Where a record that is known to be damaged is.
     pub fn get_damaged(&self, digest: &Digest) -> Result<Option<Location>> {
-        Ok(self.damaged.get(digest.0)?.and_then(|bytes| Location::from_bytes(&bytes)))
+        Ok(self.store.get(Table::Damaged, &digest.0)?.and_then(|bytes| Location::from_bytes(&bytes)))
+    }
+
+    /// All records that are known to be damaged and were not stored again.
+    pub fn damaged(&self) -> Result<Vec<(Digest, Location)>> {
+        let entry = |(key, bytes): (Vec<u8>, Vec<u8>)| Some((digest(&key)?, Location::from_bytes(&bytes)?));
+        let mut damaged = Vec::new();
+        for (digest, location) in self.store.prefix(Table::Damaged, &[])?.into_iter().filter_map(entry) {
+            if self.get(&digest)?.is_none() {
+                damaged.push((digest, location));
+            }
+        }
+        Ok(damaged)
     }
 
     /// From now on the record is not deduplicated against, until it is stored again.
@@ -118,59 +124,135 @@ impl Index {
         if self.get(digest)? != Some(location) {
             return Ok(());
         }
-        let mut batch = self.database.batch();
-        batch.remove(&self.records, digest.0);
-        batch.insert(&self.damaged, digest.0, location.to_bytes());
-        Ok(batch.commit()?)
+        self.store.apply(vec![
+            Change::Remove(Table::Records, digest.0.into()),
+            Change::Put(Table::Damaged, digest.0.into(), location.to_bytes()),
+        ])
     }
 
     /// Publishes what became durable, in one atomic step.
     pub fn publish(&self, new: &Batch) -> Result<()> {
         let _changing = lock(&self.changing);
-        let mut batch = self.database.batch();
-        for (digest, location) in &new.records {
-            batch.insert(&self.records, digest.0, location.to_bytes());
+        let mut changes = Vec::with_capacity(new.records.len() + new.catalogue.len() + 1);
+        for (digest, location, copied_from) in &new.records {
+            if self.takes(digest, *copied_from)? {
+                changes.push(Change::Put(Table::Records, digest.0.into(), location.to_bytes()));
+            }
         }
-        for volume in &new.volumes {
-            batch.insert(&self.catalogue, volume_key(&volume.uuid), volume.encode());
-        }
-        for point in &new.points {
-            batch.insert(&self.catalogue, point_key(&point.volume, point.number), point.encode());
+        for (record, place) in &new.catalogue {
+            changes.push(Change::Put(Table::Catalogue, record.key(), catalogue_value(record, *place)));
         }
         if let Some((segment, indexed_to)) = new.indexed {
-            batch.insert(&self.segments, segment.to_be_bytes(), indexed_to.to_be_bytes());
+            changes.push(Change::Put(Table::Segments, segment.to_be_bytes().into(), indexed_to.to_be_bytes().into()));
         }
-        Ok(batch.commit()?)
+        self.store.apply(changes)
+    }
+
+    /// Whether an entry may name a copy of the record at `copied_from`: it does not name another one.
+    fn takes(&self, digest: &Digest, copied_from: Option<Place>) -> Result<bool> {
+        let Some(place) = copied_from else { return Ok(true) };
+        Ok(self.get(digest)?.is_none_or(|location| location.place() == place))
+    }
+
+    /// Forgets records, each only if its entry still names that place.
+    pub fn forget(&self, records: &[(Digest, Place)]) -> Result<()> {
+        let _changing = lock(&self.changing);
+        let mut changes = Vec::new();
+        for (digest, place) in records {
+            let names = |location: Option<Location>| location.is_some_and(|location| location.place() == *place);
+            if names(self.get(digest)?) {
+                changes.push(Change::Remove(Table::Records, digest.0.into()));
+            }
+            if names(self.get_damaged(digest)?) {
+                changes.push(Change::Remove(Table::Damaged, digest.0.into()));
+            }
+        }
+        self.store.apply(changes)
+    }
+
+    /// Forgets a record of the catalogue, which says nothing any more.
+    pub fn forget_catalogue(&self, record: &Record) -> Result<()> {
+        self.store.apply(vec![Change::Remove(Table::Catalogue, record.key())])
+    }
+
+    /// Forgets up to which byte a segment is indexed: it is gone.
+    pub fn forget_segment(&self, segment: u64) -> Result<()> {
+        let key = segment.to_be_bytes();
+        self.store.apply(vec![Change::Remove(Table::Segments, key.into()), Change::Remove(Table::Scrubbed, key.into())])
+    }
+
+    /// Forgets all segments that are not in `existing`: their numbers may be used again.
+    pub fn forget_segments_but(&self, existing: &[u64]) -> Result<()> {
+        for (key, _) in self.store.prefix(Table::Segments, &[])? {
+            let segment = key.try_into().map(u64::from_be_bytes).unwrap_or(0);
+            if existing.binary_search(&segment).is_err() {
+                self.forget_segment(segment)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes everything that was published durable.
     pub fn sync(&self) -> Result<()> {
-        Ok(self.database.persist(PersistMode::SyncAll)?)
+        self.store.sync()
     }
 
     /// Up to which byte a segment is indexed; 0 when it is not.
     pub fn indexed_to(&self, segment: u64) -> Result<u64> {
-        let bytes = self.segments.get(segment.to_be_bytes())?;
-        Ok(bytes.and_then(|bytes| bytes.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes))
+        self.number(Table::Segments, segment).map(|number| number.unwrap_or(0))
     }
 
-    /// All volumes, in no order.
-    pub fn volumes(&self) -> Result<Vec<Volume>> {
-        let values = self.catalogue.prefix(b"v").map(|entry| Ok(Volume::decode(&entry.value()?)?));
-        values.collect()
+    /// When a segment was last read and found whole, nanoseconds since 1970-01-01T00:00:00Z.
+    pub fn scrubbed(&self, segment: u64) -> Result<Option<i64>> {
+        Ok(self.number(Table::Scrubbed, segment)?.map(|number| number as i64))
     }
 
-    /// All points of a volume, ascending.
-    pub fn points(&self, volume: &Uuid) -> Result<Vec<Point>> {
-        let prefix = [b"p", &volume.as_bytes()[..]].concat();
-        self.catalogue.prefix(prefix).map(|entry| Ok(Point::decode(&entry.value()?)?)).collect()
+    /// Remembers that a segment was read and found whole.
+    pub fn set_scrubbed(&self, segment: u64, now_ns: i64) -> Result<()> {
+        let value = now_ns.to_be_bytes().into();
+        self.store.apply(vec![Change::Put(Table::Scrubbed, segment.to_be_bytes().into(), value)])
+    }
+
+    fn number(&self, table: Table, segment: u64) -> Result<Option<u64>> {
+        let bytes = self.store.get(table, &segment.to_be_bytes())?;
+        Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes))
+    }
+
+    /// What counts of the catalogue, by key.
+    pub fn catalogue(&self) -> Result<Vec<(Record, Place)>> {
+        let pairs = self.store.prefix(Table::Catalogue, &[])?;
+        let entries = pairs.iter().map(|(_, value)| catalogue_entry(value));
+        Ok(entries.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    /// What counts of the thing with this key (see [`Record::key`]), and where it stands.
+    pub fn catalogue_entry(&self, key: &[u8]) -> Result<Option<(Record, Place)>> {
+        let value = self.store.get(Table::Catalogue, key)?;
+        value.map_or(Ok(None), |value| catalogue_entry(&value))
     }
 }
 
-fn volume_key(volume: &Uuid) -> Vec<u8> {
-    [b"v", &volume.as_bytes()[..]].concat()
+fn digest(key: &[u8]) -> Option<Digest> {
+    key.try_into().ok().map(Digest)
 }
 
-fn point_key(volume: &Uuid, number: u64) -> Vec<u8> {
-    [b"p", &volume.as_bytes()[..], &number.to_be_bytes()].concat()
+/// Kind, place, content.
+fn catalogue_value(record: &Record, place: Place) -> Vec<u8> {
+    let mut value = vec![record.kind() as u8];
+    value.extend_from_slice(&place.segment.to_be_bytes());
+    value.extend_from_slice(&place.offset.to_be_bytes());
+    value.extend_from_slice(&record.encode());
+    value
+}
+
+fn catalogue_entry(value: &[u8]) -> Result<Option<(Record, Place)>> {
+    let split = || {
+        let (kind, rest) = value.split_first()?;
+        let (segment, rest) = rest.split_first_chunk::<8>()?;
+        let (offset, content) = rest.split_first_chunk::<8>()?;
+        let place = Place { segment: u64::from_be_bytes(*segment), offset: u64::from_be_bytes(*offset) };
+        Some((Kind::from_wire(*kind)?, place, content))
+    };
+    let Some((kind, place, content)) = split() else { return Ok(None) };
+    Ok(Record::decode(kind, content)?.map(|record| (record, place)))
 }

@@ -9,6 +9,7 @@
 
 use super::disk::{Access, AlignedBuffer, Disk, DiskFile};
 use super::index::{Batch, Index, Location};
+use super::record::{Place, Record};
 use super::segments::Segments;
 use super::space::Space;
 use super::writer::{Command, Fault, Writer};
@@ -16,11 +17,11 @@ use crate::error::{Error, Result, at};
 use crate::locks::lock;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use understudy_format::Digest;
 use understudy_format::codec::Codec;
 use understudy_format::layout::Layout;
-use understudy_format::point::{Point, Volume};
 use understudy_format::segment::{
     FooterEntry, Kind, NewRecord, RECORD_ALIGNMENT, RecordHeader, SegmentHeader, Trailer, encode_footer,
     footer_entries_max, pad_header,
@@ -36,41 +37,38 @@ const BUFFERS: usize = 6;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Epoch(u64);
 
-/// A record that is appended and not yet published.
-#[derive(Debug, Default)]
-pub struct Pending {
-    records: HashMap<Digest, (Location, u64)>,
-    catalogue: Vec<(Entry, u64)>,
+/// For whom something is appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// New content: it leaves the reserve of space alone.
+    Stream,
+    /// What frees space, repairs, or says so: it may use the reserve.
+    Upkeep,
 }
 
-/// A record that the catalogue knows.
-#[derive(Debug, Clone)]
-pub enum Entry {
-    /// A volume came to be.
-    Volume(Volume),
-    /// A point is committed.
-    Point(Point),
+/// Records that are appended and not yet published, with the generation of the sync that publishes them.
+#[derive(Debug, Default)]
+pub struct Pending {
+    records: HashMap<Digest, (Location, Option<Place>, u64)>,
+    catalogue: Vec<(Record, Place, u64)>,
 }
 
 impl Pending {
     /// What was appended in `generation` or before.
     pub fn batch(&self, generation: u64, indexed: (u64, u64)) -> Batch {
-        let mut batch = Batch { indexed: Some(indexed), ..Batch::default() };
-        let due = self.records.iter().filter(|(_, (_, own))| *own <= generation);
-        batch.records = due.map(|(digest, (location, _))| (*digest, *location)).collect();
-        for (entry, _) in self.catalogue.iter().filter(|(_, own)| *own <= generation) {
-            match entry {
-                Entry::Volume(volume) => batch.volumes.push(volume.clone()),
-                Entry::Point(point) => batch.points.push(point.clone()),
-            }
+        let records = self.records.iter().filter(|(_, (_, _, own))| *own <= generation);
+        let catalogue = self.catalogue.iter().filter(|(_, _, own)| *own <= generation);
+        Batch {
+            records: records.map(|(digest, (location, copied_from, _))| (*digest, *location, *copied_from)).collect(),
+            catalogue: catalogue.map(|(record, place, _)| (record.clone(), *place)).collect(),
+            indexed: Some(indexed),
         }
-        batch
     }
 
     /// Forgets what was appended in `generation` or before: it is published.
     pub fn published(&mut self, generation: u64) {
-        self.records.retain(|_, (_, own)| *own > generation);
-        self.catalogue.retain(|(_, own)| *own > generation);
+        self.records.retain(|_, (_, _, own)| *own > generation);
+        self.catalogue.retain(|(_, _, own)| *own > generation);
     }
 
     /// Forgets everything.
@@ -118,79 +116,103 @@ struct State {
     generation: u64,
 }
 
-/// The writer's thread; it ends, and has closed its files, when this is dropped.
+/// How commands reach the writer.
 #[derive(Debug)]
-struct WriterThread {
-    commands: Option<Sender<Command>>,
-    thread: Option<std::thread::JoinHandle<()>>,
+enum Link {
+    /// A thread of its own; it ends, and has closed its files, when this is dropped.
+    Thread { commands: Option<Sender<Command>>, thread: Option<std::thread::JoinHandle<()>> },
+    /// The thread that appends.
+    Inline(Box<Mutex<Writer>>),
 }
 
-impl Drop for WriterThread {
-    fn drop(&mut self) {
-        self.commands = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+impl Link {
+    fn start(writer: Writer, inline: bool) -> std::io::Result<Self> {
+        if inline {
+            return Ok(Self::Inline(Box::new(Mutex::new(writer))));
+        }
+        let (commands, receiver) = bounded(BUFFERS);
+        let thread = std::thread::Builder::new().name("log-writer".into()).spawn(move || writer.run(&receiver))?;
+        Ok(Self::Thread { commands: Some(commands), thread: Some(thread) })
+    }
+
+    fn send(&self, command: Command) -> Result<()> {
+        match self {
+            Self::Thread { commands, .. } => {
+                let commands = commands.as_ref().ok_or(Error::Closing)?;
+                commands.send(command).map_err(|_| Error::Closing)
+            }
+            Self::Inline(writer) => {
+                lock(writer).carry_out(command);
+                Ok(())
+            }
         }
     }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Self::Thread { commands, thread } = self {
+            *commands = None;
+            if let Some(thread) = thread.take() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// What a log is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+    /// The segment files.
+    pub segments: Arc<Segments>,
+    /// Where what became durable is published.
+    pub index: Arc<Index>,
+    /// The pool.
+    pub pool: Uuid,
+    /// The size at which a segment is sealed, bytes.
+    pub segment_size: u64,
+    /// What streams must leave free.
+    pub space: Space,
+    /// Whether the thread that appends also writes: then the order of all operations is always the same.
+    pub inline: bool,
 }
 
 /// See the module documentation.
 #[derive(Debug)]
 pub struct Log {
-    disk: Arc<dyn Disk>,
-    segments: Arc<Segments>,
-    pool: Uuid,
-    segment_size: u64,
-    index: Arc<Index>,
+    parts: Parts,
     state: Mutex<State>,
     pending: Arc<Mutex<Pending>>,
     fault: Arc<Mutex<Option<Fault>>>,
-    writer: WriterThread,
+    /// Bytes handed to the writer and not yet on the disk.
+    unwritten: Arc<AtomicU64>,
+    writer: Link,
     buffers: Receiver<AlignedBuffer>,
 }
 
 impl Log {
     /// A log that writes on at the end of what [`super::recovery`] found.
-    pub fn new(
-        disk: Arc<dyn Disk>,
-        segments: Arc<Segments>,
-        index: Arc<Index>,
-        pool: Uuid,
-        segment_size: u64,
-        space: Space,
-        end: End,
-    ) -> Result<Self> {
-        let (commands, receiver) = bounded(BUFFERS);
+    pub fn new(parts: Parts, end: End) -> Result<Self> {
         let (give_back, buffers) = bounded(BUFFERS);
         (0..BUFFERS).for_each(|_| give_back.send(AlignedBuffer::new(BUFFER_BYTES)).expect("the channel has room"));
         let pending = Arc::new(Mutex::new(Pending::default()));
         let fault = Arc::new(Mutex::new(None));
+        let unwritten = Arc::new(AtomicU64::new(0));
         let writer = Writer {
-            space,
-            disk: disk.clone(),
-            segments: segments.clone(),
-            index: index.clone(),
+            disk: parts.disk.clone(),
+            segments: parts.segments.clone(),
+            index: parts.index.clone(),
             pending: pending.clone(),
             fault: fault.clone(),
+            unwritten: unwritten.clone(),
             give_back,
             durable: (end.segment, end.length),
         };
-        let thread = std::thread::Builder::new().name("log-writer".into());
-        let thread = thread.spawn(move || writer.run(&receiver)).map_err(at(segments.dir()))?;
-        let writer = WriterThread { commands: Some(commands), thread: Some(thread) };
+        let writer = Link::start(writer, parts.inline).map_err(at(parts.segments.dir()))?;
         let state = State { tail: None, spare: None, next_segment: end.segment + 1, epoch: 0, generation: 0 };
-        let log = Self {
-            disk,
-            segments,
-            pool,
-            segment_size,
-            index,
-            state: Mutex::new(state),
-            pending,
-            fault,
-            writer,
-            buffers,
-        };
+        let log = Self { parts, state: Mutex::new(state), pending, fault, unwritten, writer, buffers };
         if let Some(entries) = end.open {
             lock(&log.state).tail = Some(log.write_on(end.segment, end.length, entries)?);
         }
@@ -198,8 +220,8 @@ impl Log {
     }
 
     fn write_on(&self, segment: u64, length: u64, entries: Vec<FooterEntry>) -> Result<Tail> {
-        let path = self.segments.path(segment);
-        let file = self.disk.open(&path, Access::Write).map_err(at(&path))?;
+        let path = self.parts.segments.path(segment);
+        let file = self.parts.disk.open(&path, Access::Write).map_err(at(&path))?;
         Ok(Tail { segment, file, buffer: self.buffer()?, buffer_offset: length, filled: 0, entries })
     }
 
@@ -224,37 +246,42 @@ impl Log {
         answer.recv().map_err(|_| Error::Closing)?
     }
 
-    /// The content length of the block with this digest, if it is stored or will be with the next sync.
-    pub fn block_length(&self, digest: &Digest) -> Result<Option<u32>> {
-        let pending = lock(&self.pending).records.get(digest).map(|(location, _)| *location);
-        let location = match pending {
-            Some(location) => Some(location),
-            None => self.index.get(digest)?,
-        };
-        Ok(location.filter(|location| location.kind == Kind::Block as u8).map(|location| location.content_length))
+    /// Where the record with this digest is, if it is stored or will be with the next sync.
+    pub fn location(&self, digest: &Digest) -> Result<Option<Location>> {
+        let pending = lock(&self.pending).records.get(digest).map(|(location, ..)| *location);
+        match pending {
+            Some(location) => Ok(Some(location)),
+            None => self.parts.index.get(digest),
+        }
     }
 
-    /// Appends a block or page unless it is there already; returns the bytes that were added.
-    pub fn store(&self, epoch: Epoch, record: &NewRecord<'_>) -> Result<u64> {
-        if self.index.get(&record.digest)?.is_some() {
-            return Ok(0);
+    /// Appends a block or page unless it is there already; returns where it is, and the bytes that were added.
+    pub fn store(&self, epoch: Epoch, record: &NewRecord<'_>, purpose: Purpose) -> Result<(Location, u64)> {
+        if let Some(location) = self.parts.index.get(&record.digest)? {
+            return Ok((location, 0));
         }
         let mut state = self.state_of(epoch)?;
-        if lock(&self.pending).records.contains_key(&record.digest) {
-            return Ok(0);
+        if let Some((location, ..)) = lock(&self.pending).records.get(&record.digest) {
+            return Ok((*location, 0));
         }
-        let location = self.append(&mut state, record)?;
+        let location = self.append(&mut state, record, purpose)?;
         let generation = state.generation;
-        lock(&self.pending).records.insert(record.digest, (location, generation));
-        Ok(record.length())
+        lock(&self.pending).records.insert(record.digest, (location, None, generation));
+        Ok((location, record.length()))
     }
 
-    /// Appends a volume or point record; it counts once [`Log::sync`] returned.
-    pub fn enter(&self, epoch: Epoch, entry: Entry) -> Result<()> {
-        let (kind, content) = match &entry {
-            Entry::Volume(volume) => (Kind::Volume, volume.encode()),
-            Entry::Point(point) => (Kind::Point, point.encode()),
-        };
+    /// Appends a copy of a block or page that stands at `from`; returns where it is.
+    pub fn copy(&self, epoch: Epoch, record: &NewRecord<'_>, from: Place) -> Result<Location> {
+        let mut state = self.state_of(epoch)?;
+        let location = self.append(&mut state, record, Purpose::Upkeep)?;
+        let generation = state.generation;
+        lock(&self.pending).records.insert(record.digest, (location, Some(from), generation));
+        Ok(location)
+    }
+
+    /// Appends a record of the catalogue; it counts once [`Log::sync`] returned.
+    pub fn enter(&self, epoch: Epoch, entry: Record, purpose: Purpose) -> Result<Place> {
+        let (kind, content) = (entry.kind(), entry.encode());
         let record = NewRecord {
             kind,
             codec: Codec::Stored,
@@ -263,10 +290,19 @@ impl Log {
             stored: &content,
         };
         let mut state = self.state_of(epoch)?;
-        self.append(&mut state, &record)?;
+        let place = self.append(&mut state, &record, purpose)?.place();
         let generation = state.generation;
-        lock(&self.pending).catalogue.push((entry, generation));
-        Ok(())
+        lock(&self.pending).catalogue.push((entry, place, generation));
+        Ok(place)
+    }
+
+    /// Seals the open segment, so that nothing is appended to it any more; returns the number of the next one.
+    pub fn seal_open(&self, epoch: Epoch) -> Result<u64> {
+        let mut state = self.state_of(epoch)?;
+        if state.tail.as_ref().is_some_and(|tail| !tail.entries.is_empty()) {
+            self.seal(&mut state)?;
+        }
+        Ok(state.tail.as_ref().map_or(state.next_segment, |tail| tail.segment))
     }
 
     /// Returns when everything that was appended before is durable and published.
@@ -302,16 +338,25 @@ impl Log {
         }
     }
 
-    fn append(&self, state: &mut State, record: &NewRecord<'_>) -> Result<Location> {
+    fn append(&self, state: &mut State, record: &NewRecord<'_>, purpose: Purpose) -> Result<Location> {
+        if purpose == Purpose::Stream {
+            self.parts.space.check(self.unwritten.load(Ordering::Relaxed) + record.length())?;
+        }
         self.make_room(state, record.length())?;
         let tail = state.tail.as_mut().expect("make_room opened a segment");
         let offset = tail.position();
         let header = record.header(offset);
+        let location = Location {
+            segment: tail.segment,
+            offset,
+            stored_length: header.stored_length,
+            content_length: header.content_length,
+            ordinal: tail.entries.len() as u32,
+            kind: header.kind,
+        };
         tail.entries.push(header.footer_entry());
-        let segment = tail.segment;
         self.put_record(state, &header, record.stored)?;
-        let stored_length = record.stored.len() as u32;
-        Ok(Location { segment, offset, stored_length, content_length: record.content_length, kind: record.kind as u8 })
+        Ok(location)
     }
 
     /// Makes sure that there is an open segment which can take `length` more bytes.
@@ -319,7 +364,7 @@ impl Log {
         if let Some(tail) = &state.tail {
             let entries = tail.entries.len() as u64 + 1;
             let footer = RecordHeader::SIZE as u64 + entries * FooterEntry::SIZE as u64 + 3 * 4096;
-            if tail.position() + length + footer <= self.segment_size && entries < footer_entries_max() {
+            if tail.position() + length + footer <= self.parts.segment_size && entries < footer_entries_max() {
                 return Ok(());
             }
             self.seal(state)?;
@@ -329,12 +374,12 @@ impl Log {
 
     fn create(&self, state: &mut State) -> Result<()> {
         let segment = state.next_segment;
-        let path = self.segments.path(segment);
-        let file = self.disk.open(&path, Access::Create).map_err(at(&path))?;
+        let path = self.parts.segments.path(segment);
+        let file = self.parts.disk.open(&path, Access::Create).map_err(at(&path))?;
         state.next_segment += 1;
         let buffer = state.spare.take().map_or_else(|| self.buffer(), Ok)?;
         state.tail = Some(Tail { segment, file, buffer, buffer_offset: 0, filled: 0, entries: Vec::new() });
-        self.put(state, &SegmentHeader::new(self.pool, segment).encode())
+        self.put(state, &SegmentHeader::new(self.parts.pool, segment).encode())
     }
 
     /// Appends footer and trailer, and leaves the segment for ever.
@@ -401,6 +446,7 @@ impl Log {
         tail.buffer_offset += length as u64;
         tail.filled = 0;
         let (file, segment) = (tail.file.clone(), tail.segment);
+        self.unwritten.fetch_add(length as u64, Ordering::Relaxed);
         self.send(Command::Write { file, segment, offset, buffer, length })
     }
 
@@ -409,7 +455,6 @@ impl Log {
     }
 
     fn send(&self, command: Command) -> Result<()> {
-        let commands = self.writer.commands.as_ref().ok_or(Error::Closing)?;
-        commands.send(command).map_err(|_| Error::Closing)
+        self.writer.send(command)
     }
 }

@@ -9,12 +9,12 @@
 use super::disk::{Access, Disk, DiskFile};
 use super::index::{Batch, Index, Location};
 use super::log::End;
+use super::record::{Place, Record};
 use super::segments::Segments;
 use crate::error::{Result, at};
 use std::sync::Arc;
 use understudy_format::FormatError;
 use understudy_format::layout::{Layout, check_range};
-use understudy_format::point::{Point, Volume};
 use understudy_format::segment::{ALIGNMENT, FooterEntry, Kind, RecordHeader, SegmentHeader, Trailer, decode_footer};
 use uuid::Uuid;
 
@@ -22,21 +22,57 @@ use uuid::Uuid;
 pub fn recover(disk: &dyn Disk, segments: &Segments, index: &Index, pool: Uuid) -> Result<End> {
     disk.sync_dir(segments.dir()).map_err(at(segments.dir()))?;
     let mut found = Vec::new();
-    for segment in segments.list()? {
-        let path = segments.path(segment);
-        let file = disk.open(&path, Access::Write).map_err(at(&path))?;
-        let length = file.size().map_err(at(&path))?;
-        found.push(Replay { segments, index, segment, file, length, pool });
+    let existing = segments.list()?;
+    index.forget_segments_but(&existing)?;
+    for segment in existing {
+        found.push(Replay::open(disk, segments, pool, segment, Access::Write)?);
     }
     let newest = found.iter().rposition(|replay| replay.length > 0);
     let mut end = End { segment: found.last().map_or(0, |replay| replay.segment), ..End::default() };
     for (at, replay) in found.iter().enumerate() {
-        let open = replay.run(Some(at) == newest)?;
+        let open = replay.run(index, Some(at) == newest)?;
         if at + 1 == found.len() {
             end = replay.end(open)?;
         }
     }
     Ok(end)
+}
+
+/// The records of a segment, pads and footer left out; `None` when it is damaged or has records of a later version.
+pub fn records(disk: &dyn Disk, segments: &Segments, pool: Uuid, segment: u64) -> Result<Option<Vec<FooterEntry>>> {
+    let replay = Replay::open(disk, segments, pool, segment, Access::Read)?;
+    if replay.length == 0 {
+        return Ok(Some(Vec::new()));
+    }
+    let entries = match replay.trailer().and_then(|trailer| replay.footer(&trailer)) {
+        Some(entries) => Some(entries),
+        None if replay.check_header().is_err() => None,
+        None => Some(replay.scan(u64::MAX)).filter(|scan| !scan.gap).map(|scan| scan.entries),
+    };
+    Ok(entries.filter(|entries| entries.iter().all(|entry| Kind::from_wire(entry.kind).is_some())))
+}
+
+/// The records of the catalogue among those of a segment, and where they stand.
+pub fn catalogue_records(segments: &Segments, segment: u64, entries: &[FooterEntry]) -> Result<Vec<(Record, Place)>> {
+    let mut found = Vec::new();
+    for entry in entries {
+        found.extend(catalogue_record(segments, segment, entry)?);
+    }
+    Ok(found)
+}
+
+fn catalogue_record(segments: &Segments, segment: u64, entry: &FooterEntry) -> Result<Option<(Record, Place)>> {
+    let Some(kind) = Kind::from_wire(entry.kind).filter(|kind| !matches!(kind, Kind::Block | Kind::Page)) else {
+        return Ok(None);
+    };
+    let content = segments.read(location(segment, entry, 0), kind, entry.digest)?;
+    let place = Place { segment, offset: entry.offset };
+    Ok(Record::decode(kind, &content)?.map(|record| (record, place)))
+}
+
+fn location(segment: u64, entry: &FooterEntry, ordinal: u32) -> Location {
+    let FooterEntry { offset, stored_length, content_length, kind, .. } = *entry;
+    Location { segment, offset, stored_length, content_length, ordinal, kind }
 }
 
 /// The records of a segment, as far as they can be read.
@@ -53,17 +89,23 @@ struct Scan {
 
 struct Replay<'a> {
     segments: &'a Segments,
-    index: &'a Index,
     segment: u64,
     file: Arc<dyn DiskFile>,
     length: u64,
     pool: Uuid,
 }
 
-impl Replay<'_> {
+impl<'a> Replay<'a> {
+    fn open(disk: &dyn Disk, segments: &'a Segments, pool: Uuid, segment: u64, access: Access) -> Result<Self> {
+        let path = segments.path(segment);
+        let file = disk.open(&path, access).map_err(at(&path))?;
+        let length = file.size().map_err(at(&path))?;
+        Ok(Self { segments, segment, file, length, pool })
+    }
+
     /// Replays one segment; returns what can be written on: its valid length and records.
-    fn run(&self, newest: bool) -> Result<Option<(u64, Vec<FooterEntry>)>> {
-        let indexed_to = self.index.indexed_to(self.segment)?;
+    fn run(&self, index: &Index, newest: bool) -> Result<Option<(u64, Vec<FooterEntry>)>> {
+        let indexed_to = index.indexed_to(self.segment)?;
         if self.length == 0 {
             return Ok(None);
         }
@@ -77,24 +119,29 @@ impl Replay<'_> {
             return Ok(None);
         }
         if let Some(entries) = trailer.filter(|_| !newest).and_then(|trailer| self.footer(&trailer)) {
-            self.publish(&entries, indexed_to, self.length)?;
+            self.publish(index, &entries, indexed_to, self.length)?;
             return Ok(None);
         }
-        self.run_open(indexed_to, trailer)
+        self.run_open(index, indexed_to, trailer)
     }
 
-    fn run_open(&self, indexed_to: u64, trailer: Option<Trailer>) -> Result<Option<(u64, Vec<FooterEntry>)>> {
+    fn run_open(
+        &self,
+        index: &Index,
+        indexed_to: u64,
+        trailer: Option<Trailer>,
+    ) -> Result<Option<(u64, Vec<FooterEntry>)>> {
         let scan = self.scan(indexed_to);
         let sealed = trailer.is_some_and(|trailer| trailer.footer_offset < scan.valid);
         if scan.gap || scan.valid < indexed_to || sealed {
             if !sealed {
                 tracing::error!(segment = self.segment, from = scan.valid, "damaged; what can be read of it is kept");
             }
-            self.publish(&scan.entries, indexed_to, self.length)?;
+            self.publish(index, &scan.entries, indexed_to, self.length)?;
             return Ok(None);
         }
         let entries = &scan.entries[..scan.valid_entries];
-        self.publish(entries, indexed_to, scan.valid)?;
+        self.publish(index, entries, indexed_to, scan.valid)?;
         Ok(Some((scan.valid, entries.to_vec())))
     }
 
@@ -193,39 +240,29 @@ impl Replay<'_> {
     }
 
     /// Tells the index what it does not know: the records from `indexed_to` on.
-    fn publish(&self, entries: &[FooterEntry], indexed_to: u64, length: u64) -> Result<()> {
+    fn publish(&self, index: &Index, entries: &[FooterEntry], indexed_to: u64, length: u64) -> Result<()> {
         if indexed_to >= length {
             return Ok(());
         }
         self.sync()?;
         let mut batch = Batch { indexed: Some((self.segment, length)), ..Batch::default() };
-        for entry in entries.iter().filter(|entry| entry.offset >= indexed_to) {
-            if let Err(error) = self.enter(entry, &mut batch) {
-                tracing::error!(%error, "a volume or point that was recorded here is lost");
+        for (ordinal, entry) in (0..).zip(entries).filter(|(_, entry)| entry.offset >= indexed_to) {
+            if let Err(error) = self.enter(entry, ordinal, &mut batch) {
+                tracing::error!(%error, "a record of the catalogue that stands here is lost");
             }
         }
-        let (records, points) = (batch.records.len(), batch.points.len());
-        tracing::info!(segment = self.segment, records, points, "replayed");
-        self.index.publish(&batch)
+        let (records, catalogue) = (batch.records.len(), batch.catalogue.len());
+        tracing::info!(segment = self.segment, records, catalogue, "replayed");
+        index.publish(&batch)
     }
 
-    fn enter(&self, entry: &FooterEntry, batch: &mut Batch) -> Result<()> {
+    fn enter(&self, entry: &FooterEntry, ordinal: u32, batch: &mut Batch) -> Result<()> {
         match Kind::from_wire(entry.kind) {
-            Some(Kind::Block | Kind::Page) => batch.records.push((entry.digest, self.location(entry))),
-            Some(Kind::Volume) => batch.volumes.push(Volume::decode(&self.content(entry)?)?),
-            Some(Kind::Point) => batch.points.push(Point::decode(&self.content(entry)?)?),
-            _ => {}
+            Some(Kind::Block | Kind::Page) => {
+                batch.records.push((entry.digest, location(self.segment, entry, ordinal), None));
+            }
+            _ => batch.catalogue.extend(catalogue_record(self.segments, self.segment, entry)?),
         }
         Ok(())
-    }
-
-    fn location(&self, entry: &FooterEntry) -> Location {
-        let FooterEntry { offset, stored_length, content_length, kind, .. } = *entry;
-        Location { segment: self.segment, offset, stored_length, content_length, kind }
-    }
-
-    fn content(&self, entry: &FooterEntry) -> Result<bytes::Bytes> {
-        let kind = Kind::from_wire(entry.kind).expect("the caller knows the kind");
-        self.segments.read(self.location(entry), kind, entry.digest)
     }
 }

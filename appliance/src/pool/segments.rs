@@ -52,17 +52,31 @@ impl Segments {
 
     /// The content of the record at `location`, which must be of `kind` and have `digest`.
     pub fn read(&self, location: Location, kind: Kind, digest: Digest) -> Result<Bytes> {
-        let damaged = |reason: String| Error::Damaged {
-            what: if kind == Kind::Page { "map page" } else { "block" },
-            digest,
-            segment: location.segment,
-            offset: location.offset,
-            reason,
-        };
+        let (header, stored) = self.record(location, kind, digest)?;
+        header.shared_content(&stored).map_err(|e| damaged(location, kind, digest, e.to_string()))
+    }
+
+    /// The same record as it is stored, its content checked: for copying it.
+    pub fn stored(&self, location: Location, kind: Kind, digest: Digest) -> Result<(RecordHeader, Bytes)> {
+        let (header, stored) = self.record(location, kind, digest)?;
+        header.shared_content(&stored).map_err(|e| damaged(location, kind, digest, e.to_string()))?;
+        Ok((header, stored))
+    }
+
+    /// Header and stored bytes, which are not checked.
+    fn record(&self, location: Location, kind: Kind, digest: Digest) -> Result<(RecordHeader, Bytes)> {
         let mut bytes = aligned::zeroed(RecordHeader::SIZE + location.stored_length as usize);
         let file = self.file(location.segment)?;
-        file.read_at(&mut bytes, location.offset).map_err(|e| damaged(e.to_string()))?;
-        checked(bytes.freeze(), location, kind, digest).map_err(|e| damaged(e.to_string()))
+        let read = file.read_at(&mut bytes, location.offset);
+        read.map_err(|e| damaged(location, kind, digest, e.to_string()))?;
+        let bytes = bytes.freeze();
+        let header = header(&bytes, location, kind, digest);
+        Ok((header.map_err(|e| damaged(location, kind, digest, e.to_string()))?, bytes.slice(RecordHeader::SIZE..)))
+    }
+
+    /// Closes a segment that is gone.
+    pub fn forget(&self, segment: u64) {
+        self.open.remove(&segment);
     }
 
     fn file(&self, segment: u64) -> Result<Arc<dyn DiskFile>> {
@@ -72,12 +86,21 @@ impl Segments {
     }
 }
 
-fn checked(bytes: Bytes, location: Location, kind: Kind, digest: Digest) -> Result<Bytes, FormatError> {
-    let header = RecordHeader::decode(&bytes, location.offset)?;
-    if header.digest != digest || header.kind != kind as u8 {
-        return Err(FormatError::Digest { what: "record header", expected: digest, computed: header.digest });
+fn damaged(location: Location, kind: Kind, digest: Digest, reason: String) -> Error {
+    let what = match kind {
+        Kind::Block => "block",
+        Kind::Page => "map page",
+        _ => "record",
+    };
+    Error::Damaged { what, digest, segment: location.segment, offset: location.offset, reason }
+}
+
+fn header(bytes: &[u8], location: Location, kind: Kind, digest: Digest) -> Result<RecordHeader, FormatError> {
+    let header = RecordHeader::decode(bytes, location.offset)?;
+    match header.digest == digest && header.kind == kind as u8 {
+        true => Ok(header),
+        false => Err(FormatError::Digest { what: "record header", expected: digest, computed: header.digest }),
     }
-    header.shared_content(&bytes.slice(RecordHeader::SIZE..))
 }
 
 fn number(name: &str) -> Option<u64> {

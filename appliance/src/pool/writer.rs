@@ -8,10 +8,10 @@ use super::disk::{AlignedBuffer, Disk, DiskFile};
 use super::index::Index;
 use super::log::Pending;
 use super::segments::Segments;
-use super::space::Space;
 use crate::error::{Error, Result, at, is_full};
 use crate::locks::lock;
 use crossbeam_channel::{Receiver, Sender};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What the log asks of the writer.
@@ -59,11 +59,12 @@ impl Fault {
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) disk: Arc<dyn Disk>,
-    pub(super) space: Space,
     pub(super) segments: Arc<Segments>,
     pub(super) index: Arc<Index>,
     pub(super) pending: Arc<Mutex<Pending>>,
     pub(super) fault: Arc<Mutex<Option<Fault>>>,
+    /// Bytes that were sent here and are not yet on the disk.
+    pub(super) unwritten: Arc<AtomicU64>,
     pub(super) give_back: Sender<AlignedBuffer>,
     /// The last segment that was synced, and up to which byte; (0, 0) when there is none.
     pub(super) durable: (u64, u64),
@@ -72,28 +73,26 @@ pub(super) struct Writer {
 impl Writer {
     /// Carries out commands until the log is gone.
     pub(super) fn run(mut self, commands: &Receiver<Command>) {
-        for command in commands {
-            match command {
-                Command::Write { file, segment, offset, buffer, length } => {
-                    let result = self.guard(|own| own.write(&*file, segment, offset, &buffer.bytes()[..length]));
-                    drop(result);
-                    let _ = self.give_back.send(buffer);
-                }
-                Command::Sync { file, segment, length, generation, reply } => {
-                    let result = self.guard(|own| own.sync(&*file, segment, length, generation));
-                    if let Some(reply) = reply {
-                        let _ = reply.send(result);
-                    }
-                }
-                Command::Barrier { reply } => {
-                    let result = self.guard(|_| Ok(()));
-                    let _ = reply.send(result);
-                }
-                Command::Reset { reply } => {
-                    let result = self.reset();
-                    let _ = reply.send(result);
-                }
+        commands.iter().for_each(|command| self.carry_out(command));
+    }
+
+    /// Carries out one command.
+    pub(super) fn carry_out(&mut self, command: Command) {
+        let (reply, result) = match command {
+            Command::Write { file, segment, offset, buffer, length } => {
+                let result = self.guard(|own| own.write(&*file, segment, offset, &buffer.bytes()[..length]));
+                self.unwritten.fetch_sub(length as u64, Ordering::Relaxed);
+                let _ = self.give_back.send(buffer);
+                (None, result)
             }
+            Command::Sync { file, segment, length, generation, reply } => {
+                (reply, self.guard(|own| own.sync(&*file, segment, length, generation)))
+            }
+            Command::Barrier { reply } => (Some(reply), self.guard(|_| Ok(()))),
+            Command::Reset { reply } => (Some(reply), self.reset()),
+        };
+        if let Some(reply) = reply {
+            let _ = reply.send(result);
         }
     }
 
@@ -115,7 +114,6 @@ impl Writer {
 
     fn write(&self, file: &dyn DiskFile, segment: u64, offset: u64, bytes: &[u8]) -> Result<()> {
         let path = self.segments.path(segment);
-        self.space.check(bytes.len() as u64)?;
         file.write_at(bytes, offset).map_err(at(&path))
     }
 

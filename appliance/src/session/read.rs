@@ -48,7 +48,7 @@ fn read(
     outbox: &mpsc::Sender<Message>,
 ) -> Result<()> {
     let (volume, point) = shared.point(volume, point)?;
-    let view = PointView::new(shared.pool.clone(), volume, point);
+    let view = PointView::open(&shared.pool, &volume, &point, "a restore")?;
     let mut chunks = Chunks { lookup: view.lookup(), view, stream: clock::random_uuid(), sequence: 0 };
     for range in ranges {
         let blocks = chunks.view.geometry().block_count();

@@ -113,13 +113,7 @@ fn data(bytes: &[u8]) -> Vec<understudy_format::chunk::Entry> {
 fn a_second_opening_of_a_pool_is_refused() {
     let lab = Lab::new();
     let _pool = lab.open();
-    let options = understudy_appliance::pool::Options {
-        disk: lab.disk.clone(),
-        segment_size: 1 << 20,
-        now_ns: 1,
-        uuid: uuid::Uuid::from_u128(1),
-    };
-    let error = understudy_appliance::pool::Pool::open(lab.dir.path(), options).unwrap_err();
+    let error = understudy_appliance::pool::Pool::open(lab.dir.path(), lab.options()).unwrap_err();
     assert!(error.kind() == ErrorKind::Retry && error.to_string().contains("in use by another"), "{error}");
 }
 

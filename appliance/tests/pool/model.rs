@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tempfile::TempDir;
 use understudy_appliance::error::{Error, Result};
 use understudy_appliance::ingest::{Announced, Ingest};
-use understudy_appliance::pool::disk::{Access, Disk, DiskFile, RealDisk};
+use understudy_appliance::pool::disk::{Access, Disk, DiskFile, Lock, RealDisk};
+use understudy_appliance::pool::store::FjallStores;
 use understudy_appliance::pool::{Options, Pool};
 use understudy_appliance::secondary::Secondaries;
 use understudy_appliance::view::PointView;
@@ -96,9 +97,18 @@ impl Lab {
     }
 
     pub fn open(&self) -> Arc<Pool> {
-        let options =
-            Options { disk: self.disk.clone(), segment_size: self.segment_size, now_ns: 1, uuid: Uuid::from_u128(77) };
-        Arc::new(Pool::open(self.dir.path(), options).unwrap())
+        Arc::new(Pool::open(self.dir.path(), self.options()).unwrap())
+    }
+
+    pub fn options(&self) -> Options {
+        Options {
+            disk: self.disk.clone(),
+            stores: Arc::new(FjallStores),
+            inline: false,
+            segment_size: self.segment_size,
+            now_ns: 1,
+            uuid: Uuid::from_u128(77),
+        }
     }
 
     pub fn segments(&self) -> Vec<PathBuf> {
@@ -156,7 +166,7 @@ pub fn feed(
 pub fn read(pool: &Arc<Pool>, number: u64) -> Result<Vec<u8>> {
     let entry = pool.volume(&"v".parse().unwrap()).expect("the volume is there");
     let point = entry.points.iter().find(|point| point.number == number).expect("the point is there");
-    let view = PointView::new(pool.clone(), entry.volume.clone(), point.clone());
+    let view = PointView::open(pool, &entry.volume, point, "a test")?;
     let mut lookup = view.lookup();
     let mut bytes = Vec::new();
     for block in 0..view.geometry().block_count() {
@@ -176,7 +186,7 @@ pub fn numbers(pool: &Pool) -> Vec<u64> {
 
 /// Brings the secondary of `v` up to date and returns its bytes.
 pub fn settle(pool: &Arc<Pool>) -> Result<Vec<u8>> {
-    let volume = pool.volume(&"v".parse().unwrap()).unwrap().volume;
+    let volume = pool.volume(&"v".parse().unwrap()).unwrap().volume.clone();
     Secondaries::new(pool.clone()).settle(&volume)?;
     Ok(std::fs::read(pool.dir().join("volumes/v/secondary.raw")).unwrap())
 }
@@ -226,6 +236,12 @@ impl Disk for TestDisk {
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         RealDisk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        RealDisk.lock(path)
     }
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
         RealDisk.make_dir(dir)

@@ -225,7 +225,7 @@ fn message_sample((name, message): (&str, Message)) -> Sample {
 
 /// A record of `kind` at `offset`.
 fn removal() -> RemovalRecord {
-    RemovalRecord { volume: uuid(1), point: 6, removed_ns: 1_763_719_200_000_000_000 }
+    RemovalRecord::new(uuid(1), 6, 1_763_719_200_000_000_000, 3)
 }
 
 fn protection() -> ProtectionRecord {

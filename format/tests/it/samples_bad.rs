@@ -331,7 +331,8 @@ fn pools_and_secondaries() -> Vec<Bad> {
 fn catalogue() -> Vec<Bad> {
     let mode = "mode 1 of the secondary with device \"/dev/vg/v\"";
     vec![
-        raw("removal", "cut", cut(31), range("removal record", "length", 31, 32, 32)),
+        raw("removal", "cut", cut(39), range("removal record", "length", 39, 40, 40)),
+        raw("removal", "no-point", set(16, [0]), range("removal record", "point", 0, 1, u64::MAX)),
         raw("protection", "twice", set(24, [2]), range("protection record", "protected", 2, 0, 1)),
         raw("protection", "no-point", set(16, [0]), range("protection record", "point", 0, 1, u64::MAX)),
         raw("settings", "left-over", add(1), LeftOver { what: "settings record", count: 1 }),

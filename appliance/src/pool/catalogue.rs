@@ -1,0 +1,161 @@
+//! The catalogue in memory: which volumes and points there are, and what is set for them.
+//!
+//! Invariants: it holds what is durable and nothing else; a volume is there once it has a point; readers get what there was
+//! at one moment, shared and not copied.
+
+use super::index::Index;
+use super::record::Record;
+use crate::error::Result;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use understudy_format::catalogue::Settings;
+use understudy_format::point::{Point, Volume, VolumeName};
+use understudy_format::session::Progress;
+use uuid::Uuid;
+
+/// A volume with its points, ascending.
+#[derive(Debug, Clone)]
+pub struct VolumeEntry {
+    /// As recorded.
+    pub volume: Volume,
+    /// Ascending, never empty.
+    pub points: Vec<Point>,
+    /// The points that retention may not remove, by number.
+    pub protected: BTreeSet<u64>,
+    /// What is set.
+    pub settings: Settings,
+}
+
+impl VolumeEntry {
+    /// The newest point.
+    pub fn newest(&self) -> Option<&Point> {
+        self.points.last()
+    }
+
+    /// A point by its number.
+    pub fn point(&self, number: u64) -> Option<&Point> {
+        let at = self.points.binary_search_by_key(&number, |point| point.number).ok()?;
+        Some(&self.points[at])
+    }
+}
+
+/// See the module documentation.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    volumes: BTreeMap<VolumeName, Arc<VolumeEntry>>,
+    progress: BTreeMap<VolumeName, Arc<Progress>>,
+}
+
+impl Catalogue {
+    /// What the index has.
+    pub fn load(index: &Index) -> Result<Self> {
+        let mut volumes = HashMap::new();
+        let (mut rest, mut own) = (Vec::new(), Self::default());
+        for (record, _) in index.catalogue()? {
+            match record {
+                Record::Volume(volume) => {
+                    let (points, protected, settings) = Default::default();
+                    volumes.insert(volume.uuid, VolumeEntry { volume, points, protected, settings });
+                }
+                other => rest.push(other),
+            }
+        }
+        rest.into_iter().for_each(|record| own.load_record(record, &mut volumes));
+        for mut entry in volumes.into_values().filter(|entry| !entry.points.is_empty()) {
+            entry.points.sort_unstable_by_key(|point| point.number);
+            own.volumes.insert(entry.volume.name.clone(), Arc::new(entry));
+        }
+        own.progress.retain(|name, progress| is_resumable(progress, own.volumes.get(name).map(|entry| &**entry)));
+        Ok(own)
+    }
+
+    fn load_record(&mut self, record: Record, volumes: &mut HashMap<Uuid, VolumeEntry>) {
+        let volume = match &record {
+            Record::Point(point) => point.volume,
+            Record::Protection(record) => record.volume,
+            Record::Settings(volume, _) => *volume,
+            Record::Progress(progress) => {
+                let progress = Arc::new((**progress).clone());
+                self.progress.insert(progress.volume.name.clone(), progress);
+                return;
+            }
+            Record::Volume(_) | Record::Removal(_) => return,
+        };
+        let Some(entry) = volumes.get_mut(&volume) else { return };
+        match record {
+            Record::Point(point) => entry.points.push(point),
+            Record::Settings(_, settings) => entry.settings = settings,
+            Record::Protection(record) if record.protected == 1 => entry.protected.extend([record.point]),
+            _ => {}
+        }
+    }
+
+    /// All volumes, by name.
+    pub fn volumes(&self) -> Vec<Arc<VolumeEntry>> {
+        self.volumes.values().cloned().collect()
+    }
+
+    /// A volume by name.
+    pub fn volume(&self, name: &VolumeName) -> Option<Arc<VolumeEntry>> {
+        self.volumes.get(name).cloned()
+    }
+
+    /// A volume by its UUID.
+    pub fn volume_by_uuid(&self, uuid: &Uuid) -> Option<Arc<VolumeEntry>> {
+        self.volumes.values().find(|entry| entry.volume.uuid == *uuid).cloned()
+    }
+
+    /// How far an interrupted stream into a volume came, while it can go on.
+    pub fn progress(&self, name: &VolumeName) -> Option<Arc<Progress>> {
+        self.progress.get(name).cloned()
+    }
+
+    /// All interrupted streams that can go on.
+    pub fn all_progress(&self) -> Vec<Arc<Progress>> {
+        self.progress.values().cloned().collect()
+    }
+
+    /// Takes in what became durable.
+    pub fn commit(&mut self, volume: &Volume, point: Point) {
+        let fresh = || {
+            let (points, protected, settings) = Default::default();
+            Arc::new(VolumeEntry { volume: volume.clone(), points, protected, settings })
+        };
+        Arc::make_mut(self.volumes.entry(volume.name.clone()).or_insert_with(fresh)).points.push(point);
+        self.progress.remove(&volume.name);
+    }
+
+    /// Takes in what became durable.
+    pub fn save_progress(&mut self, progress: Arc<Progress>) {
+        let name = progress.volume.name.clone();
+        match is_resumable(&progress, self.volumes.get(&name).map(|entry| &**entry)) {
+            true => self.progress.insert(name, progress),
+            false => self.progress.remove(&name),
+        };
+    }
+
+    /// Takes in what became durable; a volume without points is gone.
+    pub fn remove_points(&mut self, name: &VolumeName, numbers: &BTreeSet<u64>) {
+        let Some(shared) = self.volumes.get_mut(name) else { return };
+        let entry = Arc::make_mut(shared);
+        entry.points.retain(|point| !numbers.contains(&point.number));
+        entry.protected.retain(|number| !numbers.contains(number));
+        if entry.points.is_empty() {
+            self.volumes.remove(name);
+        }
+    }
+
+    /// Takes in what became durable.
+    pub fn change(&mut self, name: &VolumeName, change: impl FnOnce(&mut VolumeEntry)) {
+        if let Some(entry) = self.volumes.get_mut(name) {
+            change(Arc::make_mut(entry));
+        }
+    }
+}
+
+/// Whether a stream that came so far can go on: it came anywhere, and its source was read after the newest point was.
+fn is_resumable(progress: &Progress, known: Option<&VolumeEntry>) -> bool {
+    let newer = |point: &Point| progress.begin.created_ns > point.created_ns && progress.begin.stream != point.stream;
+    let same_volume = known.is_none_or(|entry| entry.volume.uuid == progress.volume.uuid);
+    progress.next_block() > 0 && same_volume && known.and_then(VolumeEntry::newest).is_none_or(newer)
+}

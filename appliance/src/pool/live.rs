@@ -1,0 +1,226 @@
+//! Who still needs which records: what unfinished streams rely on, what a collection found live, which points are in use.
+//!
+//! A stream may rely on a record that no point names: one that it stored itself, or one that it was told not to send. Invariants:
+//! looking a record up for a stream and pinning it is one step against the decision that the record is dead
+//! ([`Live::sweep`]); what an ended stream relied on counts as live for a collection that is under way, because the
+//! stream's point may be newer than the roots that the collection walked.
+
+use super::index::Location;
+use crate::locks::{lock, read, write};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use understudy_format::point::VolumeName;
+use uuid::Uuid;
+
+/// A set of records: one bit each, by segment and ordinal. 2 MiB stand for 16 million records, 1 TiB in blocks of 64 KiB.
+#[derive(Debug, Default)]
+pub struct Bits {
+    segments: BTreeMap<u64, Vec<u64>>,
+}
+
+impl Bits {
+    /// Adds a record; whether it was not there.
+    pub fn insert(&mut self, location: &Location) -> bool {
+        let (word, bit) = (location.ordinal as usize / 64, 1 << (location.ordinal % 64));
+        let words = self.segments.entry(location.segment).or_default();
+        if words.len() <= word {
+            words.resize(word + 1, 0);
+        }
+        let is_new = words[word] & bit == 0;
+        words[word] |= bit;
+        is_new
+    }
+
+    /// Whether a record is there.
+    pub fn contains(&self, location: &Location) -> bool {
+        let words = self.segments.get(&location.segment);
+        let word = words.and_then(|words| words.get(location.ordinal as usize / 64));
+        word.is_some_and(|word| word & 1 << (location.ordinal % 64) != 0)
+    }
+
+    /// Adds all of another set.
+    pub fn merge(&mut self, other: &Self) {
+        for (segment, more) in &other.segments {
+            let words = self.segments.entry(*segment).or_default();
+            if words.len() < more.len() {
+                words.resize(more.len(), 0);
+            }
+            words.iter_mut().zip(more).for_each(|(word, more)| *word |= more);
+        }
+    }
+
+    /// Forgets the records of a segment.
+    pub fn forget(&mut self, segment: u64) {
+        self.segments.remove(&segment);
+    }
+}
+
+/// A stream that is under way.
+#[derive(Debug)]
+struct Stream {
+    volume: Uuid,
+    pins: Bits,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    streams: HashMap<VolumeName, Stream>,
+    /// What the collection that is under way knows to be live.
+    marks: Option<Bits>,
+    /// Points in use: by volume and number, with who uses them.
+    leases: HashMap<(Uuid, u64), Vec<&'static str>>,
+}
+
+/// See the module documentation.
+#[derive(Debug, Default)]
+pub struct Live {
+    state: Mutex<State>,
+    sweeping: RwLock<()>,
+}
+
+impl Live {
+    /// Reserves a volume for one stream, by name and, unless that is nil, by UUID; whether it was free.
+    pub fn begin_stream(&self, name: &VolumeName, volume: Uuid) -> bool {
+        let mut state = lock(&self.state);
+        let same_uuid = !volume.is_nil() && state.streams.values().any(|stream| stream.volume == volume);
+        if state.streams.contains_key(name) || same_uuid {
+            return false;
+        }
+        state.streams.insert(name.clone(), Stream { volume, pins: Bits::default() });
+        true
+    }
+
+    /// Ends the stream into a volume; what it relied on is live for a collection that is under way.
+    pub fn end_stream(&self, name: &VolumeName) {
+        let mut state = lock(&self.state);
+        if let (Some(stream), Some(marks)) = (state.streams.remove(name), &mut state.marks) {
+            marks.merge(&stream.pins);
+        }
+    }
+
+    /// Held while a record is looked up for a stream and pinned.
+    pub fn pinning(&self) -> RwLockReadGuard<'_, ()> {
+        read(&self.sweeping)
+    }
+
+    /// Held while records are found dead and forgotten: nothing is pinned meanwhile.
+    pub fn sweep(&self) -> RwLockWriteGuard<'_, ()> {
+        write(&self.sweeping)
+    }
+
+    /// The stream into a volume relies on a record.
+    pub fn pin(&self, name: &VolumeName, location: &Location) {
+        if let Some(stream) = lock(&self.state).streams.get_mut(name) {
+            stream.pins.insert(location);
+        }
+    }
+
+    /// A copy of a record takes its place: who relied on the one relies on the other.
+    pub fn moved(&self, from: &Location, to: &Location) {
+        let mut state = lock(&self.state);
+        for stream in state.streams.values_mut().filter(|stream| stream.pins.contains(from)) {
+            stream.pins.insert(to);
+        }
+        if let Some(marks) = state.marks.as_mut().filter(|marks| marks.contains(from)) {
+            marks.insert(to);
+        }
+    }
+
+    /// Begins a collection.
+    pub fn begin_marks(&self) {
+        lock(&self.state).marks = Some(Bits::default());
+    }
+
+    /// Ends a collection.
+    pub fn end_marks(&self) {
+        lock(&self.state).marks = None;
+    }
+
+    /// A point names a record; whether that was not known.
+    pub fn mark(&self, location: &Location) -> bool {
+        lock(&self.state).marks.as_mut().is_some_and(|marks| marks.insert(location))
+    }
+
+    /// Whether a record is needed by anybody, while a collection is under way.
+    pub fn is_live(&self, location: &Location) -> bool {
+        let state = lock(&self.state);
+        state.marks.as_ref().is_none_or(|marks| marks.contains(location))
+            || state.streams.values().any(|stream| stream.pins.contains(location))
+    }
+
+    /// Forgets a segment that is gone.
+    pub fn forget(&self, segment: u64) {
+        let mut state = lock(&self.state);
+        state.streams.values_mut().for_each(|stream| stream.pins.forget(segment));
+        state.marks.iter_mut().for_each(|marks| marks.forget(segment));
+    }
+
+    /// Keeps a point from being removed; the caller made sure that it is there, under a lock that removing takes, too.
+    pub fn lease(self: &Arc<Self>, volume: Uuid, point: u64, by: &'static str) -> Lease {
+        lock(&self.state).leases.entry((volume, point)).or_default().push(by);
+        Lease { live: self.clone(), volume, point, by }
+    }
+
+    /// Who uses a point.
+    pub fn users(&self, volume: Uuid, point: u64) -> Vec<&'static str> {
+        lock(&self.state).leases.get(&(volume, point)).cloned().unwrap_or_default()
+    }
+}
+
+/// A point in use: it is not removed while this exists.
+#[derive(Debug)]
+pub struct Lease {
+    live: Arc<Live>,
+    volume: Uuid,
+    point: u64,
+    by: &'static str,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut state = lock(&self.live.state);
+        let Some(users) = state.leases.get_mut(&(self.volume, self.point)) else { return };
+        if let Some(at) = users.iter().position(|by| *by == self.by) {
+            users.swap_remove(at);
+        }
+        if users.is_empty() {
+            state.leases.remove(&(self.volume, self.point));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn location(segment: u64, ordinal: u32) -> Location {
+        Location { segment, offset: 64, stored_length: 0, content_length: 0, ordinal, kind: 1 }
+    }
+
+    #[test]
+    fn what_a_stream_relied_on_stays_live_after_its_end() {
+        let (live, name) = (Live::default(), "v".parse().unwrap());
+        assert!(live.begin_stream(&name, Uuid::nil()));
+        assert!(!live.begin_stream(&name, Uuid::nil()));
+        live.pin(&name, &location(3, 700));
+        live.begin_marks();
+        assert!(live.is_live(&location(3, 700)) && !live.is_live(&location(3, 701)));
+        live.moved(&location(3, 700), &location(9, 2));
+        live.end_stream(&name);
+        assert!(live.is_live(&location(3, 700)) && live.is_live(&location(9, 2)));
+        live.forget(3);
+        assert!(!live.is_live(&location(3, 700)));
+        live.end_marks();
+        assert!(live.is_live(&location(1, 1)), "without a collection nothing is known to be dead");
+    }
+
+    #[test]
+    fn leases_end_one_by_one() {
+        let live = Arc::new(Live::default());
+        let (one, two) = (live.lease(Uuid::nil(), 1, "an export"), live.lease(Uuid::nil(), 1, "a stream"));
+        drop(one);
+        assert_eq!(live.users(Uuid::nil(), 1), ["a stream"]);
+        drop(two);
+        assert!(live.users(Uuid::nil(), 1).is_empty());
+    }
+}

@@ -16,6 +16,7 @@ pub mod ingest;
 mod locks;
 pub mod offline;
 pub mod pool;
+pub mod retention;
 pub mod secondary;
 pub mod serve;
 pub mod session;

@@ -148,6 +148,7 @@ fn keep_within_covers_periods_after_last_and_before_hourly() {
     check(&times, "keep-within=2d", "- - - within within");
     check(&times, "keep-within=2d keep-daily=2", "daily - daily within within");
     check(&times, "keep-last=1 keep-within=2d keep-daily=1", "- - daily within last");
+    check(&times, "keep-within=2d keep-hourly=1", "- - hourly within within");
     assert_eq!(reasons(&times, "keep-within=2d")[3], "within 2d of the newest point");
 }
 

@@ -18,8 +18,8 @@
 //! - Whatever the policy: the newest point, one younger than the minimum age seen from now, and one in use are kept.
 //!   They are ordinary points to the rules, so being in use for a while does not change what is kept in the end.
 //!
-//! Newest is decided by time, among equal times by number. Where a clock was set back, the point with the highest number
-//! is another one: it is what the secondary and the next increment build on, and is kept as well.
+//! Newest is decided by time, among equal times by number. Where a clock was set back, the point with the highest
+//! number is another one: it is what the secondary and the next increment build on, and is kept as well.
 //!
 //! Invariants: planning again over what was kept keeps all of it, at the same time; no time makes it panic. It must not
 //! ask for the time, nor know the pool.

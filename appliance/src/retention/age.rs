@@ -2,7 +2,7 @@
 //!
 //! The grammar, which leaves nothing to guess:
 //! - `1y6mo2w3d12h30min10s`: numbers with units, each unit at most once, the largest first, no spaces;
-//! - `m` means months, as it does for restic, and only beside `y`, `w` or `d`; `30m` alone could be either, and is refused;
+//! - `m` means months, as it does for restic, and only beside `y`, `w` or `d`; `30m` alone could be either: refused;
 //! - `P1Y6M2W3DT12H30M10S`: the same as an ISO 8601 duration, where the `T` tells months from minutes.
 //!
 //! Invariants: an age is longer than nothing and fits jiff's ranges, so arithmetic with it cannot fail; what is printed

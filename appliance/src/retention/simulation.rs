@@ -119,8 +119,8 @@ fn the_example_of_the_guide_covers_ten_years() {
         let found = decisions.iter().zip(&points).find(|(decision, _)| decision.reason.starts_with(rule));
         timestamp(found.unwrap().1.created_ns).to_zoned(TimeZone::UTC).date().to_string()
     };
-    // 16 days back, into the week of June 29; the Sundays of the eight weeks before it, from June 28; the last days of the
-    // 11 months before May, which the weeks cover; the last days of the nine years before 2025, which the months cover.
+    // 16 days back, into the week of June 29; the Sundays of the eight weeks before it, from June 28; the last days of
+    // the 11 months before May, which the weeks cover; those of the nine years before 2025, which the months cover.
     assert_eq!(oldest("daily"), "2026-06-30");
     assert_eq!(oldest("weekly"), "2026-05-10");
     assert_eq!(oldest("monthly"), "2025-06-30");

@@ -234,7 +234,9 @@ fn days_are_those_of_the_zone() {
 
 prop_compose! {
     /// Times that are close enough to share periods, and some that are anywhere.
-    fn any_time()(near in -400_000_i64..400_000, unit in prop::sample::select(vec![1_i64, 60, 3600]), far: i64, which in 0..20) -> i64 {
+    fn any_time()(
+        near in -400_000_i64..400_000, unit in prop::sample::select(vec![1_i64, 60, 3600]), far: i64, which in 0..20,
+    ) -> i64 {
         // Around November 1, 2026: where the clocks of St. John's would go back at one minute past midnight.
         let middle = 1_793_503_860;
         if which == 0 { far } else { (middle + near * unit / 4) * 1_000_000_000 }
@@ -252,11 +254,14 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_policy()(numbers in prop::array::uniform6(0..5_u32), ages in (prop::option::of(1..200_u32), prop::option::of(1..200_u32))) -> Policy {
+    fn any_policy()(
+        numbers in prop::array::uniform6(0..5_u32),
+        ages in prop::array::uniform2(prop::option::of(1..200_u32)),
+    ) -> Policy {
         let mut policy = Policy::default();
         Rule::ALL.into_iter().zip(numbers).for_each(|(rule, number)| *policy.number_mut(rule) = number);
         let age = |hours: Option<u32>| hours.map(|hours| format!("{}d{}h", hours / 24, hours).parse().unwrap());
-        Policy { keep_within: age(ages.0), minimum_age: age(ages.1), ..policy }
+        Policy { keep_within: age(ages[0]), minimum_age: age(ages[1]), ..policy }
     }
 }
 
@@ -300,14 +305,18 @@ proptest! {
     }
 
     #[test]
-    fn planning_again_removes_nothing(points in any_points(), policy in any_policy(), now in any_time(), zone in any_zone()) {
+    fn planning_again_removes_nothing(
+        points in any_points(), policy in any_policy(), now in any_time(), zone in any_zone(),
+    ) {
         let first: Vec<_> = plan(&points, &policy, now, &zone).into_iter().filter(|decision| decision.keep).collect();
         let kept = kept(&points, &plan(&points, &policy, now, &zone));
         prop_assert_eq!(plan(&kept, &policy, now, &zone), first, "also the reasons stay");
     }
 
     #[test]
-    fn the_order_of_the_points_does_not_matter(points in any_points(), policy in any_policy(), now in any_time(), zone in any_zone()) {
+    fn the_order_of_the_points_does_not_matter(
+        points in any_points(), policy in any_policy(), now in any_time(), zone in any_zone(),
+    ) {
         let reversed: Vec<_> = points.iter().rev().cloned().collect();
         let mut decisions = plan(&reversed, &policy, now, &zone);
         decisions.reverse();

@@ -34,6 +34,11 @@ impl Age {
         i64::try_from(ns).unwrap_or(i64::MIN)
     }
 
+    /// As an ISO 8601 duration, as settings store it.
+    pub fn iso(&self) -> String {
+        self.0.0.to_string()
+    }
+
     /// From one number for each of [`UNITS`]; nothing if it is nothing, or longer than jiff's ranges.
     fn new(amounts: [u32; 7]) -> Option<Self> {
         let [years, months, weeks, days, hours, minutes, seconds] = amounts;
@@ -121,6 +126,7 @@ mod tests {
     use super::*;
     use jiff::Timestamp;
     use proptest::prelude::*;
+    use understudy_format::catalogue::SPAN_MAX;
 
     #[track_caller]
     fn reads(text: &str, canonical: &str) {
@@ -215,6 +221,15 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_fits_into_settings() {
+        let longest = "19998y239976mo1043497w7304484d175307616h4294967295min4294967295s";
+        let age: Age = longest.parse().unwrap();
+        assert_eq!(age.to_string(), longest);
+        assert!(age.iso().len() <= SPAN_MAX, "{}", age.iso());
+        assert_eq!(age.iso().parse::<Age>().unwrap(), age);
+    }
+
+    #[test]
     fn clamps_at_the_ends_of_time() {
         let age: Age = "19998y".parse().unwrap();
         for ns in [i64::MIN, 0, i64::MAX] {
@@ -228,6 +243,7 @@ mod tests {
             prop_assume!(amounts != [0; 7]);
             let age = Age::new(amounts).unwrap();
             prop_assert_eq!(age.to_string().parse::<Age>().unwrap(), age);
+            prop_assert_eq!(age.iso().parse::<Age>().unwrap(), age);
         }
 
         #[test]

@@ -8,6 +8,7 @@ use super::rule::Rule;
 use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
+use understudy_format::catalogue::Settings;
 
 /// The text of a policy with nothing set.
 const KEEP_ALL: &str = "keep-all";
@@ -61,6 +62,23 @@ impl Policy {
     /// Whether no rule says what to keep, so that everything is; a minimum age alone says nothing about old points.
     pub fn keeps_all(&self) -> bool {
         self.keep_within.is_none() && Rule::ALL.into_iter().all(|rule| self.number(rule) == 0)
+    }
+
+    /// The policy that is set for a volume.
+    pub fn of(settings: &Settings) -> Result<Self> {
+        let age = |text: &str| if text.is_empty() { Ok(None) } else { text.parse().map(Some) };
+        let (keep_within, minimum_age) = (age(&settings.keep_within)?, age(&settings.minimum_age)?);
+        let mut policy = Self { keep_within, minimum_age, ..Self::default() };
+        Rule::ALL.into_iter().zip(settings.keep).for_each(|(rule, number)| *policy.number_mut(rule) = number);
+        Ok(policy)
+    }
+
+    /// Sets this policy for a volume, and leaves what else is set.
+    pub fn store(&self, settings: &mut Settings) {
+        let age = |age: Option<Age>| age.map_or(String::new(), |age| age.iso());
+        settings.keep = Rule::ALL.map(|rule| self.number(rule));
+        settings.keep_within = age(self.keep_within);
+        settings.minimum_age = age(self.minimum_age);
     }
 
     /// Sets what `keep-daily=7` or the like says; nothing if it says nothing that is known.
@@ -119,9 +137,14 @@ fn refusal(text: &str, part: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use understudy_format::catalogue::SecondaryMode;
 
     #[track_caller]
     fn reads(text: &str, policy: Policy) {
+        let mut settings = Settings { secondary: SecondaryMode::None, keep: [9; 6], ..Settings::default() };
+        policy.store(&mut settings);
+        assert_eq!(Policy::of(&settings).unwrap(), policy, "{settings:?}");
+        assert_eq!(settings.secondary, SecondaryMode::None);
         assert_eq!(text.parse::<Policy>().unwrap(), policy);
         assert_eq!(policy.to_string(), text);
     }
@@ -136,6 +159,16 @@ mod tests {
         reads("keep-all", Policy::default());
         reads("keep-all minimum-age=2d", Policy { minimum_age: "2d".parse().ok(), ..Policy::default() });
         reads("keep-within=2d", Policy { keep_within: "2d".parse().ok(), ..Policy::default() });
+    }
+
+    #[test]
+    fn settings_hold_the_rules_in_order_and_ages_as_iso_durations() {
+        let mut settings = Settings::default();
+        "keep-last=1 keep-yearly=6 keep-within=1y6m minimum-age=36h".parse::<Policy>().unwrap().store(&mut settings);
+        let expected = Settings { keep: [1, 0, 0, 0, 0, 6], keep_within: "P1Y6M".into(), ..Settings::default() };
+        assert_eq!(settings, Settings { minimum_age: "PT36H".into(), ..expected });
+        let error = Policy::of(&Settings { minimum_age: "soon".into(), ..settings }).unwrap_err();
+        assert!(error.to_string().starts_with("\"soon\" is no length of time"), "{error}");
     }
 
     #[test]

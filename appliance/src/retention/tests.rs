@@ -232,13 +232,22 @@ fn days_are_those_of_the_zone() {
     assert_eq!(kept(&zone(NEW_YORK)), [3]);
 }
 
+#[test]
+fn a_day_that_is_left_and_entered_again_is_one_day() {
+    // At 00:01 on November 1 the clocks go back to 23:01 on October 31.
+    let points = points(&["2026-11-01T02:30Z", "2026-11-01T02:40Z", "2026-11-01T03:40Z"]);
+    let decisions = plan(&points, &policy("keep-daily=9"), points[2].created_ns, &zone(ST_JOHNS));
+    let reasons: Vec<_> = decisions.iter().map(|decision| decision.reason.as_str()).collect();
+    assert_eq!(reasons, ["no rule keeps it", "daily 2026-10-31 (2 of 9)", "newest; daily 2026-11-01 (1 of 9)"]);
+}
+
 prop_compose! {
     /// Times that are close enough to share periods, and some that are anywhere.
     fn any_time()(
         near in -400_000_i64..400_000, unit in prop::sample::select(vec![1_i64, 60, 3600]), far: i64, which in 0..20,
     ) -> i64 {
-        // Around November 1, 2026: where the clocks of St. John's would go back at one minute past midnight.
-        let middle = 1_793_503_860;
+        // 2026-11-01T02:31:00Z: when the clocks of St. John's would go back at one minute past midnight.
+        let middle = 1_793_500_260;
         if which == 0 { far } else { (middle + near * unit / 4) * 1_000_000_000 }
     }
 }

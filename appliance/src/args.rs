@@ -1,12 +1,17 @@
 //! What `understudyd` is asked to do, from its arguments: clap does the reading and the usage errors (exit code 2).
 
+use crate::retention::args::RetentionArgs;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use understudy_format::point::{Label, VolumeName};
 
 /// The appliance: keeps block-identical, mountable secondaries of volumes, with deduplicated history.
 #[derive(Debug, Parser)]
-#[command(name = "understudyd", version, after_help = "Exit codes: 0 done, 1 failed, 2 usage.")]
+#[command(
+    name = "understudyd",
+    version,
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 not identical: damage remains."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -20,6 +25,144 @@ pub enum Command {
     Serve(Serve),
     /// Take an offline stream from standard input (see `understudy emit`); no daemon may run on the pool.
     Ingest(IngestArgs),
+    /// What is done to a pool from time to time, beside a running daemon or without one.
+    #[command(flatten)]
+    Upkeep(Upkeep),
+}
+
+/// What is done to a pool from time to time: by the daemon that has it open, or here when there is none.
+#[derive(Debug, Subcommand)]
+pub enum Upkeep {
+    /// Remove the points that a retention policy does not keep; space comes back with `collect`.
+    Prune(Prune),
+    /// Protect points from retention.
+    Protect(Points),
+    /// Let retention decide about points again.
+    Unprotect(Points),
+    /// Remove a point, or a volume with all its points and its secondary.
+    Remove(Remove),
+    /// Show or change what is set for a volume: its secondary and its retention policy.
+    Set(Set),
+    /// Give back the space of what no point needs.
+    Collect(Collect),
+    /// Rebuild the index from the segments, and tell what there is; no daemon may run on the pool.
+    Reindex(Reindex),
+}
+
+impl Upkeep {
+    /// Where it is done, and how it is told.
+    pub fn place(&self) -> &Place {
+        match self {
+            Self::Prune(Prune { place, .. })
+            | Self::Protect(Points { place, .. })
+            | Self::Unprotect(Points { place, .. })
+            | Self::Remove(Remove { place, .. })
+            | Self::Set(Set { place, .. })
+            | Self::Collect(Collect { place, .. })
+            | Self::Reindex(Reindex { place }) => place,
+        }
+    }
+}
+
+/// A pool, and how what is done to it is told.
+#[derive(Debug, Args)]
+pub struct Place {
+    /// The pool's directory.
+    #[arg(long, value_name = "DIR")]
+    pub pool: PathBuf,
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `prune`.
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+    /// The volumes; all of them when none is named.
+    #[arg(value_name = "VOLUME")]
+    pub volumes: Vec<VolumeName>,
+    /// Instead of what is set for each volume.
+    #[command(flatten)]
+    pub retention: RetentionArgs,
+    /// The time zone of days, weeks, months and years (such as Europe/Berlin) instead of the system's.
+    #[arg(long, value_name = "ZONE")]
+    pub time_zone: Option<String>,
+    /// Print what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Collect afterwards.
+    #[arg(long)]
+    pub collect: bool,
+}
+
+/// Arguments of `protect` and `unprotect`.
+#[derive(Debug, Args)]
+pub struct Points {
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+    /// The points: NAME@NUMBER, NAME@LABEL, NAME@TIME; NAME alone is the newest.
+    #[arg(value_name = "NAME@POINT", required = true)]
+    pub points: Vec<String>,
+}
+
+/// Arguments of `remove`.
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+    /// A point (NAME@POINT), or a volume with all its points (NAME).
+    #[arg(value_name = "NAME[@POINT]")]
+    pub name: String,
+    /// Needed for a volume, and for a protected point.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `set`.
+#[derive(Debug, Args)]
+pub struct Set {
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+    /// The volume.
+    #[arg(value_name = "VOLUME")]
+    pub volume: VolumeName,
+    /// How the newest point is kept as raw bytes: `native` (an image in the pool), `none`, or a block device.
+    #[arg(long, value_name = "native|none|DEVICE")]
+    pub secondary: Option<String>,
+    /// The retention policy that `prune` applies; replaces the one that is set.
+    #[command(flatten)]
+    pub retention: RetentionArgs,
+    /// Overwrite a device that is not empty.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `collect`.
+#[derive(Debug, Args)]
+pub struct Collect {
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+    /// Compact segments of which more than this part is dead, percent.
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=99))]
+    pub dead_max: u8,
+    /// Print what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `reindex`.
+#[derive(Debug, Args)]
+pub struct Reindex {
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
 }
 
 /// Arguments of `serve`.

@@ -5,11 +5,15 @@
 //! commits it. The [`secondary`] of the volume then applies what the point changed to its image. A point is read through
 //! a [`view`] of its map, by NBD [`export`]s and by restores. Nothing flows back.
 //!
+//! What is done to a pool from time to time is [`upkeep`]; [`control`] has it done by the daemon that has the pool open, and
+//! [`retention`] decides which points a policy keeps.
+//!
 //! What must not happen here: the initiator's code is unknown; the time and randomness come from [`clock`] alone;
 //! nothing but [`pool`] touches segments and index, nothing but [`secondary`] touches images.
 
 pub mod args;
 pub mod clock;
+pub mod control;
 pub mod error;
 pub mod export;
 pub mod ingest;
@@ -20,6 +24,7 @@ pub mod retention;
 pub mod secondary;
 pub mod serve;
 pub mod session;
+pub mod upkeep;
 pub mod view;
 
 use error::Result;
@@ -31,13 +36,21 @@ use std::sync::Arc;
 
 /// Opens a pool on the disk of this machine.
 fn open_pool(dir: &Path) -> Result<Pool> {
-    let options = pool::Options {
+    Pool::open(dir, options())
+}
+
+fn options() -> pool::Options {
+    pool::Options {
         disk: Arc::new(RealDisk),
         stores: Arc::new(FjallStores),
         inline: false,
         segment_size: pool::SEGMENT_SIZE,
         now_ns: clock::now_ns(),
         uuid: clock::random_uuid(),
-    };
-    Pool::open(dir, options)
+    }
+}
+
+/// Opens a pool on the disk of this machine, its index made anew from the segments.
+fn reindex_pool(dir: &Path) -> Result<Pool> {
+    Pool::reindex(dir, options())
 }

@@ -1,11 +1,12 @@
-//! `understudyd`: the appliance. Exit codes: 0 done, 1 failed, 2 usage.
+//! `understudyd`: the appliance. Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 damage remains.
 
 use clap::Parser;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 use understudy_appliance::args::{Cli, Command};
-use understudy_appliance::{offline, serve};
+use understudy_appliance::upkeep::Outcome;
+use understudy_appliance::{control, offline, serve};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -13,11 +14,12 @@ fn main() -> ExitCode {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     log.with_ansi(std::io::stderr().is_terminal()).with_target(false).init();
     let result = match &cli.command {
-        Command::Serve(args) => serve::run(args),
-        Command::Ingest(args) => offline::run(args, std::io::stdin().lock()),
+        Command::Serve(args) => serve::run(args).map(|()| Outcome::Done),
+        Command::Ingest(args) => offline::run(args, std::io::stdin().lock()).map(|()| Outcome::Done),
+        Command::Upkeep(upkeep) => control::client::run(upkeep, std::env::args().skip(1).collect()),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(outcome) => outcome.into(),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE

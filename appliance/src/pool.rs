@@ -152,6 +152,14 @@ impl Pool {
         })
     }
 
+    /// Opens a pool with an index that is made anew from the segments.
+    pub fn reindex(dir: &Path, options: Options) -> Result<Self> {
+        let _lock = lock(&*options.disk, dir)?;
+        options.stores.remove(&dir.join("index"))?;
+        drop(_lock);
+        Self::open(dir, options)
+    }
+
     /// The directory.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -343,7 +351,7 @@ impl Pool {
 
     /// A volume that must be there.
     pub fn known(&self, name: &VolumeName) -> Result<Arc<VolumeEntry>> {
-        self.volume(name).ok_or_else(|| Error::refused(format!("there is no volume {name} in this pool")))
+        self.volume(name).ok_or_else(|| no_volume(name))
     }
 
     /// The content of a block, checked against its digest, which is not [`Digest::ZERO`].
@@ -435,11 +443,15 @@ impl Drop for StreamGuard {
     }
 }
 
+fn no_volume(name: &VolumeName) -> Error {
+    Error::refused(format!("there is no volume {name} in this pool"))
+}
+
 /// Makes the directories of a pool, unless `dir` holds something else.
 fn prepare(disk: &dyn Disk, dir: &Path) -> Result<()> {
     disk.make_dir(dir).map_err(at(dir))?;
     let names = disk.list(dir).map_err(at(dir))?;
-    let ours = ["pool", "pool.new", "lock", "segments", "index", "volumes", "lost+found"];
+    let ours = ["pool", "pool.new", "lock", "control", "segments", "index", "volumes", "lost+found"];
     if !names.iter().any(|name| name == "pool") && names.iter().any(|name| !ours.contains(&name.as_str())) {
         let reason = format!("{} is neither a pool nor an empty directory; name another one", dir.display());
         return Err(Error::Refused(reason));

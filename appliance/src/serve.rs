@@ -5,6 +5,7 @@
 //! NBD drains, streams end without a point, secondaries stop between two writes.
 
 use crate::args::Serve;
+use crate::control;
 use crate::error::{Error, Result, at};
 use crate::export::PoolCatalog;
 use crate::pool::Pool;
@@ -43,6 +44,7 @@ async fn serve(args: &Serve) -> Result<()> {
     let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
     let pool = Arc::new(crate::open_pool(&args.pool)?);
     let listeners = bind(args).await?;
+    let control = control::server::Listener::bind(&pool)?;
     announce(args, &pool, &listeners)?;
     let secondaries = Arc::new(Secondaries::new(pool.clone()));
     secondaries.kick_all();
@@ -59,6 +61,7 @@ async fn serve(args: &Serve) -> Result<()> {
             }
         });
     }
+    tasks.spawn(control.serve(pool.clone(), secondaries.clone(), until(stopped.clone())));
     tasks.spawn(accept(listeners.sessions, shared, until(stopped)));
     tokio::select! {
         _ = terminate.recv() => {}

@@ -27,6 +27,7 @@ pub mod segment;
 pub mod select;
 pub mod session;
 pub mod stream;
+pub mod text;
 pub mod wire;
 
 pub use digest::Digest;

@@ -1,0 +1,128 @@
+//! The daemon's end: each connection is one request, carried out on a thread of its own.
+
+use super::{Address, REQUEST_MAX, SOCKET};
+use crate::args::{Cli, Command};
+use crate::clock;
+use crate::error::{Error, Result, at};
+use crate::pool::Pool;
+use crate::secondary::Secondaries;
+use crate::upkeep::{Outcome, Told, Upkeep};
+use clap::Parser;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// Lines that wait for the client.
+const QUEUE: usize = 64;
+
+/// The socket, open for requests.
+#[derive(Debug)]
+pub struct Listener {
+    listener: UnixListener,
+    address: Address,
+}
+
+impl Listener {
+    /// Opens the socket; one that is left over from a daemon that was killed is in nobody's use, for the pool is ours.
+    pub fn bind(pool: &Pool) -> Result<Self> {
+        let address = Address::of(pool.dir())?;
+        let shown = pool.dir().join(SOCKET);
+        let _ = std::fs::remove_file(&address.path);
+        let listener = UnixListener::bind(&address.path).map_err(at(&shown))?;
+        std::fs::set_permissions(&address.path, std::fs::Permissions::from_mode(0o600)).map_err(at(&shown))?;
+        Ok(Self { listener, address })
+    }
+
+    /// Carries out requests until `stopped`; those that are under way are stopped then.
+    pub async fn serve(self, pool: Arc<Pool>, secondaries: Arc<Secondaries>, stopped: impl Future<Output = ()>) {
+        let mut stopped = std::pin::pin!(stopped);
+        let closing = Arc::new(tokio::sync::Notify::new());
+        let mut requests = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stopped => break,
+                Some(_) = requests.join_next() => {}
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        let (pool, secondaries, closing) = (pool.clone(), secondaries.clone(), closing.clone());
+                        requests.spawn(async move { answer(stream, pool, secondaries, &closing).await });
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a request for upkeep could not be accepted");
+                        tokio::task::yield_now().await;
+                    }
+                },
+            }
+        }
+        let _ = std::fs::remove_file(&self.address.path);
+        while !requests.is_empty() {
+            closing.notify_waiters();
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(100), requests.join_next()).await;
+        }
+    }
+}
+
+/// Carries out the one request of a connection.
+async fn answer(stream: UnixStream, pool: Arc<Pool>, secondaries: Arc<Secondaries>, closing: &tokio::sync::Notify) {
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read.take(REQUEST_MAX));
+    let mut line = String::new();
+    if read.read_line(&mut line).await.is_err() {
+        return;
+    }
+    let (tell, mut told) = mpsc::channel::<Value>(QUEUE);
+    let stop = Arc::new(AtomicBool::new(false));
+    let own = stop.clone();
+    let work = tokio::task::spawn_blocking(move || carry_out(&line, &pool, &secondaries, &own, &tell));
+    let mut rest = [0; 16];
+    loop {
+        tokio::select! {
+            biased;
+            () = closing.notified() => stop.store(true, Ordering::SeqCst),
+            message = told.recv() => match message {
+                Some(message) if write.write_all(format!("{message}\n").as_bytes()).await.is_ok() => {}
+                Some(_) => stop.store(true, Ordering::SeqCst),
+                None => break,
+            },
+            // The client has nothing more to say: when this ends, it has left.
+            _ = read.read(&mut rest), if !stop.load(Ordering::SeqCst) => stop.store(true, Ordering::SeqCst),
+        }
+    }
+    let _ = work.await;
+}
+
+fn carry_out(
+    line: &str,
+    pool: &Arc<Pool>,
+    secondaries: &Arc<Secondaries>,
+    stop: &AtomicBool,
+    tell: &mpsc::Sender<Value>,
+) {
+    // Nobody may listen any more: then the stop flag is set.
+    let send = |message: Value| drop(tell.blocking_send(message));
+    let mut told = |told: Told| send(json!({"text": told.text, "event": told.event}));
+    let mut upkeep =
+        Upkeep { pool, secondaries, stop, zone: TimeZone::system(), now_ns: clock::now_ns(), tell: &mut told };
+    let result: Result<Outcome> = parse(line).and_then(|args| upkeep.run(&args));
+    match result {
+        Ok(outcome) => send(json!({"done": outcome.code()})),
+        Err(error) => send(json!({"error": error.to_string()})),
+    }
+}
+
+fn parse(line: &str) -> Result<crate::args::Upkeep> {
+    let refused = |reason: String| Error::Refused(format!("the request is not understood: {reason}"));
+    let words: Vec<String> = serde_json::from_str(line).map_err(|e| refused(e.to_string()))?;
+    let words = ["understudyd".to_owned()].into_iter().chain(words);
+    match Cli::try_parse_from(words).map_err(|e| refused(e.to_string()))?.command {
+        Command::Upkeep(args) => Ok(args),
+        Command::Serve(_) | Command::Ingest(_) => Err(refused("it is not for a running daemon".into())),
+    }
+}

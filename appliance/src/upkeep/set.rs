@@ -1,0 +1,50 @@
+//! What is set for a volume: shown, and changed.
+
+use super::{Outcome, Upkeep};
+use crate::args;
+use crate::error::{Error, Result};
+use crate::retention::policy::Policy;
+use serde_json::json;
+use understudy_format::catalogue::SecondaryMode;
+
+impl Upkeep<'_> {
+    pub(super) fn set(&mut self, args: &args::Set) -> Result<Outcome> {
+        let entry = self.volume(&args.volume)?;
+        if args.retention.given() {
+            let mut settings = entry.settings.clone();
+            args.retention.policy().store(&mut settings);
+            self.pool.set(&args.volume, settings)?;
+        }
+        if let Some(mode) = args.secondary.as_deref().map(parse_mode).transpose()? {
+            self.secondaries.set_mode(&args.volume, mode, args.force)?;
+        }
+        let settings = self.volume(&args.volume)?.settings.clone();
+        let (secondary, policy) = (show_mode(&settings.secondary), Policy::of(&settings)?.to_string());
+        let name = args.volume.as_str();
+        let json = json!({"event": "settings", "volume": name, "secondary": secondary, "policy": policy});
+        self.tell(format!("{name}: secondary {secondary}, retention {policy}"), json);
+        Ok(Outcome::Done)
+    }
+}
+
+fn parse_mode(text: &str) -> Result<SecondaryMode> {
+    match text {
+        "none" => Ok(SecondaryMode::None),
+        "native" => Ok(SecondaryMode::Native),
+        path if path.starts_with('/') && path.len() <= understudy_format::catalogue::DEVICE_MAX => {
+            Ok(SecondaryMode::Device(path.to_owned()))
+        }
+        other => Err(Error::refused(format!(
+            "{other:?} is no secondary: expected native, none, or the absolute path of a block device such as /dev/vg0/copy"
+        ))),
+    }
+}
+
+/// A mode as it is given on the command line.
+fn show_mode(mode: &SecondaryMode) -> &str {
+    match mode {
+        SecondaryMode::None => "none",
+        SecondaryMode::Native => "native",
+        SecondaryMode::Device(path) => path,
+    }
+}

@@ -34,10 +34,12 @@ impl Space {
     pub fn check(&self, bytes: u64) -> Result<()> {
         let free = self.disk.free(&self.dir).map_err(at(&self.dir))?;
         let (reserve, needed) = (self.reserve, bytes.saturating_add(self.reserve));
-        match free >= needed {
-            true => Ok(()),
-            false => Err(Error::Full {
-                detail: format!("{needed} bytes needed ({reserve} of them kept in reserve), {free} free"),
+        match needed.checked_sub(free) {
+            None | Some(0) => Ok(()),
+            Some(missing) => Err(Error::Full {
+                detail: format!(
+                    "{missing} bytes are missing: {needed} needed ({reserve} of them kept in reserve), {free} free"
+                ),
             }),
         }
     }

@@ -3,6 +3,7 @@
 use crate::retention::args::RetentionArgs;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use understudy_format::catalogue::{SecondaryMode, Settings};
 use understudy_format::point::{Label, VolumeName};
 
 /// The appliance: keeps block-identical, mountable secondaries of volumes, with deduplicated history.
@@ -180,6 +181,29 @@ pub struct Serve {
     /// Export over NBD on this unix socket as well.
     #[arg(long, value_name = "PATH")]
     pub nbd_socket: Option<PathBuf>,
+    /// Whether volumes that come to be get a secondary; `set` changes it for a volume.
+    #[arg(long, value_name = "native|none", default_value = "native")]
+    pub secondary: NewSecondary,
+}
+
+/// The secondary of volumes that come to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum NewSecondary {
+    /// An image in the pool.
+    Native,
+    /// None.
+    None,
+}
+
+impl NewSecondary {
+    /// What is set for volumes that come to be.
+    pub fn settings(self) -> Settings {
+        let secondary = match self {
+            Self::Native => SecondaryMode::Native,
+            Self::None => SecondaryMode::None,
+        };
+        Settings { secondary, ..Settings::default() }
+    }
 }
 
 /// Arguments of `ingest`.
@@ -194,4 +218,7 @@ pub struct IngestArgs {
     /// A name for the new point.
     #[arg(long, value_name = "TEXT")]
     pub label: Option<Label>,
+    /// Whether the volume gets a secondary if it is new.
+    #[arg(long, value_name = "native|none", default_value = "native")]
+    pub secondary: NewSecondary,
 }

@@ -20,7 +20,9 @@ pub enum Error {
         source: io::Error,
     },
     /// The pool's disk is full.
-    #[error("no space left in the pool: {detail}; earlier points are intact; prune and collect, or add space, and run the job again")]
+    #[error(
+        "no space left in the pool: {detail}; earlier points are intact; prune and collect, or add space, and run the job again"
+    )]
     Full {
         /// How much is there and how much was wanted.
         detail: String,

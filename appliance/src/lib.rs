@@ -33,18 +33,20 @@ use pool::disk::RealDisk;
 use pool::store::FjallStores;
 use std::path::Path;
 use std::sync::Arc;
+use understudy_format::catalogue::Settings;
 
 /// Opens a pool on the disk of this machine.
-fn open_pool(dir: &Path) -> Result<Pool> {
-    Pool::open(dir, options())
+fn open_pool(dir: &Path, new_volume: Settings) -> Result<Pool> {
+    Pool::open(dir, options(new_volume))
 }
 
-fn options() -> pool::Options {
+fn options(new_volume: Settings) -> pool::Options {
     pool::Options {
         disk: Arc::new(RealDisk),
         stores: Arc::new(FjallStores),
         inline: false,
         segment_size: pool::SEGMENT_SIZE,
+        new_volume,
         now_ns: clock::now_ns(),
         uuid: clock::random_uuid(),
     }
@@ -52,5 +54,5 @@ fn options() -> pool::Options {
 
 /// Opens a pool on the disk of this machine, its index made anew from the segments.
 fn reindex_pool(dir: &Path) -> Result<Pool> {
-    Pool::reindex(dir, options())
+    Pool::reindex(dir, options(Settings::default()))
 }

@@ -74,6 +74,8 @@ pub struct Options {
     pub inline: bool,
     /// The size at which a segment is sealed, bytes.
     pub segment_size: u64,
+    /// What is set for volumes that come to be.
+    pub new_volume: Settings,
     /// For the record of a new pool.
     pub now_ns: i64,
     /// The name of a new pool.
@@ -104,6 +106,7 @@ pub struct Pool {
     recording: Mutex<()>,
     collecting: Mutex<()>,
     live: Arc<Live>,
+    new_volume: Settings,
     pages: Cache<Digest, Arc<Page>>,
     blocks: Cache<Digest, Bytes, ByLength>,
     /// Held while the pool is open.
@@ -146,6 +149,7 @@ impl Pool {
             recording: Mutex::default(),
             collecting: Mutex::default(),
             live: Arc::default(),
+            new_volume: options.new_volume,
             pages: Cache::new(PAGE_CACHE_PAGES),
             blocks: Cache::with_weighter(blocks as usize, BLOCK_CACHE_BYTES, ByLength),
             _lock: lock,
@@ -258,6 +262,7 @@ impl Pool {
     pub fn commit(&self, guard: &StreamGuard, volume: &Volume, point: Point) -> Result<()> {
         if self.volume(&volume.name).is_none() {
             self.log.enter(guard.epoch, Record::Volume(volume.clone()), Purpose::Stream)?;
+            self.log.enter(guard.epoch, Record::Settings(volume.uuid, self.new_volume.clone()), Purpose::Stream)?;
         }
         // The canary is a build that breaks the order, to prove that the simulation notices.
         if !cfg!(feature = "canary") {
@@ -267,7 +272,7 @@ impl Pool {
         let _recording = locks::lock(&self.recording);
         self.log.enter(guard.epoch, Record::Point(point.clone()), Purpose::Stream)?;
         self.log.sync(guard.epoch)?;
-        locks::write(&self.catalogue).commit(volume, point);
+        locks::write(&self.catalogue).commit(volume, point, &self.new_volume);
         Ok(())
     }
 

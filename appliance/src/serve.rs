@@ -42,7 +42,7 @@ pub fn run(args: &Serve) -> Result<()> {
 
 async fn serve(args: &Serve) -> Result<()> {
     let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
-    let pool = Arc::new(crate::open_pool(&args.pool)?);
+    let pool = Arc::new(crate::open_pool(&args.pool, args.secondary.settings())?);
     let listeners = bind(args).await?;
     let control = control::server::Listener::bind(&pool)?;
     announce(args, &pool, &listeners)?;

@@ -13,6 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use understudy_format::catalogue::Settings;
 
 /// Does what is asked, by the daemon or here; `words` are the arguments of the command line.
 pub fn run(args: &Args, words: Vec<String>) -> Result<Outcome> {
@@ -68,7 +69,7 @@ fn act(args: &Args, print: impl Fn(&Told)) -> Result<Outcome> {
     let dir = &args.place().pool;
     let pool = match args {
         Args::Reindex(_) => crate::reindex_pool(dir)?,
-        _ => crate::open_pool(dir)?,
+        _ => crate::open_pool(dir, Settings::default())?,
     };
     let pool = Arc::new(pool);
     let secondaries = Arc::new(Secondaries::new(pool.clone()));

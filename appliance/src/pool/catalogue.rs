@@ -116,10 +116,10 @@ impl Catalogue {
     }
 
     /// Takes in what became durable.
-    pub fn commit(&mut self, volume: &Volume, point: Point) {
+    pub fn commit(&mut self, volume: &Volume, point: Point, settings: &Settings) {
         let fresh = || {
-            let (points, protected, settings) = Default::default();
-            Arc::new(VolumeEntry { volume: volume.clone(), points, protected, settings })
+            let (points, protected) = Default::default();
+            Arc::new(VolumeEntry { volume: volume.clone(), points, protected, settings: settings.clone() })
         };
         Arc::make_mut(self.volumes.entry(volume.name.clone()).or_insert_with(fresh)).points.push(point);
         self.progress.remove(&volume.name);

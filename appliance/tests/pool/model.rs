@@ -12,6 +12,7 @@ use understudy_appliance::pool::store::FjallStores;
 use understudy_appliance::pool::{Options, Pool};
 use understudy_appliance::secondary::Secondaries;
 use understudy_appliance::view::PointView;
+use understudy_format::catalogue::Settings;
 use understudy_format::chunk::Entry;
 use understudy_format::codec::Codec;
 use understudy_format::map::{Map, top_level};
@@ -106,6 +107,7 @@ impl Lab {
             stores: Arc::new(FjallStores),
             inline: false,
             segment_size: self.segment_size,
+            new_volume: Settings::default(),
             now_ns: 1,
             uuid: Uuid::from_u128(77),
         }

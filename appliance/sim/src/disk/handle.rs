@@ -1,0 +1,153 @@
+//! The disk as the pool sees it.
+
+use super::directory::NodeId;
+use super::fault::Kind;
+use super::file::Change;
+use super::{SimDisk, State};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use understudy_appliance::pool::disk::{Access, Disk, DiskFile};
+
+impl Disk for SimDisk {
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let state = self.state();
+        state.check_power()?;
+        Ok(state.tree.directory(dir)?.names().keys().cloned().collect())
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.state();
+        state.check_power()?;
+        let node = match (state.tree.find(path), access) {
+            (Some(_), Access::Create) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (Some(node), Access::Read | Access::Write) => node,
+            (None, Access::Read) => return Err(io::ErrorKind::NotFound.into()),
+            (None, Access::Write | Access::Create) => state.create(path)?,
+        };
+        state.tree.file(node)?;
+        Ok(Arc::new(SimFile { disk: self.clone(), node, path: path.to_owned(), writable: access != Access::Read }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.check_power()?;
+        state.tree.find(from).ok_or(io::ErrorKind::NotFound)?;
+        state.whole(Kind::Rename, from)?;
+        state.tree.rename(from, to)
+    }
+
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.check_power()?;
+        let mut missing: Vec<&Path> = dir.ancestors().take_while(|dir| state.tree.find(dir).is_none()).collect();
+        while let Some(dir) = missing.pop() {
+            state.whole(Kind::MakeDir, dir)?;
+            state.tree.create_directory(dir)?;
+        }
+        state.tree.directory(dir).map(|_| ())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.state().sync_dir(dir)
+    }
+
+    fn free(&self, _: &Path) -> io::Result<u64> {
+        let state = self.state();
+        state.check_power()?;
+        Ok(state.limit.map_or(u64::MAX, |limit| limit.saturating_sub(state.tree.space())))
+    }
+}
+
+impl SimDisk {
+    /// Takes a file's name away; whoever has it open still reads it.
+    pub fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.check_power()?;
+        state.tree.find(path).ok_or(io::ErrorKind::NotFound)?;
+        state.whole(Kind::Remove, path)?;
+        state.tree.unlink(path)
+    }
+
+    /// Locks a file for the caller alone, until what is returned is dropped or the disk is restarted.
+    pub fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        let mut state = self.state();
+        state.check_power()?;
+        if state.locked.iter().any(|locked| locked == path) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        state.locked.push(path.to_owned());
+        Ok(Box::new(Locked { disk: self.clone(), path: path.to_owned() }))
+    }
+}
+
+/// A lock on a file; free again when this is dropped.
+struct Locked {
+    disk: SimDisk,
+    path: PathBuf,
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        self.disk.state().locked.retain(|locked| *locked != self.path);
+    }
+}
+
+impl State {
+    fn create(&mut self, path: &Path) -> io::Result<NodeId> {
+        self.tree.directory(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
+        self.whole(Kind::Create, path)?;
+        self.tree.create_file(path)
+    }
+}
+
+/// An open file of a [`SimDisk`].
+#[derive(Debug)]
+struct SimFile {
+    disk: SimDisk,
+    node: NodeId,
+    path: PathBuf,
+    writable: bool,
+}
+
+impl SimFile {
+    fn change(&self, kind: Kind, change: Change) -> io::Result<()> {
+        if !self.writable {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        self.disk.state().change(self.node, kind, &self.path, change)
+    }
+}
+
+impl DiskFile for SimFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let state = self.disk.state();
+        state.check_power()?;
+        let content = state.tree.file(self.node)?.content();
+        let range = offset as usize..offset as usize + buffer.len();
+        buffer.copy_from_slice(content.get(range).ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.change(Kind::Write, Change::Write { offset, bytes: bytes.to_vec() })
+    }
+
+    fn zero(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.change(Kind::Zero, Change::Zero { offset, length })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.state().sync(self.node, &self.path)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        let state = self.disk.state();
+        state.check_power()?;
+        Ok(state.tree.file(self.node)?.content().len() as u64)
+    }
+
+    fn resize(&self, length: u64) -> io::Result<()> {
+        self.change(Kind::Resize, Change::Resize(length))
+    }
+}

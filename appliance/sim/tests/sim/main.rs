@@ -1,0 +1,3 @@
+//! The pool on the simulated disk, and the simulated disk itself.
+
+mod disk;

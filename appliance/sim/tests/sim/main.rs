@@ -1,3 +1,4 @@
 //! The pool on the simulated disk, and the simulated disk itself.
 
+mod crash;
 mod disk;

@@ -1,0 +1,174 @@
+//! What must be in the pool: volume -> points -> bytes, in plain memory, and the comparison with what is there.
+//!
+//! Invariants: a point is entered when the appliance acknowledged it, and not before; a stream that was
+//! under way when something failed is *in doubt*: its point is there as a whole or not at all, and whichever is found
+//! is what must stay.
+
+use crate::image::Image;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use understudy_appliance::pool::{Pool, VolumeEntry};
+use understudy_appliance::view::PointView;
+use understudy_format::point::{Point, VolumeName};
+use understudy_format::{BlockId, Digest};
+use uuid::Uuid;
+
+/// A promise that was broken, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrong(pub String);
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Wrong {}
+
+/// What a check finds.
+pub type Checked<T = ()> = Result<T, Wrong>;
+
+/// A point that must be there, or may be.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Its number.
+    pub number: u64,
+    /// The stream that brought it.
+    pub stream: Uuid,
+    /// Its content.
+    pub image: Arc<Image>,
+}
+
+impl Kept {
+    fn is(&self, point: &Point) -> bool {
+        (self.number, self.stream, self.image.root()) == (point.number, point.stream, point.map.root())
+    }
+}
+
+/// See the module documentation.
+#[derive(Debug, Default)]
+pub struct Model {
+    volumes: BTreeMap<VolumeName, Vec<Kept>>,
+    doubts: Vec<(VolumeName, Kept)>,
+}
+
+impl Model {
+    /// The points of a volume, ascending.
+    pub fn points(&self, name: &VolumeName) -> &[Kept] {
+        self.volumes.get(name).map_or(&[], |points| points)
+    }
+
+    /// The newest point of a volume.
+    pub fn newest(&self, name: &VolumeName) -> Option<&Kept> {
+        self.points(name).last()
+    }
+
+    /// All volumes.
+    pub fn names(&self) -> impl Iterator<Item = &VolumeName> {
+        self.volumes.keys()
+    }
+
+    /// A point was acknowledged.
+    pub fn acknowledge(&mut self, name: &VolumeName, kept: Kept) {
+        self.doubts.retain(|(_, doubt)| doubt.stream != kept.stream);
+        self.volumes.entry(name.clone()).or_default().push(kept);
+    }
+
+    /// A stream's commit was under way when something failed.
+    pub fn doubt(&mut self, name: &VolumeName, kept: Kept) {
+        self.doubts.push((name.clone(), kept));
+    }
+
+    /// After the pool was opened again: what is there of the streams in doubt stays, the others are over.
+    pub fn resolve(&mut self, pool: &Pool) {
+        for (name, kept) in std::mem::take(&mut self.doubts) {
+            let points = pool.volume(&name).map(|entry| entry.points).unwrap_or_default();
+            if points.iter().any(|point| kept.is(point)) {
+                self.volumes.entry(name).or_default().push(kept);
+            }
+        }
+    }
+
+    /// Whether a stream brought a point that must be there.
+    pub fn has_stream(&self, stream: Uuid) -> bool {
+        self.volumes.values().flatten().any(|kept| kept.stream == stream)
+    }
+
+    /// Every point is there with its exact bytes, and nothing else is.
+    pub fn check(&self, pool: &Arc<Pool>) -> Checked {
+        let found = pool.volumes();
+        let names: Vec<_> = found.iter().map(|entry| &entry.volume.name).collect();
+        if !names.iter().copied().eq(self.volumes.keys()) {
+            let expected: Vec<_> = self.names().map(VolumeName::as_str).collect();
+            return Err(Wrong(format!("volumes {expected:?} were acknowledged, {names:?} are there")));
+        }
+        found.iter().try_for_each(|entry| self.check_volume(pool, entry))
+    }
+
+    fn check_volume(&self, pool: &Arc<Pool>, entry: &VolumeEntry) -> Checked {
+        let (name, expected) = (&entry.volume.name, self.points(&entry.volume.name));
+        let same = expected.len() == entry.points.len() && expected.iter().zip(&entry.points).all(|(a, b)| a.is(b));
+        if !same {
+            let expected: Vec<_> = expected.iter().map(|kept| (kept.number, kept.stream)).collect();
+            let found: Vec<_> = entry.points.iter().map(|point| (point.number, point.stream)).collect();
+            return Err(Wrong(format!("volume {name}: points {expected:?} were acknowledged, {found:?} are there")));
+        }
+        let both = expected.iter().zip(&entry.points);
+        both.map(|(kept, point)| check_point(pool, entry, point, &kept.image)).collect()
+    }
+
+    /// The image of a secondary is the newest point, byte for byte.
+    pub fn check_secondary(&self, name: &VolumeName, image: Option<&[u8]>) -> Checked {
+        let Some(newest) = self.newest(name) else { return Ok(()) };
+        match image == Some(newest.image.bytes()) {
+            true => Ok(()),
+            false => Err(Wrong(format!(
+                "the secondary of volume {name} is not point {}: {} bytes, {} expected",
+                newest.number,
+                image.map_or(0, <[u8]>::len),
+                newest.image.bytes().len()
+            ))),
+        }
+    }
+}
+
+fn check_point(pool: &Arc<Pool>, entry: &VolumeEntry, point: &Point, image: &Image) -> Checked {
+    match damage(pool, entry, point, image)?.first() {
+        None => Ok(()),
+        Some(damage) => Err(Wrong(damage.error.to_string())),
+    }
+}
+
+/// A block that cannot be read.
+#[derive(Debug)]
+pub struct Damage {
+    /// Which.
+    pub block: BlockId,
+    /// What it should have been.
+    pub digest: Digest,
+    /// What the pool says.
+    pub error: understudy_appliance::error::Error,
+}
+
+/// The blocks of a point that cannot be read; one that can be read and is another than that of `image` is wrong.
+pub fn damage(pool: &Arc<Pool>, entry: &VolumeEntry, point: &Point, image: &Image) -> Checked<Vec<Damage>> {
+    let view = PointView::new(pool.clone(), entry.volume.clone(), point.clone());
+    let mut lookup = view.lookup();
+    let mut damaged = Vec::new();
+    for block in (0..view.geometry().block_count()).map(BlockId) {
+        let same = match view.block(&mut lookup, block) {
+            Ok(Some(content)) => content == image.block(block),
+            Ok(None) => image.digest(block).is_zero(),
+            Err(error) => {
+                damaged.push(Damage { block, digest: image.digest(block), error });
+                continue;
+            }
+        };
+        if !same {
+            let (name, number) = (&entry.volume.name, point.number);
+            return Err(Wrong(format!("volume {name}, point {number}, block {block}: wrong bytes were returned")));
+        }
+    }
+    Ok(damaged)
+}

@@ -1,0 +1,149 @@
+//! A fixed course of events in the life of a pool, step by step, so that it can be interrupted anywhere.
+//!
+//! Invariants: a step that failed can be taken again; what is acknowledged is entered in the model at once, and what
+//! was under way as in doubt; a check compares everything that is there.
+
+use crate::image::Image;
+use crate::initiator::{Initiator, Job};
+use crate::machine::Machine;
+use crate::model::{Checked, Kept, Model, Wrong};
+use crate::session::{Session, uuid};
+use std::sync::Arc;
+use understudy_appliance::error::{Error, Result};
+use understudy_appliance::pool::Pool;
+use understudy_format::point::VolumeName;
+
+/// Something that is done to a pool.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// A point is replicated: from the newest one, or in full.
+    Replicate {
+        /// Which volume.
+        name: VolumeName,
+        /// What it has then.
+        image: Arc<Image>,
+        /// Whether the newest point is the base.
+        incremental: bool,
+    },
+    /// A stream that ends after so many messages, without a commit.
+    Abandon {
+        /// Which volume.
+        name: VolumeName,
+        /// What it would have then.
+        image: Arc<Image>,
+        /// Messages of the initiator that arrive.
+        messages: usize,
+    },
+    /// The secondary is brought up to date.
+    Settle(VolumeName),
+}
+
+/// A course of events on its way.
+#[derive(Debug)]
+pub struct Run {
+    /// The computer.
+    pub machine: Machine,
+    /// What must be there.
+    pub model: Model,
+    steps: Arc<[Step]>,
+    next: usize,
+    streams: u64,
+}
+
+impl Run {
+    /// A run on an empty disk.
+    pub fn new(steps: Arc<[Step]>, seed: u64) -> Self {
+        Self { machine: Machine::new(seed), model: Model::default(), steps, next: 0, streams: 0 }
+    }
+
+    /// Starts the appliance, and takes all steps that are left.
+    pub fn go(&mut self) -> Result<()> {
+        self.machine.start()?;
+        while self.next < self.steps.len() {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// The step that is next, for messages.
+    pub fn next_step(&self) -> Option<&Step> {
+        self.steps.get(self.next)
+    }
+
+    fn step(&mut self) -> Result<()> {
+        match self.steps[self.next].clone() {
+            Step::Replicate { name, image, incremental } => self.replicate(name, image, incremental)?,
+            Step::Abandon { name, image, messages } => {
+                let job = self.job(name, image, true);
+                exchange(self.machine.pool()?, &mut Initiator::new(job), messages)?;
+            }
+            Step::Settle(name) => self.machine.settle(&name)?,
+        }
+        self.next += 1;
+        Ok(())
+    }
+
+    fn job(&mut self, name: VolumeName, image: Arc<Image>, incremental: bool) -> Job {
+        self.streams += 1;
+        let newest = self.model.newest(&name).filter(|_| incremental);
+        Job { base: newest.map(|kept| kept.image.clone()), name, stream: uuid(self.streams), image }
+    }
+
+    fn replicate(&mut self, name: VolumeName, image: Arc<Image>, incremental: bool) -> Result<()> {
+        let job = self.job(name.clone(), image.clone(), incremental);
+        let number = self.model.newest(&name).map_or(1, |kept| kept.number + 1);
+        let kept = Kept { number, stream: job.stream, image };
+        let mut initiator = Initiator::new(job);
+        let sent = exchange(self.machine.pool()?, &mut initiator, usize::MAX);
+        match initiator.stored() {
+            Some(_) => self.model.acknowledge(&name, kept),
+            None if initiator.is_committing() => self.model.doubt(&name, kept),
+            None => {}
+        }
+        sent
+    }
+
+    /// After the appliance ended, however it did: it starts, what was in doubt is decided, and everything is compared.
+    pub fn recover(&mut self) -> Checked {
+        let pool = self.machine.start().map_err(|error| Wrong(format!("the pool cannot be opened: {error}")))?.clone();
+        self.model.resolve(&pool);
+        // The step whose point is there after all is done.
+        if let Some(Step::Replicate { .. }) = self.next_step()
+            && self.streams > 0
+            && self.model.has_stream(uuid(self.streams))
+            && self.done_by_doubt()
+        {
+            self.next += 1;
+        }
+        self.model.check(&pool)
+    }
+
+    fn done_by_doubt(&self) -> bool {
+        let Some(Step::Replicate { name, image, .. }) = self.next_step() else { return false };
+        let newest = self.model.newest(name);
+        newest.is_some_and(|kept| kept.stream == uuid(self.streams) && Arc::ptr_eq(&kept.image, image))
+    }
+
+    /// Brings every secondary up to date, and compares it.
+    pub fn settle_all(&self) -> Checked {
+        self.model.names().try_for_each(|name| {
+            self.machine.settle(name).map_err(|error| Wrong(format!("the secondary of {name}: {error}")))?;
+            self.model.check_secondary(name, self.machine.secondary(name).as_deref())
+        })
+    }
+}
+
+/// Passes messages between an initiator and a pool, up to `messages` of the initiator, until the point is stored.
+pub fn exchange(pool: &Arc<Pool>, initiator: &mut Initiator, messages: usize) -> Result<()> {
+    let mut session = Session::new(pool.clone());
+    for _ in 0..messages {
+        let Some(message) = initiator.poll()? else {
+            let stuck = || Error::refused("neither end has anything to say, and nothing is stored");
+            return initiator.stored().map(|_| ()).ok_or_else(stuck);
+        };
+        if let Some(answer) = session.handle(message)? {
+            initiator.handle(answer)?;
+        }
+    }
+    Ok(())
+}

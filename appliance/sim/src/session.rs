@@ -1,0 +1,58 @@
+//! The appliance's end of a stream without I/O: the same [`Ingest`] that real connections feed.
+
+use std::sync::Arc;
+use understudy_appliance::error::{Error, Result};
+use understudy_appliance::ingest::{Announced, Ingest};
+use understudy_appliance::pool::Pool;
+use understudy_format::point::VolumeName;
+use understudy_format::wire::Message;
+use uuid::Uuid;
+
+/// Offers that an initiator may have in flight.
+const WINDOW: u32 = 3;
+
+/// One connection to a pool.
+#[derive(Debug)]
+pub struct Session {
+    pool: Arc<Pool>,
+    pushed: Option<VolumeName>,
+    ingest: Option<Ingest>,
+}
+
+impl Session {
+    /// A connection over which nothing was said yet.
+    pub fn new(pool: Arc<Pool>) -> Self {
+        Self { pool, pushed: None, ingest: None }
+    }
+
+    /// Takes a message of the initiator and returns the answer, if one is due; after an error the connection is over.
+    pub fn handle(&mut self, message: Message) -> Result<Option<Message>> {
+        match (message, &mut self.ingest) {
+            (Message::Push { name, .. }, None) => {
+                self.pushed = Some(name);
+                Ok(None)
+            }
+            (Message::Begin(begin), None) => {
+                let name = self.pushed.take().ok_or_else(|| Error::refused("a stream that was not announced"))?;
+                // The name of the stream serves as that of its volume, when this is new: both must only be unique.
+                let announced = Announced { name, label: None, new_uuid: begin.stream, now_ns: begin.created_ns };
+                self.ingest = Some(Ingest::begin(self.pool.clone(), announced, begin)?);
+                Ok(Some(Message::Accept { window: WINDOW }))
+            }
+            (Message::Offer(head), Some(ingest)) => {
+                Ok(Some(Message::Need { sequence: head.sequence, wanted: ingest.offer(&head)? }))
+            }
+            (Message::Chunk(chunk), Some(ingest)) => ingest.chunk(&chunk).map(|()| None),
+            (Message::Commit(commit), Some(_)) => {
+                let ingest = self.ingest.take().expect("just seen");
+                Ok(Some(Message::Stored(ingest.commit(&commit)?)))
+            }
+            (other, _) => Err(Error::refused(format!("{} has no place in a stream", other.name()))),
+        }
+    }
+}
+
+/// Names are made from numbers, so that a run can be had again.
+pub fn uuid(number: u64) -> Uuid {
+    Uuid::from_u128(u128::from(number) << 64 | 0x5eed)
+}

@@ -1,0 +1,132 @@
+//! The power goes off, or the disk fails, at every operation of a scripted life of a pool, in turn.
+
+use std::sync::Arc;
+use understudy_format::ErrorKind;
+use understudy_format::point::VolumeName;
+use understudy_sim::disk::fault::Errno;
+use understudy_sim::image::Image;
+use understudy_sim::rng::Rng;
+use understudy_sim::script::{Run, Step};
+
+fn name(text: &str) -> VolumeName {
+    text.parse().unwrap()
+}
+
+/// A volume of `count` zero blocks in which some blocks have content.
+fn sparse(count: usize, content: &[(usize, u64)]) -> Vec<u64> {
+    let mut seeds = vec![0; count];
+    content.iter().for_each(|(at, seed)| seeds[*at] = *seed);
+    seeds
+}
+
+fn steps() -> Arc<[Step]> {
+    let (a, b) = (name("a"), name("b"));
+    let replicate = |name: &VolumeName, seeds: &[u64], missing, incremental| Step::Replicate {
+        name: name.clone(),
+        image: Image::of(seeds, missing),
+        incremental,
+    };
+    let settle = |name: &VolumeName| Step::Settle(name.clone());
+    let first = sparse(300, &[(0, 1), (1, 2), (2, 3), (40, 4), (41, 4), (256, 5), (299, 6)]);
+    let second = sparse(300, &[(0, 1), (1, 12), (2, 0), (40, 4), (41, 13), (256, 5), (298, 14), (299, 6)]);
+    let third = [&second[..299], &[15, 16, 0, 17]].concat();
+    let fourth = [&[1, 2], &third[2..200]].concat();
+    vec![
+        replicate(&a, &first, 0, false),
+        settle(&a),
+        replicate(&a, &second, 0, true),
+        replicate(&b, &(20..50).collect::<Vec<_>>(), 512, false),
+        settle(&a),
+        Step::Abandon { name: a.clone(), image: Image::of(&(60..90).collect::<Vec<_>>(), 0), messages: 5 },
+        Step::Abandon { name: name("c"), image: Image::of(&(60..70).collect::<Vec<_>>(), 0), messages: 4 },
+        replicate(&a, &third, 1024, true),
+        settle(&b),
+        settle(&a),
+        replicate(&a, &fourth, 0, true),
+        replicate(&b, &(30..60).collect::<Vec<_>>(), 0, false),
+        settle(&a),
+        settle(&b),
+    ]
+    .into()
+}
+
+/// How many operations a run takes that nothing interrupts.
+fn operations() -> u64 {
+    let mut run = Run::new(steps(), 0);
+    run.go().unwrap();
+    run.recover().unwrap();
+    run.settle_all().unwrap();
+    run.machine.disk().operations()
+}
+
+fn context(run: &Run, at: u64, seed: u64) -> String {
+    let history = run.machine.disk().history();
+    let operation = history.get(at as usize - 1).map_or("none".into(), ToString::to_string);
+    format!("operation {at} ({operation}), seed {seed}, before {:?}", run.next_step())
+}
+
+/// Goes on after an interruption to the end, then loses power once more: what was acknowledged stays.
+fn finish(run: &mut Run, rng: &mut Rng) -> Result<(), Box<dyn std::error::Error>> {
+    run.recover()?;
+    run.settle_all()?;
+    run.go()?;
+    run.recover()?;
+    run.settle_all()?;
+    run.machine.lose_power(rng);
+    run.recover()?;
+    Ok(run.settle_all()?)
+}
+
+#[test]
+fn power_lost_at_every_operation_loses_nothing_that_was_acknowledged() {
+    let steps = steps();
+    for at in 6..=operations() {
+        for seed in 0..3 {
+            let mut rng = Rng::new(at * 1000 + seed);
+            let mut run = Run::new(steps.clone(), seed);
+            run.machine.disk().cut_at(at);
+            let _ = run.go();
+            let context = context(&run, at, seed);
+            assert!(run.machine.disk().is_off(), "{context}");
+            match seed {
+                0 => run.machine.kill(&mut rng),
+                _ => run.machine.lose_power(&mut rng),
+            }
+            finish(&mut run, &mut rng).unwrap_or_else(|error| panic!("{context}: {error}"));
+        }
+    }
+}
+
+#[test]
+fn an_io_error_at_every_operation_loses_nothing_that_was_acknowledged() {
+    fail_each(Errno::Io, |run, rng| {
+        if run.go().is_err() {
+            run.machine.kill(rng);
+        }
+    });
+}
+
+#[test]
+fn enospc_at_every_operation_is_survived_without_a_restart() {
+    fail_each(Errno::NoSpace, |run, _| run.go().unwrap());
+}
+
+fn fail_each(errno: Errno, go_on: impl Fn(&mut Run, &mut Rng)) {
+    let steps = steps();
+    for at in 6..=operations() {
+        let mut rng = Rng::new(at);
+        let mut run = Run::new(steps.clone(), at);
+        run.machine.disk().fail_at(at, errno);
+        let result = run.go();
+        let context = context(&run, at, at);
+        assert!(run.machine.disk().failed(), "{context}");
+        if let Err(error) = result {
+            if errno == Errno::NoSpace {
+                assert_eq!(error.kind(), ErrorKind::Full, "{context}: {error}");
+            }
+            eprintln!("{context}: {error}");
+            go_on(&mut run, &mut rng);
+        }
+        finish(&mut run, &mut rng).unwrap_or_else(|error| panic!("{context}: {error}"));
+    }
+}

@@ -4,7 +4,7 @@
 //! seed ([`rng`]), so that every run can be had again. A [`machine`] runs an appliance on it. An [`initiator`] and a
 //! [`session`] exchange the messages of a real stream about an [`image`] of a volume; the [`model`] knows which points
 //! must be there then, and compares them byte by byte. A [`script`] is a fixed course of events, to be interrupted at
-//! each of its operations in turn.
+//! each of its operations in turn; a [`world`] is a random one, from a seed.
 //!
 //! What must not happen here: ambient time or randomness; a look into the pool past its own interface,
 //! for a user has no other.
@@ -17,3 +17,4 @@ pub mod model;
 pub mod rng;
 pub mod script;
 pub mod session;
+pub mod world;

@@ -67,7 +67,7 @@ impl State {
         self.check_power()?;
         self.history.push(Operation { kind, path: path.to_owned() });
         let now = self.history.len() as u64;
-        let is_sync = matches!(kind, Kind::Sync | Kind::SyncDir);
+        let is_sync = matches!(kind, Kind::Sync | Kind::SyncDir | Kind::IndexSync);
         match self.fault {
             Some(Fault::Cut(at)) if at == now => {
                 self.off = Some(now);
@@ -242,6 +242,20 @@ impl SimDisk {
         state.tree.file(state.tree.find(path)?).ok().map(|file| file.content().to_vec())
     }
 
+    /// A copy that shares nothing with this disk, without its faults.
+    pub fn copy(&self) -> Self {
+        let state = self.state();
+        Self::with(State { limit: state.limit, ..State::new(state.tree.clone(), state.rng.clone().next_u64()) })
+    }
+
+    /// Counts an operation of something else that is on this disk; `false` when the disk lies about it.
+    pub(crate) fn foreign(&self, kind: Kind, path: &Path) -> io::Result<bool> {
+        match self.state().step(kind, path)? {
+            Outcome::Failed(error) => Err(error),
+            outcome => Ok(matches!(outcome, Outcome::Done)),
+        }
+    }
+
     /// Switches the power off, and gives the disk as it is when it is on again. Limit and lies stay, faults go.
     pub fn restart(&self, rng: &mut Rng) -> Self {
         self.again(rng, |tree, rng| tree.lose_power(rng))
@@ -249,7 +263,7 @@ impl SimDisk {
 
     /// Ends whoever uses the disk, without loss of power: all that was written is there, durable or not.
     pub fn kill(&self, rng: &mut Rng) -> Self {
-        self.again(rng, |tree, _| tree.forget_unnamed())
+        self.again(rng, |_, _| ())
     }
 
     fn again(&self, rng: &mut Rng, change: impl FnOnce(&mut Tree, &mut Rng)) -> Self {

@@ -4,6 +4,7 @@
 //! appliance said so.
 
 use crate::image::Image;
+use crate::session::number;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use understudy_format::FormatError;
@@ -36,7 +37,7 @@ impl Job {
             stream: self.stream,
             geometry: self.image.geometry(),
             base: self.base.as_ref().map(|base| base.as_base()),
-            created_ns: self.stream.as_u128() as i64,
+            created_ns: number(self.stream) as i64,
         }
     }
 }

@@ -17,4 +17,5 @@ pub mod model;
 pub mod rng;
 pub mod script;
 pub mod session;
+pub mod stores;
 pub mod world;

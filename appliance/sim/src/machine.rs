@@ -4,15 +4,20 @@
 
 use crate::disk::SimDisk;
 use crate::rng::Rng;
+use crate::stores::SimStores;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use understudy_appliance::error::{Error, Result};
 use understudy_appliance::pool::disk::Disk;
+use understudy_appliance::pool::store::Stores;
+use understudy_appliance::pool::store::memory::MemoryStores;
 use understudy_appliance::pool::{Options, Pool};
 use understudy_appliance::secondary::Secondaries;
 use understudy_format::point::VolumeName;
 use uuid::Uuid;
 
+/// Where the pool is.
+pub const POOL: &str = "/pool";
 /// The size at which segments are sealed, bytes: small, so that a short run has many.
 const SEGMENT_SIZE: u64 = 128 << 10;
 
@@ -20,17 +25,22 @@ const SEGMENT_SIZE: u64 = 128 << 10;
 #[derive(Debug)]
 pub struct Machine {
     disk: SimDisk,
-    dir: tempfile::TempDir,
+    memory: Arc<MemoryStores>,
     pool: Option<Arc<Pool>>,
 }
 
 impl Machine {
-    /// A computer with an empty disk.
+    /// A computer with a disk on which there is nothing but the pool's directory.
     pub fn new(seed: u64) -> Self {
-        let (disk, dir) = (SimDisk::new(seed), tempfile::TempDir::new().unwrap());
-        disk.make_dir(dir.path()).unwrap();
-        dir.path().ancestors().for_each(|dir| disk.sync_dir(dir).unwrap());
-        Self { disk, dir, pool: None }
+        let disk = SimDisk::new(seed);
+        let made = disk.make_dir(Path::new(POOL)).and_then(|()| disk.sync_dir(Path::new("/")));
+        made.expect("nothing was broken yet");
+        Self::with_disk(disk)
+    }
+
+    /// A computer with this disk, whose pool has no index.
+    pub fn with_disk(disk: SimDisk) -> Self {
+        Self { disk, memory: Arc::default(), pool: None }
     }
 
     /// The disk.
@@ -38,19 +48,16 @@ impl Machine {
         &self.disk
     }
 
-    /// Where the pool is.
-    pub fn dir(&self) -> PathBuf {
-        self.dir.path().to_owned()
-    }
-
     /// Starts the appliance, unless it runs.
     pub fn start(&mut self) -> Result<&Arc<Pool>> {
         if self.pool.is_none() {
             let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-            let options = Options { disk, segment_size: SEGMENT_SIZE, now_ns: 1, uuid: Uuid::from_u128(77) };
-            self.pool = Some(Arc::new(Pool::open(&self.dir(), options)?));
+            let stores = Arc::new(SimStores { disk: self.disk.clone(), memory: self.memory.clone() });
+            let (now_ns, uuid) = (1, Uuid::from_u128(77));
+            let options = Options { disk, stores, inline: true, segment_size: SEGMENT_SIZE, now_ns, uuid };
+            self.pool = Some(Arc::new(Pool::open(Path::new(POOL), options)?));
         }
-        self.pool.as_ref().ok_or(Error::Closing)
+        self.pool()
     }
 
     /// The pool of the appliance, which runs.
@@ -63,14 +70,21 @@ impl Machine {
         self.pool = None;
     }
 
-    /// The power goes off and on again.
+    /// The power goes off and on again; at times the index does not survive it at all.
     pub fn lose_power(&mut self, rng: &mut Rng) {
         self.disk.cut();
         self.stop();
         self.disk = self.disk.restart(rng);
-        if rng.chance(50) {
-            let _ = std::fs::remove_dir_all(self.dir.path().join("index"));
+        self.memory.cut(|count| rng.below(count as u64 + 1) as usize);
+        if rng.chance(20) {
+            self.lose_index();
         }
+    }
+
+    /// Somebody deletes the index, while the appliance does not run.
+    pub fn lose_index(&mut self) {
+        self.stop();
+        self.memory.remove(&Path::new(POOL).join("index")).expect("memory does not fail");
     }
 
     /// The appliance is killed.
@@ -89,11 +103,6 @@ impl Machine {
 
     /// The bytes of the secondary of a volume.
     pub fn secondary(&self, name: &VolumeName) -> Option<Vec<u8>> {
-        self.disk.content(&self.dir().join("volumes").join(name.as_str()).join("secondary.raw"))
-    }
-
-    /// A file of the pool.
-    pub fn path(&self, below: impl AsRef<Path>) -> PathBuf {
-        self.dir().join(below)
+        self.disk.content(&PathBuf::from(POOL).join("volumes").join(name.as_str()).join("secondary.raw"))
     }
 }

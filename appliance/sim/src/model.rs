@@ -83,7 +83,7 @@ impl Model {
     /// After the pool was opened again: what is there of the streams in doubt stays, the others are over.
     pub fn resolve(&mut self, pool: &Pool) {
         for (name, kept) in std::mem::take(&mut self.doubts) {
-            let points = pool.volume(&name).map(|entry| entry.points).unwrap_or_default();
+            let points = pool.volume(&name).map(|entry| entry.points.clone()).unwrap_or_default();
             if points.iter().any(|point| kept.is(point)) {
                 self.volumes.entry(name).or_default().push(kept);
             }
@@ -153,7 +153,8 @@ pub struct Damage {
 
 /// The blocks of a point that cannot be read; one that can be read and is another than that of `image` is wrong.
 pub fn damage(pool: &Arc<Pool>, entry: &VolumeEntry, point: &Point, image: &Image) -> Checked<Vec<Damage>> {
-    let view = PointView::new(pool.clone(), entry.volume.clone(), point.clone());
+    let view = PointView::open(pool, &entry.volume, point, "the simulation");
+    let view = view.map_err(|error| Wrong(format!("a point cannot be opened: {error}")))?;
     let mut lookup = view.lookup();
     let mut damaged = Vec::new();
     for block in (0..view.geometry().block_count()).map(BlockId) {

@@ -56,3 +56,8 @@ impl Session {
 pub fn uuid(number: u64) -> Uuid {
     Uuid::from_u128(u128::from(number) << 64 | 0x5eed)
 }
+
+/// The number that a name was made from.
+pub fn number(uuid: Uuid) -> u64 {
+    (uuid.as_u128() >> 64) as u64
+}

@@ -28,6 +28,10 @@ pub enum Kind {
     Sync,
     /// A directory's names become durable.
     SyncDir,
+    /// The index takes a batch.
+    IndexApply,
+    /// The index becomes durable.
+    IndexSync,
 }
 
 /// One operation that the disk was asked for.

@@ -7,7 +7,7 @@ use super::{SimDisk, State};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use understudy_appliance::pool::disk::{Access, Disk, DiskFile};
+use understudy_appliance::pool::disk::{Access, Disk, DiskFile, Lock};
 
 impl Disk for SimDisk {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -57,11 +57,8 @@ impl Disk for SimDisk {
         state.check_power()?;
         Ok(state.limit.map_or(u64::MAX, |limit| limit.saturating_sub(state.tree.space())))
     }
-}
 
-impl SimDisk {
-    /// Takes a file's name away; whoever has it open still reads it.
-    pub fn remove(&self, path: &Path) -> io::Result<()> {
+    fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.check_power()?;
         state.tree.find(path).ok_or(io::ErrorKind::NotFound)?;
@@ -69,8 +66,7 @@ impl SimDisk {
         state.tree.unlink(path)
     }
 
-    /// Locks a file for the caller alone, until what is returned is dropped or the disk is restarted.
-    pub fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         let mut state = self.state();
         state.check_power()?;
         if state.locked.iter().any(|locked| locked == path) {
@@ -82,6 +78,7 @@ impl SimDisk {
 }
 
 /// A lock on a file; free again when this is dropped.
+#[derive(Debug)]
 struct Locked {
     disk: SimDisk,
     path: PathBuf,
@@ -92,6 +89,8 @@ impl Drop for Locked {
         self.disk.state().locked.retain(|locked| *locked != self.path);
     }
 }
+
+impl Lock for Locked {}
 
 impl State {
     fn create(&mut self, path: &Path) -> io::Result<NodeId> {

@@ -127,11 +127,7 @@ impl Tree {
                 Node::Directory(directory) => directory.lose_power(loss, rng),
             }
         }
-        self.forget_unnamed();
-    }
-
-    /// What no name leads to is gone once nobody has it open.
-    pub fn forget_unnamed(&mut self) {
+        // All names that are seen are durable now: what none of them leads to can never come back.
         let reachable = self.reachable();
         self.nodes.retain(|node, _| reachable.contains(node));
     }

@@ -28,7 +28,7 @@ use understudy_format::segment::{
 };
 use uuid::Uuid;
 
-/// Memory of one write, bytes.
+/// Memory of one write, bytes; no more than a segment.
 pub const BUFFER_BYTES: usize = 4 << 20;
 /// Writes that wait for the disk before appending waits too.
 const BUFFERS: usize = 6;
@@ -196,7 +196,8 @@ impl Log {
     /// A log that writes on at the end of what [`super::recovery`] found.
     pub fn new(parts: Parts, end: End) -> Result<Self> {
         let (give_back, buffers) = bounded(BUFFERS);
-        (0..BUFFERS).for_each(|_| give_back.send(AlignedBuffer::new(BUFFER_BYTES)).expect("the channel has room"));
+        let bytes = BUFFER_BYTES.min(parts.segment_size as usize);
+        (0..BUFFERS).for_each(|_| give_back.send(AlignedBuffer::new(bytes)).expect("the channel has room"));
         let pending = Arc::new(Mutex::new(Pending::default()));
         let fault = Arc::new(Mutex::new(None));
         let unwritten = Arc::new(AtomicU64::new(0));
@@ -431,7 +432,7 @@ impl Log {
             room[..count].copy_from_slice(&bytes[..count]);
             tail.filled += count;
             bytes = &bytes[count..];
-            if tail.filled == BUFFER_BYTES {
+            if tail.filled == tail.buffer.bytes().len() {
                 self.flush(state)?;
             }
         }

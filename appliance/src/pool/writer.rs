@@ -66,7 +66,7 @@ pub(super) struct Writer {
     /// Bytes that were sent here and are not yet on the disk.
     pub(super) unwritten: Arc<AtomicU64>,
     pub(super) give_back: Sender<AlignedBuffer>,
-    /// The last segment that was synced, and up to which byte; (0, 0) when there is none.
+    /// The last segment that was synced and published, and up to which byte; (0, 0) when there is none.
     pub(super) durable: (u64, u64),
 }
 
@@ -122,10 +122,11 @@ impl Writer {
         if self.durable.0 != segment {
             self.disk.sync_dir(self.segments.dir()).map_err(at(self.segments.dir()))?;
         }
-        self.durable = (segment, length);
         let batch = lock(&self.pending).batch(generation, (segment, length));
         self.index.publish(&batch)?;
         lock(&self.pending).published(generation);
+        // Not before: what is refused although it is durable must be cut off by a reset as well.
+        self.durable = (segment, length);
         Ok(())
     }
 

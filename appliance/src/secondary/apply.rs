@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use understudy_format::map::{Change, Map, diff};
 use understudy_format::{BlockId, Digest, FormatError};
 
-/// Memory of one write, bytes.
+/// Most memory of one write, bytes.
 const WRITE_BYTES: usize = 4 << 20;
 /// Writes that wait before reading waits too.
 const WRITES: usize = 3;
@@ -45,7 +45,8 @@ impl Applier<'_> {
         self.count(old, new)?;
         let (steps, receiver) = bounded(WRITES);
         let (give_back, buffers) = bounded(WRITES + 2);
-        (0..WRITES + 2).for_each(|_| give_back.send(AlignedBuffer::new(WRITE_BYTES)).expect("the channel has room"));
+        let bytes = self.buffer_bytes(new);
+        (0..WRITES + 2).for_each(|_| give_back.send(AlignedBuffer::new(bytes)).expect("the channel has room"));
         std::thread::scope(|scope| {
             let writer = scope.spawn(move || self.write(&receiver, &give_back));
             let read = self.read(old, new, Collector { steps, buffers, open: None });
@@ -53,6 +54,13 @@ impl Applier<'_> {
             // When writing failed, reading noticed only that nobody takes its steps.
             wrote.and(read)
         })
+    }
+
+    /// Memory of one write, bytes: a small change needs little.
+    fn buffer_bytes(&self, new: &Map) -> usize {
+        let blocks = self.behind_blocks.load(Ordering::SeqCst).max(1);
+        let bytes = blocks.saturating_mul(new.geometry.block_size().bytes().into());
+        bytes.min(WRITE_BYTES as u64) as usize
     }
 
     fn count(&self, old: &Map, new: &Map) -> Result<()> {
@@ -139,8 +147,9 @@ struct Open {
 
 impl Collector {
     fn data(&mut self, offset: u64, content: &[u8]) -> Result<()> {
-        let fits =
-            |open: &Open| open.offset + open.length as u64 == offset && open.length + content.len() <= WRITE_BYTES;
+        let fits = |open: &Open| {
+            open.offset + open.length as u64 == offset && open.length + content.len() <= open.buffer.bytes().len()
+        };
         if !self.open.as_ref().is_some_and(fits) {
             self.send_open()?;
         }

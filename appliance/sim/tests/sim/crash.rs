@@ -127,7 +127,6 @@ fn fail_each(errno: Errno, go_on: impl Fn(&mut Run, &mut Rng)) {
             if errno == Errno::NoSpace {
                 assert_eq!(error.kind(), ErrorKind::Full, "{context}: {error}");
             }
-            eprintln!("{context}: {error}");
             go_on(&mut run, &mut rng);
         }
         finish(&mut run, &mut rng).unwrap_or_else(|error| panic!("{context}: {error}"));

@@ -169,7 +169,10 @@ impl Ingest {
         let reason = match self.pool.block_length(&self.guard, digest)? {
             Some(known) if known == length => return Ok(()),
             Some(known) => format!("block {digest} has {known} bytes, {length} expected"),
-            None => format!("block {digest} is not in the pool"),
+            None => {
+                self.pool.check_stream(&self.guard)?;
+                format!("block {digest} is not in the pool")
+            }
         };
         Err(self.in_block(block, &FormatError::invalid("reference", reason)))
     }

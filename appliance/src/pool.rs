@@ -237,6 +237,11 @@ impl Pool {
         Ok(location.map(|location| location.content_length))
     }
 
+    /// Fails when the stream ended because a write failed, whosever that was: then what it relied on may be gone.
+    pub fn check_stream(&self, guard: &StreamGuard) -> Result<()> {
+        self.log.check(guard.epoch)
+    }
+
     /// Stores an encoded block whose content has this digest; returns the bytes that were added.
     pub fn store_block(
         &self,

@@ -328,6 +328,11 @@ impl Log {
         answer.recv().map_err(|_| Error::Closing)?
     }
 
+    /// Fails when the streams of `epoch` ended because a write failed.
+    pub fn check(&self, epoch: Epoch) -> Result<()> {
+        self.state_of(epoch).map(drop)
+    }
+
     fn state_of(&self, epoch: Epoch) -> Result<MutexGuard<'_, State>> {
         if let Some(fault) = lock(&self.fault).as_ref() {
             return Err(fault.error());

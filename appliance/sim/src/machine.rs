@@ -7,7 +7,9 @@ use crate::rng::Rng;
 use crate::stores::SimStores;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use understudy_appliance::error::{Error, Result};
+use understudy_appliance::pool::collect::{self, Collected};
 use understudy_appliance::pool::disk::Disk;
 use understudy_appliance::pool::store::Stores;
 use understudy_appliance::pool::store::memory::MemoryStores;
@@ -99,6 +101,12 @@ impl Machine {
         let pool = self.pool()?;
         let Some(entry) = pool.volume(name) else { return Ok(()) };
         Secondaries::new(pool.clone()).settle(&entry.volume)
+    }
+
+    /// Gives back the space of what no point needs, however little of a segment that is.
+    pub fn collect(&self) -> Result<Collected> {
+        let options = collect::Options { dead_max: 0.0, ..collect::Options::default() };
+        self.pool()?.collect(options, &AtomicBool::new(false))
     }
 
     /// The bytes of the secondary of a volume.

@@ -2,10 +2,10 @@
 //!
 //! Invariants: a point is entered when the appliance acknowledged it, and not before; a stream that was
 //! under way when something failed is *in doubt*: its point is there as a whole or not at all, and whichever is found
-//! is what must stay.
+//! is what must stay. The same holds for removing and protecting points.
 
 use crate::image::Image;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use understudy_appliance::pool::{Pool, VolumeEntry};
@@ -46,22 +46,45 @@ impl Kept {
     }
 }
 
+/// Something that was under way when something failed.
+#[derive(Debug, Clone)]
+enum Doubt {
+    /// A commit.
+    Commit(Kept),
+    /// The removal of points.
+    Removal(BTreeSet<u64>),
+    /// The protection of points, or its end.
+    Protection(BTreeSet<u64>),
+}
+
+#[derive(Debug, Clone, Default)]
+struct Volume {
+    points: Vec<Kept>,
+    protected: BTreeSet<u64>,
+}
+
 /// See the module documentation.
 #[derive(Debug, Default)]
 pub struct Model {
-    volumes: BTreeMap<VolumeName, Vec<Kept>>,
-    doubts: Vec<(VolumeName, Kept)>,
+    /// Those that have points.
+    volumes: BTreeMap<VolumeName, Volume>,
+    doubts: Vec<(VolumeName, Doubt)>,
 }
 
 impl Model {
     /// The points of a volume, ascending.
     pub fn points(&self, name: &VolumeName) -> &[Kept] {
-        self.volumes.get(name).map_or(&[], |points| points)
+        self.volumes.get(name).map_or(&[], |volume| &volume.points)
     }
 
     /// The newest point of a volume.
     pub fn newest(&self, name: &VolumeName) -> Option<&Kept> {
         self.points(name).last()
+    }
+
+    /// The number that the next point of a volume gets.
+    pub fn next_number(&self, name: &VolumeName) -> u64 {
+        self.newest(name).map_or(1, |kept| kept.number + 1)
     }
 
     /// All volumes.
@@ -70,29 +93,73 @@ impl Model {
     }
 
     /// A point was acknowledged.
-    pub fn acknowledge(&mut self, name: &VolumeName, kept: Kept) {
-        self.doubts.retain(|(_, doubt)| doubt.stream != kept.stream);
-        self.volumes.entry(name.clone()).or_default().push(kept);
+    pub fn committed(&mut self, name: &VolumeName, kept: Kept) {
+        self.volumes.entry(name.clone()).or_default().points.push(kept);
     }
 
-    /// A stream's commit was under way when something failed.
-    pub fn doubt(&mut self, name: &VolumeName, kept: Kept) {
-        self.doubts.push((name.clone(), kept));
+    /// The removal of points was acknowledged.
+    pub fn removed(&mut self, name: &VolumeName, numbers: &BTreeSet<u64>) {
+        let Some(volume) = self.volumes.get_mut(name) else { return };
+        volume.points.retain(|kept| !numbers.contains(&kept.number));
+        volume.protected.retain(|number| !numbers.contains(number));
+        if volume.points.is_empty() {
+            self.volumes.remove(name);
+        }
     }
 
-    /// After the pool was opened again: what is there of the streams in doubt stays, the others are over.
+    /// The protection of points was acknowledged, or the end of it.
+    pub fn protected(&mut self, name: &VolumeName, numbers: &BTreeSet<u64>, protected: bool) {
+        let Some(volume) = self.volumes.get_mut(name) else { return };
+        match protected {
+            true => volume.protected.extend(numbers),
+            false => volume.protected.retain(|number| !numbers.contains(number)),
+        }
+    }
+
+    /// A commit failed.
+    pub fn doubt_commit(&mut self, name: &VolumeName, kept: Kept) {
+        self.doubts.push((name.clone(), Doubt::Commit(kept)));
+    }
+
+    /// The removal of points failed.
+    pub fn doubt_removal(&mut self, name: &VolumeName, numbers: BTreeSet<u64>) {
+        self.doubts.push((name.clone(), Doubt::Removal(numbers)));
+    }
+
+    /// The protection of points failed, or the end of it.
+    pub fn doubt_protection(&mut self, name: &VolumeName, numbers: BTreeSet<u64>) {
+        self.doubts.push((name.clone(), Doubt::Protection(numbers)));
+    }
+
+    /// After the pool was opened again: what is there of what was in doubt stays, the rest is over.
     pub fn resolve(&mut self, pool: &Pool) {
-        for (name, kept) in std::mem::take(&mut self.doubts) {
-            let points = pool.volume(&name).map(|entry| entry.points.clone()).unwrap_or_default();
-            if points.iter().any(|point| kept.is(point)) {
-                self.volumes.entry(name).or_default().push(kept);
+        for (name, doubt) in std::mem::take(&mut self.doubts) {
+            let entry = pool.volume(&name);
+            let entry = entry.as_deref();
+            match doubt {
+                Doubt::Commit(kept) => {
+                    let is_there = entry.is_some_and(|entry| entry.points.iter().any(|point| kept.is(point)));
+                    if is_there && !self.has_stream(kept.stream) {
+                        self.committed(&name, kept);
+                    }
+                }
+                Doubt::Removal(numbers) => {
+                    let is_gone = |number: &u64| entry.is_none_or(|entry| entry.point(*number).is_none());
+                    self.removed(&name, &numbers.into_iter().filter(is_gone).collect());
+                }
+                Doubt::Protection(numbers) => {
+                    let is_on = |number: &u64| entry.is_some_and(|entry| entry.protected.contains(number));
+                    let (on, off) = numbers.into_iter().partition(is_on);
+                    self.protected(&name, &on, true);
+                    self.protected(&name, &off, false);
+                }
             }
         }
     }
 
     /// Whether a stream brought a point that must be there.
     pub fn has_stream(&self, stream: Uuid) -> bool {
-        self.volumes.values().flatten().any(|kept| kept.stream == stream)
+        self.volumes.values().flat_map(|volume| &volume.points).any(|kept| kept.stream == stream)
     }
 
     /// Every point is there with its exact bytes, and nothing else is.
@@ -113,6 +180,11 @@ impl Model {
             let expected: Vec<_> = expected.iter().map(|kept| (kept.number, kept.stream)).collect();
             let found: Vec<_> = entry.points.iter().map(|point| (point.number, point.stream)).collect();
             return Err(Wrong(format!("volume {name}: points {expected:?} were acknowledged, {found:?} are there")));
+        }
+        let protected = self.volumes.get(name).map(|volume| &volume.protected);
+        if protected != Some(&entry.protected) {
+            let found = &entry.protected;
+            return Err(Wrong(format!("volume {name}: points {protected:?} were protected, {found:?} are")));
         }
         let both = expected.iter().zip(&entry.points);
         both.map(|(kept, point)| check_point(pool, entry, point, &kept.image)).collect()

@@ -8,6 +8,7 @@ use crate::initiator::{Initiator, Job};
 use crate::machine::Machine;
 use crate::model::{Checked, Kept, Model, Wrong};
 use crate::session::{Session, uuid};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use understudy_appliance::error::{Error, Result};
 use understudy_appliance::pool::Pool;
@@ -36,6 +37,24 @@ pub enum Step {
     },
     /// The secondary is brought up to date.
     Settle(VolumeName),
+    /// Points are removed.
+    Remove {
+        /// Of which volume.
+        name: VolumeName,
+        /// Which.
+        numbers: BTreeSet<u64>,
+    },
+    /// Points are protected, or not any more.
+    Protect {
+        /// Of which volume.
+        name: VolumeName,
+        /// Which.
+        numbers: BTreeSet<u64>,
+        /// Whether they are.
+        protected: bool,
+    },
+    /// Space is given back.
+    Collect,
 }
 
 /// A course of events on its way.
@@ -47,13 +66,15 @@ pub struct Run {
     pub model: Model,
     steps: Arc<[Step]>,
     next: usize,
+    /// The step that the newest stream is of.
+    tried: usize,
     streams: u64,
 }
 
 impl Run {
     /// A run on an empty disk.
     pub fn new(steps: Arc<[Step]>, seed: u64) -> Self {
-        Self { machine: Machine::new(seed), model: Model::default(), steps, next: 0, streams: 0 }
+        Self { machine: Machine::new(seed), model: Model::default(), steps, next: 0, tried: 0, streams: 0 }
     }
 
     /// Starts the appliance, and takes all steps that are left.
@@ -78,6 +99,9 @@ impl Run {
                 exchange(self.machine.pool()?, &mut Initiator::new(job), messages)?;
             }
             Step::Settle(name) => self.machine.settle(&name)?,
+            Step::Remove { name, numbers } => self.remove(&name, numbers)?,
+            Step::Protect { name, numbers, protected } => self.protect(&name, numbers, protected)?,
+            Step::Collect => drop(self.machine.collect()?),
         }
         self.next += 1;
         Ok(())
@@ -85,43 +109,63 @@ impl Run {
 
     fn job(&mut self, name: VolumeName, image: Arc<Image>, incremental: bool) -> Job {
         self.streams += 1;
+        self.tried = self.next;
         let newest = self.model.newest(&name).filter(|_| incremental);
         Job { base: newest.map(|kept| kept.image.clone()), name, stream: uuid(self.streams), image }
     }
 
     fn replicate(&mut self, name: VolumeName, image: Arc<Image>, incremental: bool) -> Result<()> {
         let job = self.job(name.clone(), image.clone(), incremental);
-        let number = self.model.newest(&name).map_or(1, |kept| kept.number + 1);
+        let number = self.model.next_number(&name);
         let kept = Kept { number, stream: job.stream, image };
         let mut initiator = Initiator::new(job);
         let sent = exchange(self.machine.pool()?, &mut initiator, usize::MAX);
         match initiator.stored() {
-            Some(_) => self.model.acknowledge(&name, kept),
-            None if initiator.is_committing() => self.model.doubt(&name, kept),
+            Some(_) => self.model.committed(&name, kept),
+            None if initiator.is_committing() => self.model.doubt_commit(&name, kept),
             None => {}
         }
         sent
+    }
+
+    fn remove(&mut self, name: &VolumeName, mut numbers: BTreeSet<u64>) -> Result<()> {
+        // Some may be gone already, when the step is taken again.
+        numbers.retain(|number| self.model.points(name).iter().any(|kept| kept.number == *number));
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        match self.machine.pool()?.remove_points(name, &numbers, 1) {
+            Ok(()) => self.model.removed(name, &numbers),
+            Err(error) => {
+                self.model.doubt_removal(name, numbers);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn protect(&mut self, name: &VolumeName, numbers: BTreeSet<u64>, protected: bool) -> Result<()> {
+        match self.machine.pool()?.protect(name, &numbers, protected) {
+            Ok(()) => self.model.protected(name, &numbers, protected),
+            Err(error) => {
+                self.model.doubt_protection(name, numbers);
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// After the appliance ended, however it did: it starts, what was in doubt is decided, and everything is compared.
     pub fn recover(&mut self) -> Checked {
         let pool = self.machine.start().map_err(|error| Wrong(format!("the pool cannot be opened: {error}")))?.clone();
         self.model.resolve(&pool);
-        // The step whose point is there after all is done.
-        if let Some(Step::Replicate { .. }) = self.next_step()
-            && self.streams > 0
-            && self.model.has_stream(uuid(self.streams))
-            && self.done_by_doubt()
-        {
+        // A step whose point is there after all is done: every try has a stream of its own.
+        let is_tried =
+            matches!(self.next_step(), Some(Step::Replicate { .. })) && self.model.has_stream(uuid(self.streams));
+        if is_tried && self.tried == self.next {
             self.next += 1;
         }
         self.model.check(&pool)
-    }
-
-    fn done_by_doubt(&self) -> bool {
-        let Some(Step::Replicate { name, image, .. }) = self.next_step() else { return false };
-        let newest = self.model.newest(name);
-        newest.is_some_and(|kept| kept.stream == uuid(self.streams) && Arc::ptr_eq(&kept.image, image))
     }
 
     /// Brings every secondary up to date, and compares it.

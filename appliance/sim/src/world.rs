@@ -14,6 +14,7 @@ use crate::model::{Checked, Model, Wrong};
 use crate::rng::Rng;
 use crate::session::uuid;
 use link::{Event, Link};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use understudy_appliance::error::Error;
@@ -38,6 +39,8 @@ pub struct Stats {
     pub kills: u64,
     /// Failures of the disk that came.
     pub failures: u64,
+    /// Bytes of segments that were given back.
+    pub collected_bytes: u64,
     /// Operations of all disks.
     pub operations: u64,
 }
@@ -50,6 +53,7 @@ impl Stats {
         self.power_losses += other.power_losses;
         self.kills += other.kills;
         self.failures += other.failures;
+        self.collected_bytes += other.collected_bytes;
         self.operations += other.operations;
     }
 }
@@ -147,6 +151,9 @@ impl World {
             963..970 => self.arm_failure(),
             970..973 if !self.is_limited => self.limit(),
             973..977 => return self.restart(),
+            977..982 => return self.remove(),
+            982..984 => return self.protect(),
+            984..988 => return self.collect(),
             _ => return self.compare(),
         }
         Ok(())
@@ -205,20 +212,24 @@ impl World {
                     let name = self.links[at].name().clone();
                     self.note(format!("{name}@{} stored by stream {}", kept.number, kept.stream));
                     self.stats.points += 1;
-                    self.model.acknowledge(&name, kept);
+                    self.model.committed(&name, kept);
                 }
                 Event::Over => drop(self.links.swap_remove(at)),
                 Event::Failed(error, doubt) => {
                     let link = self.links.swap_remove(at);
                     let (name, is_doomed) = (link.name().clone(), link.is_doomed);
+                    let lacks_base = link.lacks_base(&self.model);
                     // It holds the pool, which may have to be closed now.
                     drop(link);
                     self.stats.broken_streams += 1;
                     self.note(format!("stream of {name} failed: {error}"));
                     if let Some(kept) = doubt {
-                        self.model.doubt(&name, kept);
+                        self.model.doubt_commit(&name, kept);
                     }
-                    return self.stream_failed(&name, is_doomed, &error);
+                    return match error.kind() {
+                        ErrorKind::Refused if lacks_base => Ok(()),
+                        _ => self.stream_failed(&name, is_doomed, &error),
+                    };
                 }
             }
             break;
@@ -230,12 +241,7 @@ impl World {
         match error.kind() {
             ErrorKind::Retry if self.links.iter().any(|other| other.name() == name) => Ok(()),
             ErrorKind::Full if is_doomed => Ok(()),
-            ErrorKind::Full if self.is_excused() => {
-                self.links.iter_mut().for_each(|link| link.is_doomed = true);
-                self.machine.disk().set_fault(None);
-                Ok(())
-            }
-            _ => self.excuse(error),
+            _ => self.upkeep_failed(error),
         }
     }
 
@@ -270,6 +276,82 @@ impl World {
             Ok(()) => self.model.check_secondary(&name, self.machine.secondary(&name).as_deref()),
             Err(error) if error.kind() == ErrorKind::Full && self.is_excused() => Ok(()),
             Err(error) => self.excuse(&error),
+        }
+    }
+
+    /// Some of the older points of a volume go, or all.
+    fn remove(&mut self) -> Checked {
+        let at = self.rng.below(self.primaries.len() as u64) as usize;
+        let name = self.primaries[at].0.clone();
+        let mut numbers: BTreeSet<u64> = self.model.points(&name).iter().map(|kept| kept.number).collect();
+        if !self.rng.chance(15) {
+            numbers.pop_last();
+            numbers.retain(|_| self.rng.chance(60));
+        }
+        let Ok(pool) = self.machine.pool() else { return Ok(()) };
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let result = pool.remove_points(&name, &numbers, 1);
+        self.note(format!("remove {numbers:?} of {name}: {:?}", result.as_ref().map_err(ToString::to_string)));
+        match result {
+            Ok(()) => self.model.removed(&name, &numbers),
+            // The base of a stream.
+            Err(error) if error.kind() == ErrorKind::Retry && !self.links.is_empty() => {}
+            Err(error) => {
+                self.model.doubt_removal(&name, numbers);
+                return self.upkeep_failed(&error);
+            }
+        }
+        Ok(())
+    }
+
+    fn protect(&mut self) -> Checked {
+        let at = self.rng.below(self.primaries.len() as u64) as usize;
+        let name = self.primaries[at].0.clone();
+        let mut numbers: BTreeSet<u64> = self.model.points(&name).iter().map(|kept| kept.number).collect();
+        numbers.retain(|_| self.rng.chance(50));
+        let protected = self.rng.chance(60);
+        let Ok(pool) = self.machine.pool() else { return Ok(()) };
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let result = pool.protect(&name, &numbers, protected);
+        self.note(format!(
+            "protect {numbers:?} of {name}, {protected}: {:?}",
+            result.as_ref().map_err(ToString::to_string)
+        ));
+        match result {
+            Ok(()) => self.model.protected(&name, &numbers, protected),
+            Err(error) => {
+                self.model.doubt_protection(&name, numbers);
+                return self.upkeep_failed(&error);
+            }
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Checked {
+        let result = self.machine.collect();
+        self.note(format!("collect: {:?}", result.as_ref().map_err(ToString::to_string)));
+        match result {
+            Ok(collected) if collected.missing > 0 => Err(Wrong(format!("{collected:?}: digests are missing"))),
+            Ok(collected) => {
+                self.stats.collected_bytes += collected.removed_bytes;
+                Ok(())
+            }
+            Err(error) => self.upkeep_failed(&error),
+        }
+    }
+
+    fn upkeep_failed(&mut self, error: &Error) -> Checked {
+        match error.kind() {
+            ErrorKind::Full if self.is_excused() => {
+                self.links.iter_mut().for_each(|link| link.is_doomed = true);
+                self.machine.disk().set_fault(None);
+                Ok(())
+            }
+            _ => self.excuse(error),
         }
     }
 

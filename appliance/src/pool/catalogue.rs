@@ -63,6 +63,9 @@ impl Catalogue {
         rest.into_iter().for_each(|record| own.load_record(record, &mut volumes));
         for mut entry in volumes.into_values().filter(|entry| !entry.points.is_empty()) {
             entry.points.sort_unstable_by_key(|point| point.number);
+            // What was recorded of a point outlives it until its segment is collected.
+            let points = &entry.points;
+            entry.protected.retain(|number| points.binary_search_by_key(number, |point| point.number).is_ok());
             own.volumes.insert(entry.volume.name.clone(), Arc::new(entry));
         }
         own.progress.retain(|name, progress| is_resumable(progress, own.volumes.get(name).map(|entry| &**entry)));

@@ -1,5 +1,6 @@
 //! A connection: an initiator, the appliance's session, and the messages between them, which arrive when they arrive.
 
+use crate::image::Image;
 use crate::initiator::{Initiator, Job};
 use crate::model::{Kept, Model};
 use crate::rng::Rng;
@@ -29,6 +30,8 @@ pub struct Link {
     session: Session,
     up: VecDeque<Message>,
     down: VecDeque<Message>,
+    /// Of the point, decided when the stream begins.
+    number: u64,
     /// Whether it was there when the disk was full: then it ends, sooner or later.
     pub is_doomed: bool,
 }
@@ -37,7 +40,7 @@ impl Link {
     /// A connection over which `job` is to be sent.
     pub fn new(job: Job, pool: Arc<Pool>) -> Self {
         let (initiator, session) = (Initiator::new(job), Session::new(pool));
-        Self { initiator, session, up: VecDeque::new(), down: VecDeque::new(), is_doomed: false }
+        Self { initiator, session, up: VecDeque::new(), down: VecDeque::new(), number: 0, is_doomed: false }
     }
 
     /// The volume.
@@ -64,7 +67,10 @@ impl Link {
 
     fn arrive(&mut self, model: &Model) -> Event {
         let Some(message) = self.up.pop_front() else { return Event::Moved };
-        let kept = matches!(message, Message::Commit(_)).then(|| self.kept(model));
+        if matches!(message, Message::Begin(_)) {
+            self.number = model.next_number(self.name());
+        }
+        let kept = matches!(message, Message::Commit(_)).then(|| self.kept());
         match (self.session.handle(message), kept) {
             (Ok(answer), kept) => {
                 self.down.extend(answer);
@@ -74,10 +80,16 @@ impl Link {
         }
     }
 
-    fn kept(&self, model: &Model) -> Kept {
+    fn kept(&self) -> Kept {
         let job = self.initiator.job();
-        let number = model.newest(&job.name).map_or(1, |kept| kept.number + 1);
-        Kept { number, stream: job.stream, image: job.image.clone() }
+        Kept { number: self.number, stream: job.stream, image: job.image.clone() }
+    }
+
+    /// Whether the stream has a base that was removed since.
+    pub fn lacks_base(&self, model: &Model) -> bool {
+        let job = self.initiator.job();
+        let is_gone = |base: &Arc<Image>| model.points(&job.name).iter().all(|kept| kept.image != *base);
+        job.base.as_ref().is_some_and(is_gone)
     }
 
     fn answer(&mut self) -> Event {

@@ -46,6 +46,17 @@ fn steps() -> Arc<[Step]> {
         replicate(&b, &(30..60).collect::<Vec<_>>(), 0, false),
         settle(&a),
         settle(&b),
+        Step::Protect { name: a.clone(), numbers: [1, 3].into(), protected: true },
+        Step::Remove { name: a.clone(), numbers: [2, 3].into() },
+        Step::Collect,
+        Step::Protect { name: a.clone(), numbers: [1].into(), protected: false },
+        Step::Remove { name: a.clone(), numbers: [1].into() },
+        Step::Remove { name: b.clone(), numbers: [1, 2].into() },
+        replicate(&a, &third, 0, true),
+        Step::Collect,
+        replicate(&b, &(40..80).collect::<Vec<_>>(), 0, false),
+        settle(&b),
+        Step::Collect,
     ]
     .into()
 }
@@ -57,9 +68,10 @@ const FIRST: u64 = 3;
 fn operations() -> u64 {
     let mut run = Run::new(steps(), 0);
     run.go().unwrap();
+    let operations = run.machine.disk().operations();
     run.recover().unwrap();
     run.settle_all().unwrap();
-    run.machine.disk().operations()
+    operations
 }
 
 fn context(run: &Run, at: u64, seed: u64) -> String {
@@ -80,6 +92,18 @@ fn finish(run: &mut Run, rng: &mut Rng) -> Result<(), Box<dyn std::error::Error>
     Ok(run.settle_all()?)
 }
 
+/// The power goes off again, while the pool is being opened or soon after.
+fn interrupt_again(run: &mut Run, rng: &mut Rng) {
+    run.machine.disk().cut_at(1 + rng.below(12));
+    if run.machine.start().is_ok() {
+        let pool = run.machine.pool().unwrap().clone();
+        run.model.resolve(&pool);
+        let names: Vec<_> = run.model.names().cloned().collect();
+        names.iter().for_each(|name| drop(run.machine.settle(name)));
+    }
+    run.machine.lose_power(rng);
+}
+
 #[test]
 fn power_lost_at_every_operation_loses_nothing_that_was_acknowledged() {
     let steps = steps();
@@ -93,7 +117,11 @@ fn power_lost_at_every_operation_loses_nothing_that_was_acknowledged() {
             assert!(run.machine.disk().is_off(), "{context}");
             match seed {
                 0 => run.machine.kill(&mut rng),
-                _ => run.machine.lose_power(&mut rng),
+                1 => run.machine.lose_power(&mut rng),
+                _ => {
+                    run.machine.lose_power(&mut rng);
+                    interrupt_again(&mut run, &mut rng);
+                }
             }
             finish(&mut run, &mut rng).unwrap_or_else(|error| panic!("{context}: {error}"));
         }

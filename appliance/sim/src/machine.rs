@@ -15,6 +15,7 @@ use understudy_appliance::pool::store::Stores;
 use understudy_appliance::pool::store::memory::MemoryStores;
 use understudy_appliance::pool::{Options, Pool};
 use understudy_appliance::secondary::Secondaries;
+use understudy_format::catalogue::Settings;
 use understudy_format::point::VolumeName;
 use uuid::Uuid;
 
@@ -56,7 +57,8 @@ impl Machine {
             let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
             let stores = Arc::new(SimStores { disk: self.disk.clone(), memory: self.memory.clone() });
             let (now_ns, uuid) = (1, Uuid::from_u128(77));
-            let options = Options { disk, stores, inline: true, segment_size: SEGMENT_SIZE, now_ns, uuid };
+            let (inline, segment_size, new_volume) = (true, SEGMENT_SIZE, Settings::default());
+            let options = Options { disk, stores, inline, segment_size, new_volume, now_ns, uuid };
             self.pool = Some(Arc::new(Pool::open(Path::new(POOL), options)?));
         }
         self.pool()

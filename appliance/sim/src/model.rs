@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use understudy_appliance::pool::{Pool, VolumeEntry};
 use understudy_appliance::view::PointView;
+use understudy_format::catalogue::Settings;
 use understudy_format::point::{Point, VolumeName};
 use understudy_format::{BlockId, Digest};
 use uuid::Uuid;
@@ -55,12 +56,15 @@ enum Doubt {
     Removal(BTreeSet<u64>),
     /// The protection of points, or its end.
     Protection(BTreeSet<u64>),
+    /// What is set.
+    Settings(Settings),
 }
 
 #[derive(Debug, Clone, Default)]
 struct Volume {
     points: Vec<Kept>,
     protected: BTreeSet<u64>,
+    settings: Settings,
 }
 
 /// See the module documentation.
@@ -116,6 +120,13 @@ impl Model {
         }
     }
 
+    /// What is set for a volume was acknowledged.
+    pub fn set(&mut self, name: &VolumeName, settings: Settings) {
+        if let Some(volume) = self.volumes.get_mut(name) {
+            volume.settings = settings;
+        }
+    }
+
     /// A commit failed.
     pub fn doubt_commit(&mut self, name: &VolumeName, kept: Kept) {
         self.doubts.push((name.clone(), Doubt::Commit(kept)));
@@ -129,6 +140,11 @@ impl Model {
     /// The protection of points failed, or the end of it.
     pub fn doubt_protection(&mut self, name: &VolumeName, numbers: BTreeSet<u64>) {
         self.doubts.push((name.clone(), Doubt::Protection(numbers)));
+    }
+
+    /// Setting something for a volume failed.
+    pub fn doubt_settings(&mut self, name: &VolumeName, settings: Settings) {
+        self.doubts.push((name.clone(), Doubt::Settings(settings)));
     }
 
     /// After the pool was opened again: what is there of what was in doubt stays, the rest is over.
@@ -152,6 +168,11 @@ impl Model {
                     let (on, off) = numbers.into_iter().partition(is_on);
                     self.protected(&name, &on, true);
                     self.protected(&name, &off, false);
+                }
+                Doubt::Settings(settings) => {
+                    if entry.is_some_and(|entry| entry.settings == settings) {
+                        self.set(&name, settings);
+                    }
                 }
             }
         }
@@ -181,10 +202,14 @@ impl Model {
             let found: Vec<_> = entry.points.iter().map(|point| (point.number, point.stream)).collect();
             return Err(Wrong(format!("volume {name}: points {expected:?} were acknowledged, {found:?} are there")));
         }
-        let protected = self.volumes.get(name).map(|volume| &volume.protected);
-        if protected != Some(&entry.protected) {
-            let found = &entry.protected;
-            return Err(Wrong(format!("volume {name}: points {protected:?} were protected, {found:?} are")));
+        let Some(volume) = self.volumes.get(name) else { return Ok(()) };
+        if volume.protected != entry.protected {
+            let (expected, found) = (&volume.protected, &entry.protected);
+            return Err(Wrong(format!("volume {name}: points {expected:?} were protected, {found:?} are")));
+        }
+        if volume.settings != entry.settings {
+            let (expected, found) = (&volume.settings, &entry.settings);
+            return Err(Wrong(format!("volume {name}: {expected:?} was set, {found:?} is")));
         }
         let both = expected.iter().zip(&entry.points);
         both.map(|(kept, point)| check_point(pool, entry, point, &kept.image)).collect()

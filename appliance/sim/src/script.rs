@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use understudy_appliance::error::{Error, Result};
 use understudy_appliance::pool::Pool;
+use understudy_format::catalogue::Settings;
 use understudy_format::point::VolumeName;
 
 /// Something that is done to a pool.
@@ -52,6 +53,13 @@ pub enum Step {
         numbers: BTreeSet<u64>,
         /// Whether they are.
         protected: bool,
+    },
+    /// So many points are to be kept.
+    Keep {
+        /// Of which volume.
+        name: VolumeName,
+        /// The newest ones.
+        last: u32,
     },
     /// Space is given back.
     Collect,
@@ -101,6 +109,7 @@ impl Run {
             Step::Settle(name) => self.machine.settle(&name)?,
             Step::Remove { name, numbers } => self.remove(&name, numbers)?,
             Step::Protect { name, numbers, protected } => self.protect(&name, numbers, protected)?,
+            Step::Keep { name, last } => self.keep(&name, last)?,
             Step::Collect => drop(self.machine.collect()?),
         }
         self.next += 1;
@@ -149,6 +158,18 @@ impl Run {
             Ok(()) => self.model.protected(name, &numbers, protected),
             Err(error) => {
                 self.model.doubt_protection(name, numbers);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, name: &VolumeName, last: u32) -> Result<()> {
+        let settings = Settings { keep: [last, 0, 0, 0, 0, 0], ..Settings::default() };
+        match self.machine.pool()?.set(name, settings.clone()) {
+            Ok(()) => self.model.set(name, settings),
+            Err(error) => {
+                self.model.doubt_settings(name, settings);
                 return Err(error);
             }
         }

@@ -19,6 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 use understudy_appliance::error::Error;
 use understudy_format::ErrorKind;
+use understudy_format::catalogue::Settings;
 use understudy_format::point::VolumeName;
 
 /// Most blocks of a volume: more than a page of its map holds.
@@ -154,6 +155,7 @@ impl World {
             977..982 => return self.remove(),
             982..984 => return self.protect(),
             984..988 => return self.collect(),
+            988..990 => return self.set(),
             _ => return self.compare(),
         }
         Ok(())
@@ -325,6 +327,26 @@ impl World {
             Ok(()) => self.model.protected(&name, &numbers, protected),
             Err(error) => {
                 self.model.doubt_protection(&name, numbers);
+                return self.upkeep_failed(&error);
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&mut self) -> Checked {
+        let at = self.rng.below(self.primaries.len() as u64) as usize;
+        let name = self.primaries[at].0.clone();
+        let settings = Settings { keep: [self.rng.below(9) as u32; 6], ..Settings::default() };
+        if self.model.newest(&name).is_none() {
+            return Ok(());
+        }
+        let Ok(pool) = self.machine.pool() else { return Ok(()) };
+        let result = pool.set(&name, settings.clone());
+        self.note(format!("set {:?} for {name}: {:?}", settings.keep, result.as_ref().map_err(ToString::to_string)));
+        match result {
+            Ok(()) => self.model.set(&name, settings),
+            Err(error) => {
+                self.model.doubt_settings(&name, settings);
                 return self.upkeep_failed(&error);
             }
         }

@@ -47,6 +47,7 @@ fn steps() -> Arc<[Step]> {
         settle(&a),
         settle(&b),
         Step::Protect { name: a.clone(), numbers: [1, 3].into(), protected: true },
+        Step::Keep { name: a.clone(), last: 3 },
         Step::Remove { name: a.clone(), numbers: [2, 3].into() },
         Step::Collect,
         Step::Protect { name: a.clone(), numbers: [1].into(), protected: false },

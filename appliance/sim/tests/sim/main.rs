@@ -1,5 +1,6 @@
 //! The pool on the simulated disk, and the simulated disk itself.
 
+mod canary;
 mod crash;
 mod disk;
 mod world;

@@ -235,6 +235,11 @@ impl Checker {
         Self { begin, next_block: 0, totals: Totals::default() }
     }
 
+    /// A checker of the rest of a stream whose chunks before `next_block` carried `totals`.
+    pub fn resume(begin: Begin, totals: Totals, next_block: BlockId) -> Self {
+        Self { begin, next_block: next_block.0, totals }
+    }
+
     /// How the stream began.
     pub fn begin(&self) -> &Begin {
         &self.begin

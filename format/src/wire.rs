@@ -14,6 +14,7 @@ use crate::error::{ErrorKind, Result};
 use crate::frame::FrameHeader;
 use crate::layout::{Reader, check_range, seal, unseal};
 use crate::point::{Label, Point, Volume, VolumeName};
+use crate::session::Cursor;
 use crate::stream::{BEGIN, Begin, CHUNK, COMMIT, Commit};
 use bytes::Bytes;
 use uuid::Uuid;
@@ -158,6 +159,8 @@ pub enum Message {
     Accept {
         /// Chunks that may be offered and not yet sent.
         window: u32,
+        /// Where it goes on when it was cut before.
+        cursor: Cursor,
     },
     /// A chunk without its payload.
     Offer(ChunkHead),

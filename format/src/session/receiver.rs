@@ -26,7 +26,15 @@ pub struct Receiver {
 impl Receiver {
     /// The receiver of the stream that begins so.
     pub fn new(begin: Begin) -> Self {
-        Self { checker: Checker::new(begin), next_offer: 0, asked: HashSet::new(), owed: VecDeque::new() }
+        Self::resume(begin, Totals::default(), BlockId(0))
+    }
+
+    /// The receiver of the rest of a stream that was cut behind chunks that carried `totals`.
+    ///
+    /// What was asked for then and did not come is forgotten: the sender offers it again.
+    pub fn resume(begin: Begin, totals: Totals, next_block: BlockId) -> Self {
+        let checker = Checker::resume(begin, totals, next_block);
+        Self { checker, next_offer: totals.chunks, asked: HashSet::new(), owed: VecDeque::new() }
     }
 
     /// How the stream began.

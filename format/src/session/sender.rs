@@ -4,6 +4,7 @@
 //! is known; the commit record can be had only when all blocks were covered and nothing is in flight.
 //! The sender never holds block bytes: `T` is whatever the caller needs to find them again.
 
+use super::Cursor;
 use crate::chunk::{Chunk, ChunkHead, Entry};
 use crate::codec::{Codec, encode_into};
 use crate::error::{FormatError, Result};
@@ -53,9 +54,20 @@ pub struct Sender<T> {
 impl<T> Sender<T> {
     /// The sender of a stream over a connection whose receiver accepted `window` offers in flight.
     pub fn online(begin: Begin, window: u32) -> Self {
-        let window = window.clamp(1, super::WINDOW_MAX) as usize;
-        let sent = Checker::new(begin);
-        Self { begin, next_sequence: 0, next_block: 0, offline: false, window, in_flight: VecDeque::new(), sent }
+        Self::resume(begin, window, &Cursor::START)
+    }
+
+    /// The sender of the rest of a stream, from the receiver's cursor on.
+    pub fn resume(begin: Begin, window: u32, cursor: &Cursor) -> Self {
+        Self {
+            begin,
+            next_sequence: cursor.totals.chunks,
+            next_block: cursor.next_block.0,
+            offline: false,
+            window: window.clamp(1, super::WINDOW_MAX) as usize,
+            in_flight: VecDeque::new(),
+            sent: Checker::resume(begin, cursor.totals, cursor.next_block),
+        }
     }
 
     /// The sender of a stream that nobody answers: every block travels.

@@ -11,6 +11,7 @@ use crate::error::{ErrorKind, Result};
 use crate::layout::{Field, Layout, Reader, check_range, put_text};
 use crate::map::{LEVEL_MAX, PAGE_SIZE};
 use crate::point::{Label, Point, Volume, VolumeName};
+use crate::session::Cursor;
 use bytes::Bytes;
 
 impl Message {
@@ -58,7 +59,10 @@ impl Message {
                 put_text(out, name.as_str());
                 put_text(out, label.as_ref().map_or("", Label::as_str));
             }
-            Self::Accept { window } => window.put(out),
+            Self::Accept { window, cursor } => {
+                window.put(out);
+                cursor.put(out);
+            }
             Self::Need { sequence, wanted } => {
                 sequence.put(out);
                 put_list(out, wanted, |out, wanted| u8::from(*wanted).put(out));
@@ -107,7 +111,7 @@ impl Message {
                 let label = r.text("label", crate::point::LABEL_MAX)?;
                 Self::Push { name, label: if label.is_empty() { None } else { Some(label.parse()?) } }
             }
-            ACCEPT => Self::Accept { window: r.field()? },
+            ACCEPT => Self::Accept { window: r.field()?, cursor: Cursor::read("Accept", r)? },
             NEED => Self::Need { sequence: r.field()?, wanted: r.list("entries", NEED_MAX, read_bool)? },
             STORED => Self::Stored(Point::decode(r.take(body.len())?)?),
             _ => unreachable!("the caller looked the tag up"),

@@ -19,7 +19,7 @@ use understudy_format::pool::PoolRecord;
 use understudy_format::secondary::State;
 use understudy_format::segment::{Kind, NewRecord, RecordHeader, SegmentHeader, Trailer, decode_footer, encode_footer};
 use understudy_format::select::PointName;
-use understudy_format::session::Progress;
+use understudy_format::session::{Progress, Unfinished};
 use understudy_format::stream::{Begin, Commit};
 use understudy_format::wire::Message;
 use understudy_format::{BlockSize, Digest, FormatError, Geometry};
@@ -56,6 +56,7 @@ pub fn decode(kind: &str, with: u64, bytes: &[u8]) -> Result<Decoded> {
         "protection" => ProtectionRecord::decode(bytes).and_then(|record| decoded(&record, record.encode())),
         "settings" => Settings::decode(bytes).and_then(|all| decoded(&all, all.1.encode(all.0))),
         "progress" => Progress::decode(bytes).and_then(|progress| decoded(&progress, progress.encode())),
+        "unfinished" => Unfinished::decode(bytes).and_then(|stream| decoded(&stream, stream.encode())),
         "page" => page(bytes),
         "pool" => PoolRecord::decode(bytes).and_then(|record| decoded(&record, record.encode())),
         "secondary" => State::decode(bytes).and_then(|state| decoded(&state, state.encode())),
@@ -91,7 +92,8 @@ pub fn split_frame(bytes: &[u8]) -> Result<(FrameHeader, Bytes, &[u8])> {
 /// Makes the checksums of `bytes` right again after a change, so that what lies behind them is reached.
 pub fn reseal(kind: &str, bytes: &mut [u8]) {
     match kind {
-        "frame" | "record" | "segment" | "trailer" | "mapfile" | "begin" | "commit" | "pool" | "secondary" => {
+        "frame" | "record" | "segment" | "trailer" | "mapfile" | "begin" | "commit" | "pool" | "secondary"
+        | "unfinished" => {
             let size = match kind {
                 "frame" => FrameHeader::SIZE,
                 "record" | "segment" | "trailer" => RecordHeader::SIZE,

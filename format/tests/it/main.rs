@@ -6,6 +6,7 @@ mod decoders;
 mod misuse;
 mod properties;
 mod reader;
+mod resume;
 mod samples;
 mod samples_bad;
 mod sessions;

@@ -6,7 +6,7 @@ use crate::streams::{Pages, Replica, Volume, begin, data, entries, stream};
 use understudy_format::chunk::{ChunkHead, Entry};
 use understudy_format::error::{FormatError, Result};
 use understudy_format::geometry::BlockId;
-use understudy_format::session::{Prepared, Receiver, Sender, WINDOW_MAX, pack};
+use understudy_format::session::{Cursor, Prepared, Receiver, Sender, WINDOW_MAX, pack};
 use understudy_format::stream::{Commit, Totals};
 use understudy_format::wire::Message;
 use understudy_format::{BlockSize, Digest};
@@ -297,7 +297,7 @@ fn a_payload_above_the_maximum_is_refused_by_the_sender() {
 
 #[test]
 fn messages_of_a_session_are_out_of_place_in_a_stream() {
-    let hello = encoded(&Message::Accept { window: 1 });
+    let hello = encoded(&Message::Accept { window: 1, cursor: Cursor::START });
     let error = FormatError::invalid("stream", "Accept is out of place");
     assert_eq!(read_stream(&hello, &mut Replica::new(None)), Err(error));
 }

@@ -16,7 +16,7 @@ use understudy_format::segment::{
     pad_header,
 };
 use understudy_format::select::{PointName, Selector};
-use understudy_format::session::pack;
+use understudy_format::session::{Cursor, pack};
 use understudy_format::stream::{Base, Begin, Commit, Totals};
 use understudy_format::wire::{BlockRange, Message, VolumeInfo, VolumeStatus};
 use understudy_format::{BlockSize, Digest, Geometry};
@@ -179,6 +179,15 @@ fn requests() -> impl Strategy<Value = Message> {
     ]
 }
 
+fn cursor() -> impl Strategy<Value = Cursor> {
+    let resumed = (1u64..1 << 40, 0u64..1 << 40, any::<[u8; 31]>()).prop_map(|(data, zero, root)| {
+        let totals = Totals { chunks: data, data, zero, ..Totals::default() };
+        let root = Digest([&[1], &root[..]].concat().try_into().unwrap());
+        Cursor { next_block: BlockId(totals.blocks()), totals, root }
+    });
+    prop_oneof![Just(Cursor::START), resumed]
+}
+
 fn answers() -> impl Strategy<Value = Message> {
     prop_oneof![
         (any::<u16>(), uuid(), text(), text()).prop_map(|(version, pool, software, nbd)| Message::Welcome {
@@ -193,7 +202,7 @@ fn answers() -> impl Strategy<Value = Message> {
             .prop_map(|(volume, points)| Message::Points { volume, points }),
         (0usize..4, any::<u8>()).prop_map(|(pages, byte)| Message::Pages(Bytes::from(vec![byte; pages * 8192]))),
         Just(Message::ReadEnd),
-        any::<u32>().prop_map(|window| Message::Accept { window }),
+        (any::<u32>(), cursor()).prop_map(|(window, cursor)| Message::Accept { window, cursor }),
         (any::<u64>(), prop::collection::vec(any::<bool>(), 0..2000))
             .prop_map(|(sequence, wanted)| Message::Need { sequence, wanted }),
         point().prop_map(Message::Stored),

@@ -3,6 +3,7 @@
 //! Invariant: nothing here is random or depends on a clock, and no sample is ever changed once its
 //! vector was released; a new meaning gets a new sample.
 
+use crate::streams::Pages;
 use bytes::Bytes;
 use std::fmt::Debug;
 use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, SecondaryMode, Settings, SettingsRecord};
@@ -12,7 +13,7 @@ use understudy_format::error::ErrorKind;
 use understudy_format::frame::FrameHeader;
 use understudy_format::geometry::BlockId;
 use understudy_format::layout::{Layout, Row};
-use understudy_format::map::{Map, Page, Partial, top_level};
+use understudy_format::map::{Builder, Map, Page, Partial, top_level};
 use understudy_format::mapfile::{MapFileHeader, MapFileId, Shape};
 use understudy_format::point::{Point, PointRecord, Volume, VolumeRecord};
 use understudy_format::pool::PoolRecord;
@@ -21,7 +22,8 @@ use understudy_format::segment::{
     FooterEntry, Kind, NewRecord, RecordHeader, SegmentHeader, Trailer, encode_footer, pad_header,
 };
 use understudy_format::session::progress::ProgressRecord;
-use understudy_format::session::{Progress, pack};
+use understudy_format::session::unfinished::UnfinishedStream;
+use understudy_format::session::{Cursor, Progress, Unfinished, pack};
 use understudy_format::stream::{Base, Begin, BeginRecord, Commit, CommitRecord, Totals};
 use understudy_format::wire::{BlockRange, Message, VolumeInfo, VolumeStatus};
 use understudy_format::{BlockSize, Digest, Geometry};
@@ -194,7 +196,8 @@ pub fn messages() -> Vec<(&'static str, Message)> {
         ("push-no-label", Message::Push { name: name(), label: None }),
         ("begin-incremental", Message::Begin(begin())),
         ("begin-full", Message::Begin(Begin { base: None, volume: Uuid::nil(), ..begin() })),
-        ("accept", Message::Accept { window: 16 }),
+        ("accept", Message::Accept { window: 16, cursor: Cursor::START }),
+        ("accept-resumed", Message::Accept { window: 16, cursor: cursor() }),
         ("offer", Message::Offer(head())),
         ("need", Message::Need { sequence: 3, wanted: vec![true, false] }),
         ("chunk", Message::Chunk(chunk())),
@@ -255,6 +258,16 @@ fn progress() -> Progress {
         stored_bytes: 4160,
         new_bytes: 4096,
     }
+}
+
+/// Behind the one chunk of [`progress`].
+fn cursor() -> Cursor {
+    let Ok(prefix) = Builder::resume(geometry(), None, progress().map).prefix(&mut Pages::default());
+    Cursor { next_block: BlockId(1), totals: progress().totals, root: prefix.root() }
+}
+
+fn unfinished() -> Unfinished {
+    Unfinished { pool: uuid(9), begin: begin() }
 }
 
 pub fn record(kind: Kind, content: &[u8], offset: u64) -> Vec<u8> {
@@ -354,6 +367,7 @@ pub fn good() -> Vec<Sample> {
             progress().encode(),
             &[part::<ProgressRecord>(), part::<BeginRecord>()],
         ),
+        sample("unfinished", "unfinished", &unfinished(), unfinished().encode(), &[part::<UnfinishedStream>()]),
         sample("page", "page", &page(), page_bytes, &[]),
         sample("footer", "footer", &footer(), encode_footer(&footer()), &entries),
     ];

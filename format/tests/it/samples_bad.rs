@@ -196,6 +196,20 @@ fn messages() -> Vec<Bad> {
         sealed("message-fail", "kind-7", set(16, [7]), range("failure", "kind", 7, 1, 6)),
         sealed("message-need", "bool", set(28, [2]), range("Need", "wanted", 2, 0, 1)),
         sealed("message-need", "many", set(24, [1, 0, 1]), range("Need", "entries", 65537, 0, 65536)),
+        sealed("message-accept", "blocks", set(20, [1]), range("Accept", "blocks before the cursor", 0, 1, 1)),
+        sealed("message-accept-resumed", "chunks", set(28, [2]), range("Accept", "chunks before the cursor", 2, 1, 1)),
+        sealed(
+            "message-accept-resumed",
+            "no-chunk",
+            set(28, [0]),
+            range("Accept", "chunks before the cursor", 0, 1, 1),
+        ),
+        sealed(
+            "message-accept-resumed",
+            "no-root",
+            set(68, [0; 32]),
+            invalid("Accept", "cursor and root contradict each other"),
+        ),
         sealed("message-volumes", "many", set(16, [1, 0, 1]), range("Volumes", "volumes", 65537, 0, 65536)),
         sealed("message-points", "two-volumes", set(16, [2]), range("Points", "volume", 2, 0, 1)),
         sealed("message-pages", "half", |b| b.truncate(4116), range("Pages", "bytes after the last page", 4096, 0, 0)),
@@ -325,6 +339,11 @@ fn pools_and_secondaries() -> Vec<Bad> {
         flipped("secondary", "crc", 24, "secondary state", 124, 0..124),
         sealed("secondary", "point-without-root", set(40, [0; 32]), contradiction()),
         sealed("secondary", "root-without-point", set(32, [0; 8]), contradiction()),
+        raw("unfinished", "short", cut(143), range("unfinished stream", "length", 143, 144, 144)),
+        raw("unfinished", "magic", set(0, *b"UMAP"), magic("unfinished stream", "UUNF", "UMAP")),
+        raw("unfinished", "version", set(4, [2]), version("unfinished stream")),
+        flipped("unfinished", "crc", 30, "unfinished stream", 140, 0..140),
+        sealed("unfinished", "begin-version", set(24, [2]), version("stream")),
     ]
 }
 

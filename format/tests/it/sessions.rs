@@ -14,7 +14,7 @@ use understudy_format::session::{Sender, pack};
 use understudy_format::wire::Message;
 
 /// The message as the other end reads it.
-fn travel(message: &Message) -> Message {
+pub fn travel(message: &Message) -> Message {
     let bytes = encoded(message);
     let (header, body, rest) = split_frame(&bytes).unwrap();
     assert_eq!(rest, b"");
@@ -23,12 +23,12 @@ fn travel(message: &Message) -> Message {
     read
 }
 
-fn volume() -> impl Strategy<Value = Volume> {
+pub fn volume() -> impl Strategy<Value = Volume> {
     (prop::collection::vec(0u8..7, 1..60), 1usize..=8).prop_map(|(contents, tail)| Volume::new(&contents, tail))
 }
 
 /// A volume made from another: some blocks changed, then cut or grown.
-fn successor(base: Volume) -> impl Strategy<Value = (Volume, Volume)> {
+pub fn successor(base: Volume) -> impl Strategy<Value = (Volume, Volume)> {
     let blocks = base.geometry.block_count() as usize;
     let edits = prop::collection::vec((0..blocks, 0u8..7), 0..6);
     (edits, 1usize..70, 1usize..=8).prop_map(move |(edits, length, tail)| {
@@ -123,7 +123,7 @@ fn replicate(new: &Volume, base: Option<&Volume>, window: u32, had: &[u8], sizes
     session.commit()
 }
 
-fn sizes() -> impl Strategy<Value = Vec<u64>> {
+pub fn sizes() -> impl Strategy<Value = Vec<u64>> {
     prop::collection::vec(1u64..20, 1..6)
 }
 

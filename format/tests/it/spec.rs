@@ -16,7 +16,9 @@ use understudy_format::point::{PointRecord, VolumeRecord};
 use understudy_format::pool::PoolRecord;
 use understudy_format::secondary::SecondaryState;
 use understudy_format::segment::{FooterEntry, Kind, RecordHeader, SegmentHeader, Trailer};
+use understudy_format::session::cursor::CursorRecord;
 use understudy_format::session::progress::ProgressRecord;
+use understudy_format::session::unfinished::{self, UnfinishedStream};
 use understudy_format::stream::{BeginRecord, CommitRecord};
 use understudy_format::wire::{TAGS, VolumeStatus};
 use understudy_format::{
@@ -80,6 +82,8 @@ fn layouts() -> Vec<(&'static str, usize, &'static [Row])> {
         ProtectionRecord,
         SettingsRecord,
         ProgressRecord,
+        CursorRecord,
+        UnfinishedStream,
     ]
 }
 
@@ -262,6 +266,8 @@ fn magics_and_versions_are_those_of_the_code() {
     check("MapFileHeader", "magic", magic(mapfile::MAP_FILE_MAGIC));
     check("SegmentHeader", "magic", magic(segment::SEGMENT_MAGIC));
     check("RecordHeader", "magic", magic(segment::RECORD_MAGIC));
+    check("UnfinishedStream", "magic", magic(unfinished::UNFINISHED_MAGIC));
+    check("UnfinishedStream", "version", unfinished::UNFINISHED_VERSION.to_string());
     check("Trailer", "magic", magic(segment::TRAILER_MAGIC));
     check("PoolRecord", "magic", magic(pool::POOL_MAGIC));
     check("SecondaryState", "magic", magic(secondary::SECONDARY_MAGIC));

@@ -3,7 +3,7 @@
 //! Invariant: a stream with a flipped bit or a missing end never becomes a volume, and nothing here panics.
 
 use crate::reader::{Sink, read_stream};
-use crate::samples::{encoded, uuid};
+use crate::samples::{self, encoded, uuid};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use understudy_format::codec::{Codec, decode_into, encode_into};
 use understudy_format::error::{FormatError, Result};
 use understudy_format::geometry::BlockId;
 use understudy_format::map::{Builder, Map, Page, PageStore};
-use understudy_format::session::{Prepared, Receiver, Sender, pack};
+use understudy_format::session::{Cursor, Prepared, Progress, Receiver, Sender, pack};
 use understudy_format::stream::{Base, Begin, Commit};
 use understudy_format::wire::Message;
 use understudy_format::{Digest, Geometry};
@@ -50,6 +50,13 @@ impl Volume {
     pub fn block(&self, block: BlockId) -> &[u8] {
         let range = self.geometry.byte_range(block, 1);
         &self.bytes[range.start as usize..range.end as usize]
+    }
+
+    /// The root of this volume with all blocks from `next` on zero.
+    pub fn prefix_root(&self, next: u64) -> Digest {
+        let mut bytes = self.bytes.clone();
+        bytes[self.geometry.byte_range(BlockId(0), next).end as usize..].fill(0);
+        Self { geometry: self.geometry, bytes }.map(&mut Pages::default()).root()
     }
 
     pub fn map(&self, pages: &mut Pages) -> Map {
@@ -101,7 +108,12 @@ pub fn data(digest: Digest, length: usize) -> Entry {
 
 /// The volume in groups of blocks; `sizes` are used in turn.
 pub fn prepared(new: &Volume, base: Option<&Volume>, sizes: &[u64]) -> Vec<Prepared<BlockId>> {
-    let (mut first, mut groups, count) = (0, Vec::new(), new.geometry.block_count());
+    prepared_from(0, new, base, sizes)
+}
+
+/// The same, from a block on.
+pub fn prepared_from(first: u64, new: &Volume, base: Option<&Volume>, sizes: &[u64]) -> Vec<Prepared<BlockId>> {
+    let (mut first, mut groups, count) = (first, Vec::new(), new.geometry.block_count());
     for size in sizes.iter().cycle() {
         if first >= count {
             break;
@@ -147,6 +159,36 @@ impl Replica {
 
     pub fn receiver(&mut self) -> &mut Receiver {
         self.receiver.as_mut().expect("the stream began")
+    }
+
+    /// What is recorded durably: as it is read back.
+    pub fn progress(&self) -> Progress {
+        let receiver = self.receiver.as_ref().expect("the stream began");
+        let progress = Progress {
+            volume: samples::volume(),
+            label: None,
+            begin: *receiver.begin(),
+            totals: *receiver.totals(),
+            map: self.builder.as_ref().expect("the stream began").partial(),
+            recorded_ns: 0,
+            stored_bytes: 0,
+            new_bytes: 0,
+        };
+        let read = Progress::decode(&progress.encode()).unwrap();
+        assert_eq!(read, progress);
+        read
+    }
+
+    /// Goes on behind what was recorded, and tells where that is.
+    pub fn resume(&mut self, progress: &Progress) -> Cursor {
+        let base = self.base.as_ref().map(|base| base.map(&mut self.pages));
+        let (begin, totals, next_block) = (progress.begin, progress.totals, BlockId(progress.next_block()));
+        self.bytes.truncate(begin.geometry.byte_range(BlockId(0), next_block.0).end as usize);
+        self.receiver = Some(Receiver::resume(begin, totals, next_block));
+        let builder = Builder::resume(begin.geometry, base, progress.map.clone());
+        let Ok(prefix) = builder.prefix(&mut self.pages);
+        self.builder = Some(builder);
+        if next_block.0 == 0 { Cursor::START } else { Cursor { next_block, totals, root: prefix.root() } }
     }
 
     fn entry(&mut self, chunk: &Chunk, block: BlockId, entry: &Entry) -> Result<()> {

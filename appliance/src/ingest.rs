@@ -3,7 +3,11 @@
 //! Offline and online streams go through the same [`Ingest`]; online ones ask it first what they need
 //! to send. Invariants: every block is decoded and its digest computed before it is stored; nothing of a
 //! stream can be seen before its commit; a stream commits only when the root computed here is the
-//! one that was sent.
+//! one that was sent. How a stream that was cut goes on is told in [`park`].
+
+mod park;
+
+pub use park::Resumed;
 
 use crate::error::{Error, Result};
 use crate::pool::live::Lease;
@@ -47,35 +51,75 @@ pub struct Ingest {
     scratch: Vec<u8>,
     stored_bytes: u64,
     new_bytes: u64,
+    mark: park::Mark,
+    began_ns: i64,
+}
+
+/// What a stream goes into.
+#[derive(Debug)]
+struct Target {
+    volume: Volume,
+    number: u64,
+    base: Option<Point>,
+    lease: Option<Lease>,
+}
+
+impl Target {
+    /// The volume, which is `fresh` or made when there is none yet; refuses a stream that does not fit it.
+    fn find(pool: &Pool, announced: &Announced, begin: &Begin, fresh: Option<&Volume>) -> Result<Self> {
+        let known = pool.volume(&announced.name);
+        let base = find_base(&announced.name, known.as_deref(), begin)?;
+        let number = known.as_ref().and_then(|entry| entry.points.last()).map_or(1, |point| point.number + 1);
+        let volume = match (known, fresh) {
+            (Some(entry), _) => same_volume(entry.volume.clone(), begin)?,
+            (None, Some(fresh)) => fresh.clone(),
+            (None, None) => new_volume(pool, announced, begin)?,
+        };
+        let lease = base.as_ref().map(|base| lease(pool, &volume, base)).transpose()?;
+        Ok(Self { volume, number, base, lease })
+    }
 }
 
 impl Ingest {
-    /// Begins a stream; refuses one that does not fit the volume.
+    /// Begins a stream from its start, whatever came of it before; refuses one that does not fit the volume.
     pub fn begin(pool: Arc<Pool>, announced: Announced, begin: Begin) -> Result<Self> {
         let guard = pool.begin_stream(&announced.name, begin.volume)?;
-        let known = pool.volume(&announced.name);
-        let base = find_base(&announced.name, known.as_deref(), &begin)?;
-        let number = known.as_ref().and_then(|entry| entry.points.last()).map_or(1, |point| point.number + 1);
-        let volume = match known {
-            Some(entry) => same_volume(entry.volume.clone(), &begin)?,
-            None => new_volume(&pool, &announced, &begin)?,
-        };
-        let lease = base.as_ref().map(|base| lease(&pool, &volume, base)).transpose()?;
-        let builder = Builder::new(begin.geometry, base.as_ref().map(|point| point.map));
-        Ok(Self {
+        Self::fresh(pool, guard, announced, begin)
+    }
+
+    fn fresh(pool: Arc<Pool>, guard: StreamGuard, announced: Announced, begin: Begin) -> Result<Self> {
+        let target = Target::find(&pool, &announced, &begin, None)?;
+        park::drop_parked(&pool, &guard, &announced.name, announced.now_ns);
+        let builder = Builder::new(begin.geometry, target.base.as_ref().map(|point| point.map));
+        Ok(Self::make(pool, guard, target, Receiver::new(begin), builder, announced))
+    }
+
+    fn make(
+        pool: Arc<Pool>,
+        guard: StreamGuard,
+        target: Target,
+        receiver: Receiver,
+        builder: Builder,
+        announced: Announced,
+    ) -> Self {
+        let scratch = vec![0; receiver.begin().geometry.block_size().bytes() as usize];
+        let Target { volume, number, base, lease } = target;
+        Self {
             pool,
             guard,
-            receiver: Receiver::new(begin),
+            receiver,
             builder,
             volume,
             number,
             base: base.map(|point| point.number),
             _lease: lease,
             label: announced.label,
-            scratch: vec![0; begin.geometry.block_size().bytes() as usize],
+            scratch,
             stored_bytes: 0,
             new_bytes: 0,
-        })
+            mark: park::Mark::default(),
+            began_ns: announced.now_ns,
+        }
     }
 
     /// Which data entries of an offer are lacking here.
@@ -106,12 +150,19 @@ impl Ingest {
 
     /// Commits: durable and visible when this returns.
     pub fn commit(mut self, commit: &Commit) -> Result<Point> {
-        let mut pages = self.pool.pages(Some(&self.guard));
+        let committed = self.try_commit(commit);
+        committed.inspect_err(|error| self.give_up(error))
+    }
+
+    fn try_commit(&mut self, commit: &Commit) -> Result<Point> {
         let uncovered = self.receiver.next_block().0 != self.receiver.begin().geometry.block_count();
         if uncovered {
             self.receiver.commit(commit, Digest::ZERO)?;
         }
-        let map = self.builder.finish(&mut pages)?;
+        let blank = Builder::new(self.receiver.begin().geometry, None);
+        let builder = std::mem::replace(&mut self.builder, blank);
+        let mut pages = self.pool.pages(Some(&self.guard));
+        let map = builder.finish(&mut pages)?;
         self.stored_bytes += pages.stored_bytes;
         self.receiver.commit(commit, map.root())?;
         let totals = self.receiver.totals();
@@ -125,7 +176,7 @@ impl Ingest {
             changed_blocks: totals.data + totals.reference + if self.base.is_some() { totals.zero } else { 0 },
             stored_bytes: self.stored_bytes,
             new_bytes: self.new_bytes,
-            label: self.label,
+            label: self.label.clone(),
         };
         self.pool.commit(&self.guard, &self.volume, point.clone())?;
         Ok(point)

@@ -50,7 +50,12 @@ async fn serve(args: &Serve) -> Result<()> {
     secondaries.kick_all();
     let (stop, stopped) = watch::channel(false);
     let nbd = listeners.nbd_address.map_or(String::new(), |address| address.to_string());
-    let shared = Arc::new(Shared { pool: pool.clone(), secondaries: secondaries.clone(), nbd });
+    let shared = Arc::new(Shared {
+        pool: pool.clone(),
+        secondaries: secondaries.clone(),
+        nbd,
+        running: session::Running::default(),
+    });
     let mut tasks = JoinSet::new();
     for listener in listeners.nbd {
         let catalog = Arc::new(PoolCatalog::new(pool.clone(), TimeZone::system()));

@@ -5,7 +5,10 @@
 //! what to do; a failed stream ends the connection, after the reason was sent.
 
 mod read;
+mod running;
 mod stream;
+
+pub use running::Running;
 
 use crate::clock;
 use crate::error::{Error, Result};
@@ -40,6 +43,8 @@ pub struct Shared {
     pub secondaries: Arc<Secondaries>,
     /// Where NBD is served (`HOST:PORT`), for the welcome; empty when it is not.
     pub nbd: String,
+    /// The streams that come in.
+    pub running: Running,
 }
 
 type Reader = MessageReader<OwnedReadHalf>;

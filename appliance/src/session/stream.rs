@@ -1,11 +1,14 @@
 //! A stream over a connection: a task reads its messages, a thread ingests them, the session writes the answers.
 //!
 //! Invariants: at most [`QUEUE`] messages wait for the thread; whatever ends the stream before its commit
-//! (the client, the pool, a deadline) leaves no point; the commit is acknowledged only when it is durable.
+//! (the client, the pool, a deadline) leaves no point, and unless it was the stream itself, a record of how far it came; the
+//! commit is acknowledged only when it is durable; of a stream that comes twice the later connection has it.
 
+use super::running::Turn;
 use super::{Reader, Session, Shared, Writer, announced};
+use crate::clock;
 use crate::error::{Error, Result};
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, Resumed};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use understudy_format::point::{Label, VolumeName};
@@ -24,11 +27,14 @@ pub(super) async fn receive(session: &mut Session, name: VolumeName, label: Opti
         Message::Begin(begin) => begin,
         other => return Err(NetError::Unexpected { expected: "Begin", found: other.name() }),
     };
+    let shared = session.shared.clone();
+    // Held until the thread is done: whoever comes with the same stream waits for that.
+    let mut turn = shared.running.take_over(begin.stream).await;
     let (messages, inbox) = mpsc::channel(QUEUE);
     let (outbox, mut answers) = mpsc::channel(QUEUE + WINDOW as usize);
-    let shared = session.shared.clone();
+    let shared = shared.clone();
     let thread = tokio::task::spawn_blocking(move || ingest(&shared, name, label, begin, inbox, &outbox));
-    let answered = relay(&mut session.reader, &mut session.writer, messages, &mut answers).await;
+    let answered = relay(&mut session.reader, &mut session.writer, messages, &mut answers, &mut turn).await;
     // Whoever waits for an answer to be taken is let go.
     drop(answers);
     let ingested = thread.await.map_err(|e| std::io::Error::other(e.to_string()))?;
@@ -45,6 +51,7 @@ async fn relay(
     writer: &mut Writer,
     messages: mpsc::Sender<Message>,
     answers: &mut mpsc::Receiver<Message>,
+    turn: &mut Turn,
 ) -> Result<(), NetError> {
     let answer = async {
         while let Some(message) = answers.recv().await {
@@ -55,6 +62,7 @@ async fn relay(
     let (mut answer, mut forward) = (std::pin::pin!(answer), std::pin::pin!(forward(reader, messages)));
     tokio::select! {
         answered = &mut answer => answered,
+        () = turn.over() => Err(NetError::Closed("the same stream goes on over another connection")),
         read = &mut forward => match read {
             Ok(()) => answer.await,
             Err(error) => Err(error),
@@ -81,29 +89,50 @@ fn ingest(
     mut inbox: mpsc::Receiver<Message>,
     outbox: &mpsc::Sender<Message>,
 ) -> Result<()> {
-    let send = |message| outbox.blocking_send(message).map_err(|_| Error::Closing);
-    let mut ingest = Ingest::begin(shared.pool.clone(), announced(name, label), begin)?;
-    send(Message::Accept { window: WINDOW })?;
-    while let Some(message) = inbox.blocking_recv() {
-        match message {
-            Message::Offer(head) => {
-                let wanted = ingest.offer(&head)?;
-                send(Message::Need { sequence: head.sequence, wanted })?;
-            }
-            Message::Chunk(chunk) => ingest.chunk(&chunk)?,
-            Message::Commit(commit) => return finish(shared, ingest, &commit, send),
-            other => return Err(Error::refused(format!("{} has no place in a stream", other.name()))),
+    let mut ingest = match Ingest::resume(shared.pool.clone(), announced(name, label), begin)? {
+        Resumed::Goes(ingest) => ingest,
+        Resumed::Stored(point) => {
+            answer(outbox, Message::Stored(*point));
+            return Ok(());
         }
+    };
+    answer(outbox, Message::Accept { window: WINDOW, cursor: ingest.cursor() });
+    while let Some(message) = inbox.blocking_recv() {
+        if let Message::Commit(commit) = message {
+            return finish(shared, *ingest, &commit, outbox);
+        }
+        take(&mut ingest, message, outbox).inspect_err(|error| ingest.give_up(error))?;
     }
-    tracing::warn!("a stream ended without a commit: there is no point of it");
+    ingest.park(clock::now_ns());
     Err(Error::refused("the stream ended without a commit: there is no point of it"))
+}
+
+/// Takes a message before the commit.
+fn take(ingest: &mut Ingest, message: Message, outbox: &mpsc::Sender<Message>) -> Result<()> {
+    match message {
+        Message::Offer(head) => {
+            let wanted = ingest.offer(&head)?;
+            answer(outbox, Message::Need { sequence: head.sequence, wanted });
+            Ok(())
+        }
+        Message::Chunk(chunk) => {
+            ingest.chunk(&chunk)?;
+            if ingest.is_due() { ingest.record(clock::now_ns()) } else { Ok(()) }
+        }
+        other => Err(Error::refused(format!("{} has no place in a stream", other.name()))),
+    }
+}
+
+/// Answers, unless the connection is gone: the messages that came before that still count.
+fn answer(outbox: &mpsc::Sender<Message>, message: Message) {
+    let _ = outbox.blocking_send(message);
 }
 
 fn finish(
     shared: &Shared,
     ingest: Ingest,
     commit: &understudy_format::stream::Commit,
-    send: impl Fn(Message) -> Result<()>,
+    outbox: &mpsc::Sender<Message>,
 ) -> Result<()> {
     let point = ingest.commit(commit)?;
     let (volume, _) = shared.pool.point(&point.volume, point.number).ok_or(Error::Closing)?;
@@ -112,5 +141,6 @@ fn finish(
     if let Err(error) = kicked {
         tracing::error!(volume = %volume.name, %error, "the secondary cannot be brought up to date");
     }
-    send(Message::Stored(point))
+    answer(outbox, Message::Stored(point));
+    Ok(())
 }

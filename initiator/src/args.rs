@@ -96,6 +96,12 @@ pub struct Replicate {
     /// auto compresses while the connection is what is waited for
     #[arg(long, value_name = "auto|lz4|none", default_value = "auto")]
     pub compress: Compress,
+    /// How often to connect again after the connection was lost and the stream came no further; 0: not at all
+    #[arg(long, value_name = "N", env = "UNDERSTUDY_RETRIES", default_value_t = 10)]
+    pub retries: u32,
+    /// Milliseconds before the first of these tries; each next one waits twice as long, up to a minute
+    #[arg(long, value_name = "MS", env = "UNDERSTUDY_RETRY_DELAY", default_value_t = 1000, hide = true)]
+    pub retry_delay: u64,
     /// Tell what happens as JSON, one object a line
     #[arg(long)]
     pub json: bool,

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use std::io;
 use std::time::Duration;
+use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use understudy_format::point::{Point, VolumeName};
@@ -133,19 +134,31 @@ impl Appliance {
     }
 }
 
+/// Why there is no connection at all.
+#[derive(Debug, Error)]
+#[error("appliance {address}: {reason}")]
+pub struct Unreachable {
+    address: String,
+    reason: String,
+}
+
 async fn open(address: &str) -> Result<TcpStream> {
     let connected = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(address)).await;
-    let seconds = CONNECT_MAX.as_secs();
-    let stream = connected.with_context(|| {
-        format!("appliance {address}: no answer within {seconds} s; check the address, the network and its firewalls")
-    })?;
-    let stream = stream.map_err(|e| match e.kind() {
-        io::ErrorKind::ConnectionRefused => anyhow::anyhow!(
-            "appliance {address}: connection refused; nothing listens there: \
+    let reason = match connected {
+        Ok(Ok(stream)) => return set_up(stream),
+        Ok(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => "connection refused; nothing listens there: \
              start `understudyd serve`, or name another appliance with --to HOST:PORT"
-        ),
-        _ => anyhow::Error::new(e).context(format!("appliance {address}: cannot connect")),
-    })?;
+            .to_owned(),
+        Ok(Err(e)) => format!("cannot connect: {e}"),
+        Err(_) => {
+            let seconds = CONNECT_MAX.as_secs();
+            format!("no answer within {seconds} s; check the address, the network and its firewalls")
+        }
+    };
+    Err(Unreachable { address: address.to_owned(), reason }.into())
+}
+
+fn set_up(stream: TcpStream) -> Result<TcpStream> {
     stream.set_nodelay(true)?;
     let keepalive =
         socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));

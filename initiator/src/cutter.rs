@@ -1,6 +1,6 @@
 //! Cuts a source into what is scanned: pieces to read and runs that are zero without being read.
 //!
-//! Invariants: cuts come in ascending order and cover the volume once; a piece is at most
+//! Invariants: cuts come in ascending order and cover the blocks asked for once; a piece is at most
 //! [`PIECE_MAX`] bytes of whole blocks (or one short last one); a run of holes has only blocks that lie wholly in holes, and is
 //! answered from the base at the cost of the base's tree, not of its blocks. A hint that says which extents are
 //! clean (a dirty bitmap) belongs here, in front of the source's own extents.
@@ -8,6 +8,7 @@
 use crate::digest_map::MapFile;
 use crate::source::{Extent, Source};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use understudy_format::{BlockId, Digest, Geometry};
 
@@ -68,25 +69,26 @@ pub struct Cutter {
     geometry: Geometry,
     base: Option<Base>,
     next: u64,
+    end: u64,
     /// What was found last: a source is asked once for each extent, however long it is.
     extent: Option<Extent>,
 }
 
 impl Cutter {
-    /// Cuts `source` from its start.
-    pub fn new(source: Arc<dyn Source>, geometry: Geometry, base: Option<Base>) -> Self {
-        Self { source, geometry, base, next: 0, extent: None }
+    /// Cuts these blocks of `source`.
+    pub fn new(source: Arc<dyn Source>, geometry: Geometry, base: Option<Base>, blocks: Range<u64>) -> Self {
+        Self { source, geometry, base, next: blocks.start, end: blocks.end, extent: None }
     }
 
-    /// The next cut; `None` when the volume is covered.
+    /// The next cut; `None` when all is covered.
     pub fn next_cut(&mut self) -> io::Result<Option<Cut>> {
-        if self.next == self.geometry.block_count() {
+        if self.next >= self.end {
             return Ok(None);
         }
         let first = BlockId(self.next);
         let cut = match self.hole_blocks(self.next)? {
             0 => Cut::Piece { first, count: self.piece_blocks()? },
-            count => self.hole(first, count),
+            count => self.hole(first, count.min(self.end - self.next)),
         };
         let (Cut::Piece { count, .. } | Cut::Hole { count, .. }) = cut;
         self.next += count;
@@ -116,7 +118,7 @@ impl Cutter {
     /// Number of blocks of the piece that starts at the next block.
     fn piece_blocks(&mut self) -> io::Result<u64> {
         let size = u64::from(self.geometry.block_size().bytes());
-        let last = (self.next + PIECE_MAX as u64 / size).min(self.geometry.block_count());
+        let last = (self.next + PIECE_MAX as u64 / size).min(self.end);
         let mut end = self.next;
         while end < last && self.hole_blocks(end)? == 0 {
             let extent = self.extent_at(end)?;
@@ -164,13 +166,21 @@ mod tests {
         fn doubt(&self) -> anyhow::Result<Option<String>> {
             Ok(None)
         }
+        fn may_have_moved(&self) -> anyhow::Result<bool> {
+            Ok(false)
+        }
     }
 
     /// The cuts of blocks of 4096 bytes: (first, count, hole).
     fn cuts(extents: &[(u64, bool)]) -> Vec<(u64, u64, bool)> {
+        cuts_of(extents, 0..u64::MAX)
+    }
+
+    fn cuts_of(extents: &[(u64, bool)], blocks: Range<u64>) -> Vec<(u64, u64, bool)> {
         let source = Extents(extents.to_vec());
         let geometry = Geometry::new(source.size(), BlockSize::new(4096).unwrap()).unwrap();
-        let mut cutter = Cutter::new(Arc::new(source), geometry, None);
+        let blocks = blocks.start..blocks.end.min(geometry.block_count());
+        let mut cutter = Cutter::new(Arc::new(source), geometry, None, blocks);
         let mut cuts = Vec::new();
         while let Some(cut) = cutter.next_cut().unwrap() {
             cuts.push(match cut {
@@ -188,6 +198,16 @@ mod tests {
         assert_eq!(cuts(&[(512, false), (12288, true)]), [(0, 1, false), (1, 2, true)]);
         assert_eq!(cuts(&[(4096, false), (8000, true), (8704, false), (16384, true)]), [(0, 3, false), (3, 1, true)]);
         assert_eq!(cuts(&[(512, true), (1024, false), (4608, true)]), [(0, 1, false), (1, 1, true)], "a short tail");
+    }
+
+    #[test]
+    fn only_the_blocks_asked_for_are_cut() {
+        let extents = [(8192, true), (40960, false), (81920, true)];
+        assert_eq!(cuts_of(&extents, 0..1), [(0, 1, true)]);
+        assert_eq!(cuts_of(&extents, 1..5), [(1, 1, true), (2, 3, false)]);
+        assert_eq!(cuts_of(&extents, 5..12), [(5, 5, false), (10, 2, true)]);
+        assert_eq!(cuts_of(&extents, 12..20), [(12, 8, true)]);
+        assert_eq!(cuts_of(&extents, 20..20), []);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub async fn run(args: &Emit, base: Option<EmitBase>) -> Result<Outcome> {
     let output = Output::open(&args.output)?;
     let map_file = args.save_map.as_deref().map(NewFile::create).transpose()?;
     let map = MapWriter::new(geometry, map_file.as_ref().map(NewFile::file).transpose()?)?;
-    let job = Job { source: source.clone(), geometry, base: base.map(|map| Base::new(map, &geometry)) };
+    let job = Job::all(source.clone(), geometry, base.map(|map| Base::new(map, &geometry)));
     report.begin("emitting", geometry.volume_size());
     let emitted = emit(begin, args.compress, map, job, output.file()?, &mut report)?;
     output.publish()?;
@@ -147,14 +147,14 @@ pub struct Emitted {
 pub fn emit(
     begin: Begin,
     compress: Compress,
-    map: MapWriter,
+    mut map: MapWriter,
     job: Job,
     mut out: impl Write,
     report: &mut Report,
 ) -> Result<Emitted> {
     // There is no connection to wait for, and files are kept: smaller is better.
     let compress = if compress == Compress::Auto { Compress::Lz4 } else { compress };
-    let mut engine = Engine::new(begin, None, compress, map);
+    let mut engine = Engine::offline(begin, compress, &mut map);
     let source = job.source.clone();
     let (tell, events) = mpsc::channel();
     let workers = Workers::start(job, move |event| {
@@ -177,7 +177,7 @@ pub fn emit(
         report.progress(engine.bytes_done(), bytes);
     }
     source.doubt()?.inspect(|doubt| report.warn(doubt));
-    let (commit, counts) = engine.commit()?;
+    let (commit, counts) = (engine.commit()?, *engine.counts());
     bytes += write(&Message::Commit(commit))?;
     report.end();
     Ok(Emitted { commit, counts, bytes })
@@ -194,7 +194,7 @@ fn tell(args: &Emit, begin: &Begin, emitted: &Emitted, report: &mut Report) {
         begin.geometry.block_count(),
         begin.geometry.block_size(),
         commit.totals.data,
-        counts.zero,
+        counts.met.zero,
         commit.totals.unchanged,
         report.elapsed().as_secs_f64(),
         commit.root

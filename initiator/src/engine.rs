@@ -8,12 +8,12 @@
 use crate::cutter::PIECE_MAX;
 use crate::map_writer::MapWriter;
 use crate::pack::{Cargo, Compress, PackJob};
-use crate::scan::{InOrder, Scanned, push_entry};
+use crate::scan::{InOrder, Met, Scanned, push_entry};
 use anyhow::Result;
 use std::collections::VecDeque;
 use understudy_format::BlockId;
 use understudy_format::chunk::{Chunk, Entry};
-use understudy_format::session::{Prepared, Ready, Sender};
+use understudy_format::session::{Cursor, Prepared, Ready, Sender};
 use understudy_format::stream::{Begin, Commit};
 use understudy_format::wire::Message;
 
@@ -27,29 +27,19 @@ const GATHER_MAX: usize = PIECE_MAX / 4;
 pub struct Counts {
     /// Blocks that were looked at, holes included: how far the run is.
     pub blocks_done: u64,
-    /// Blocks read from the source.
-    pub read: u64,
-    /// Bytes read from the source.
-    pub bytes_read: u64,
-    /// Blocks that are zero.
-    pub zero: u64,
-    /// Blocks that are not as in the base: data, references, and zeros of an incremental.
-    pub changed: u64,
-    /// Blocks whose bytes travelled.
-    pub sent: u64,
-    /// Blocks that the appliance had.
-    pub deduplicated: u64,
+    /// What they are.
+    pub met: Met,
 }
 
 /// See the module documentation.
 #[derive(Debug)]
-pub struct Engine {
+pub struct Engine<'a> {
     begin: Begin,
     sender: Sender<Option<Cargo>>,
     window: u64,
     compress: Compress,
     scanned: InOrder<Scanned>,
-    map: MapWriter,
+    map: &'a mut MapWriter,
     gathered: Vec<Entry>,
     gathered_cargo: Option<(Cargo, usize)>,
     prepared: VecDeque<Prepared<Option<Cargo>>>,
@@ -68,15 +58,40 @@ pub struct Output {
     pub jobs: Vec<PackJob>,
 }
 
-impl Engine {
-    /// An engine for the stream that begins so; `window` is what the appliance accepted, `None` makes it an offline stream.
-    pub fn new(begin: Begin, window: Option<u32>, compress: Compress, map: MapWriter) -> Self {
-        let sender = window.map_or_else(|| Sender::offline(begin), |window| Sender::online(begin, window));
+impl<'a> Engine<'a> {
+    /// An engine for a stream that nobody answers.
+    pub fn offline(begin: Begin, compress: Compress, map: &'a mut MapWriter) -> Self {
+        // Nothing is in flight at a receiver; what is being packed is bounded by the buffers.
+        Self::make(begin, Sender::offline(begin), u64::MAX, compress, map)
+    }
+
+    /// An engine for the stream that the appliance accepted with this window, from its cursor on, where the map is.
+    pub fn online(
+        begin: Begin,
+        window: u32,
+        cursor: &Cursor,
+        compress: Compress,
+        map: &'a mut MapWriter,
+        met: Met,
+    ) -> Self {
+        debug_assert_eq!(map.next_block(), cursor.next_block.0);
+        let sender = Sender::resume(begin, window, cursor);
+        let blank = Self::make(begin, sender, u64::from(window.max(1)), compress, map);
+        let counts = Counts { blocks_done: cursor.next_block.0, met };
+        Self { packed: InOrder::starting_at(cursor.totals.chunks), counts, ..blank }
+    }
+
+    fn make(
+        begin: Begin,
+        sender: Sender<Option<Cargo>>,
+        window: u64,
+        compress: Compress,
+        map: &'a mut MapWriter,
+    ) -> Self {
         Self {
             begin,
             sender,
-            // Offline nothing is in flight at a receiver; what is being packed is bounded by the buffers.
-            window: window.map_or(u64::MAX, |window| u64::from(window.max(1))),
+            window,
             compress,
             scanned: InOrder::default(),
             map,
@@ -112,7 +127,8 @@ impl Engine {
     pub fn scanned(&mut self, number: u64, scanned: Scanned) -> Result<()> {
         self.scanned.put(number, scanned);
         while let Some(next) = self.scanned.next_item() {
-            self.count(&next);
+            self.counts.blocks_done += next.count;
+            self.counts.met.add(&self.begin.geometry, &next);
             match next.digests.as_slice() {
                 [] => self.map.zeros(next.count),
                 digests => self.map.blocks(digests)?,
@@ -160,9 +176,9 @@ impl Engine {
     }
 
     /// Everything left: the commit record, with the root of what was read.
-    pub fn commit(self) -> Result<(Commit, Counts)> {
+    pub fn commit(&mut self) -> Result<Commit> {
         let map = self.map.finish()?;
-        Ok((self.sender.commit(map.root())?, self.counts))
+        Ok(self.sender.commit(map.root())?)
     }
 
     fn offer_next(&mut self, output: &mut Output) {
@@ -177,39 +193,12 @@ impl Engine {
     fn take(&mut self, ready: Ready<Option<Cargo>>, waiting: usize, output: &mut Output) {
         let Ready { head, token } = ready;
         let travels = head.entries.iter().any(|entry| matches!(entry, Entry::Data { .. }));
-        self.count_sent(&head.entries);
         match token {
             Some(cargo) if travels => {
                 let cargo = Cargo { starts: kept_starts(&head.entries, &cargo.starts), ..cargo };
                 output.jobs.push(PackJob { head, cargo, packing: self.compress.now(waiting) });
             }
             _ => self.packed(Chunk { head, payload: bytes::Bytes::new() }),
-        }
-    }
-
-    fn count(&mut self, scanned: &Scanned) {
-        self.counts.blocks_done += scanned.count;
-        if scanned.digests.is_empty() {
-            self.counts.zero += scanned.count;
-            return;
-        }
-        let range = self.begin.geometry.byte_range(scanned.first, scanned.count);
-        self.counts.read += scanned.count;
-        self.counts.bytes_read += range.end - range.start;
-        self.counts.zero += scanned.digests.iter().filter(|digest| digest.is_zero()).count() as u64;
-    }
-
-    fn count_sent(&mut self, entries: &[Entry]) {
-        let counts = &mut self.counts;
-        for entry in entries {
-            match entry {
-                Entry::Data { .. } => (counts.sent, counts.changed) = (counts.sent + 1, counts.changed + 1),
-                Entry::Reference { .. } => {
-                    (counts.deduplicated, counts.changed) = (counts.deduplicated + 1, counts.changed + 1);
-                }
-                Entry::Zero { count } if self.begin.base.is_some() => counts.changed += count,
-                Entry::Zero { .. } | Entry::Unchanged { .. } => {}
-            }
         }
     }
 

@@ -1,13 +1,13 @@
 //! Writes a digest map while the blocks of a volume go by in order, and computes its root.
 //!
 //! Invariants: memory is one page a level; each page is written once, and pages that are zero never
-//! (the file stays sparse there). Written by `pwrite`, not through the mapping, so that a full disk is an
-//! error and not a signal. Without a file only the root is computed.
+//! (the file stays sparse there), unless they held something before a rewind. Written by `pwrite`, not through the
+//! mapping, so that a full disk is an error and not a signal. Without a file only the root is computed.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use understudy_format::map::{FANOUT, Map, Page, top_level};
+use understudy_format::map::{FANOUT, Map, PAGE_SIZE, Page, span, top_level};
 use understudy_format::mapfile::Shape;
 use understudy_format::{Digest, Geometry};
 
@@ -23,7 +23,7 @@ pub struct MapWriter {
     top: Digest,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Open {
     index: u64,
     page: Page,
@@ -63,11 +63,67 @@ impl MapWriter {
     }
 
     /// All blocks went by: writes what is still open, and returns the map.
-    pub fn finish(mut self) -> io::Result<Map> {
+    pub fn finish(&mut self) -> io::Result<Map> {
         assert_eq!(self.next, self.geometry.block_count(), "every block must have gone by");
-        (0..self.open.len()).try_for_each(|level| self.close(level))?;
+        self.close_all()?;
         self.write(self.shape.node(self.open.len() as u8, 0).start, &self.top.0)?;
         Ok(Map { geometry: self.geometry, top: self.top })
+    }
+
+    /// Root of the volume whose blocks from the next one on are all zero.
+    pub fn prefix_root(&self) -> Digest {
+        let Self { geometry, shape, next, top, .. } = *self;
+        let mut copy = Self { file: None, geometry, shape, open: self.open.clone(), next, top };
+        copy.close_all().expect("without a file nothing is written");
+        Map { geometry, top: copy.top }.root()
+    }
+
+    /// Forgets the blocks from `to` on; returns how many of them are zero.
+    ///
+    /// Needs a file. Costs what is forgotten, not what is kept.
+    pub fn rewind(&mut self, to: u64) -> io::Result<u64> {
+        assert!(to <= self.next, "a map is rewound to where it has been");
+        let end = self.next;
+        if to == end {
+            return Ok(0);
+        }
+        self.close_all()?;
+        let forgotten = self.forget_pages(to, end)?;
+        (self.next, self.top) = (to, Digest::ZERO);
+        Ok(end - to - forgotten)
+    }
+
+    /// Clears the nodes over the blocks `from..end` in each level, and opens the pages in which the first of them are;
+    /// returns how many of the blocks are not zero.
+    fn forget_pages(&mut self, from: u64, end: u64) -> io::Result<u64> {
+        let mut data = 0;
+        for level in 0..self.open.len() as u8 {
+            let (first, last) = (from / span(level), (end - 1) / span(level));
+            for index in first / FANOUT..=last / FANOUT {
+                let mut page = self.read(level, index)?;
+                let kept = first.saturating_sub(index * FANOUT) as usize;
+                let cleared = clear(&mut page, kept);
+                data += if level == 0 { cleared } else { 0 };
+                if cleared > 0 {
+                    self.write(self.shape.page(level, index).start, page.bytes())?;
+                }
+                if index == first / FANOUT {
+                    self.open[usize::from(level)] = Open { index, page };
+                }
+            }
+        }
+        Ok(data)
+    }
+
+    fn read(&self, level: u8, index: u64) -> io::Result<Page> {
+        let mut bytes = [0; PAGE_SIZE];
+        let file = self.file.as_ref().expect("only a map in a file is rewound");
+        file.read_exact_at(&mut bytes, self.shape.page(level, index).start as u64)?;
+        Ok(Page::from_bytes(&bytes))
+    }
+
+    fn close_all(&mut self) -> io::Result<()> {
+        (0..self.open.len()).try_for_each(|level| self.close(level))
     }
 
     /// Sets a node that is not zero; nodes of a level come in ascending order.
@@ -98,6 +154,14 @@ impl MapWriter {
     fn write(&self, offset: usize, bytes: &[u8]) -> io::Result<()> {
         self.file.as_ref().map_or(Ok(()), |file| file.write_all_at(bytes, offset as u64))
     }
+}
+
+/// Makes the slots from `kept` on zero; returns how many were not.
+fn clear(page: &mut Page, kept: usize) -> u64 {
+    let data = (kept..FANOUT as usize).filter(|slot| !page.get(*slot).is_zero());
+    let data: Vec<usize> = data.collect();
+    data.iter().for_each(|slot| page.set(*slot, Digest::ZERO));
+    data.len() as u64
 }
 
 #[cfg(test)]
@@ -144,6 +208,43 @@ mod tests {
         let (_file, map) = write(1000, &[]);
         map.check().unwrap();
         assert!(map.node(2, 0).is_zero());
+    }
+
+    /// Whatever was there before: after a rewind the map is that of the blocks that came last.
+    #[test]
+    fn a_map_that_was_rewound_is_that_of_what_came_last() {
+        let blocks = 70_000;
+        let geometry = Geometry::new(blocks * 4096, BlockSize::new(4096).unwrap()).unwrap();
+        let at = |step: u64, seed: u64| {
+            (0..blocks).map(move |n| if n % step == 0 { digest(n + seed) } else { Digest::ZERO })
+        };
+        let old: Vec<Digest> = at(3, 0).collect();
+        let new: Vec<Digest> = at(700, 1 << 20).collect();
+        for to in [0, 1, 255, 256, 257, 65_535, 65_536, 65_537, 69_999, 70_000] {
+            for end in [to, to + 1, to + 300, blocks].map(|end| end.min(blocks)) {
+                let temporary = tempfile::NamedTempFile::new().unwrap();
+                let file = temporary.reopen().unwrap();
+                let mut writer = MapWriter::new(geometry, Some(file.try_clone().unwrap())).unwrap();
+                writer.blocks(&old[..end as usize]).unwrap();
+                if end == blocks {
+                    writer.finish().unwrap();
+                }
+                let zeros = old[to as usize..end as usize].iter().filter(|digest| digest.is_zero()).count();
+                assert_eq!(writer.rewind(to).unwrap(), zeros as u64, "{to} of {end}");
+                let mut prefix = MapWriter::new(geometry, None).unwrap();
+                prefix.blocks(&old[..to as usize]).unwrap();
+                prefix.zeros(blocks - to);
+                assert_eq!(writer.prefix_root(), prefix.finish().unwrap().root(), "{to} of {end}");
+                writer.blocks(&new[to as usize..]).unwrap();
+                let root = writer.finish().unwrap().root();
+                let id = MapFileId { pool: Uuid::nil(), volume: Uuid::nil(), point: 0, geometry, root };
+                file.write_all_at(&id.encode(), 0).unwrap();
+                let map = MapFile::open(temporary.path()).unwrap();
+                map.check().unwrap_or_else(|fault| panic!("{to} of {end}: {fault}"));
+                assert!((0..to).all(|block| map.node(0, block) == old[block as usize]));
+                assert!((to..blocks).all(|block| map.node(0, block) == new[block as usize]));
+            }
+        }
     }
 
     #[test]

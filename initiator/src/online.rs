@@ -8,7 +8,8 @@ use crate::connection::Appliance;
 use crate::engine::{Counts, Engine};
 use crate::report::Report;
 use crate::scan::{Event, Job, Workers};
-use anyhow::{Context, Result, anyhow, bail};
+use crate::source::Source;
+use anyhow::{Context, Result, bail};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -29,32 +30,34 @@ const TICK: Duration = Duration::from_millis(250);
 /// Runs of blocks that need not travel are told at least so often: a sign of life towards the appliance.
 const LET_GO_TICKS: u32 = 40;
 
-/// What was stored.
+/// How far a connection brought a stream.
 #[derive(Debug)]
-pub struct Stored {
+pub struct Sent {
     /// The point, as the appliance recorded it.
-    pub point: Point,
-    /// What was committed.
-    pub commit: Commit,
-    /// What was done for it.
+    pub stored: Result<Point>,
+    /// What was committed, if it came so far.
+    pub commit: Option<Commit>,
+    /// What was done.
     pub counts: Counts,
     /// Bytes sent, all messages of the session included.
     pub bytes_sent: u64,
 }
 
 /// Sends a stream whose begin was accepted, and waits until its point is durable.
-pub async fn send(appliance: Appliance, engine: Engine, job: Job, report: &mut Report) -> Result<Stored> {
+///
+/// `sent_before` are the bytes that other connections took for the same run.
+pub async fn send(appliance: Appliance, engine: Engine<'_>, job: Job, sent_before: u64, report: &mut Report) -> Sent {
     let source = job.source.clone();
     let (tell, events) = mpsc::unbounded_channel();
     let workers = Workers::start(job, move |event| {
         // Nobody listens once the run has failed; the workers are being stopped then.
         let _ = tell.send(event);
     });
-    let mut driver = Driver { engine, workers, events, outbox: VecDeque::new(), link: Link::start(appliance) };
-    driver.run(report).await?;
-    let doubt = source.doubt()?;
-    doubt.inspect(|doubt| report.warn(doubt));
-    driver.commit(report).await
+    let (outbox, link) = (VecDeque::new(), Link::start(appliance));
+    let mut driver = Driver { engine, workers, events, outbox, link, sent_before, commit: None };
+    let stored = driver.whole(&*source, report).await;
+    let Driver { engine, link, commit, .. } = driver;
+    Sent { stored, commit, counts: *engine.counts(), bytes_sent: link.sent.load(Relaxed) }
 }
 
 /// What happened next.
@@ -66,15 +69,23 @@ enum Step {
     Tick,
 }
 
-struct Driver {
-    engine: Engine,
+struct Driver<'a> {
+    engine: Engine<'a>,
     workers: Workers,
     events: mpsc::UnboundedReceiver<Event>,
     outbox: VecDeque<Message>,
     link: Link,
+    sent_before: u64,
+    commit: Option<Commit>,
 }
 
-impl Driver {
+impl Driver<'_> {
+    async fn whole(&mut self, source: &dyn Source, report: &mut Report) -> Result<Point> {
+        self.run(report).await?;
+        source.doubt()?.inspect(|doubt| report.warn(doubt));
+        self.commit(report).await
+    }
+
     async fn run(&mut self, report: &mut Report) -> Result<()> {
         let mut tick = tokio::time::interval(TICK);
         let mut ticks = 0;
@@ -125,7 +136,7 @@ impl Driver {
     }
 
     fn heard(&mut self, message: Option<Result<Message>>) -> Result<()> {
-        match message.unwrap_or_else(|| Err(anyhow!("the connection ended")))? {
+        match message.unwrap_or_else(|| Err(self.link.ended()))? {
             Message::Need { sequence, wanted } => self.engine.need(sequence, &wanted),
             other => Err(self.link.unexpected("Need", &other)),
         }
@@ -142,17 +153,17 @@ impl Driver {
     }
 
     fn report(&self, report: &mut Report) {
-        report.progress(self.engine.bytes_done(), self.link.sent.load(Relaxed));
+        report.progress(self.engine.bytes_done(), self.sent_before + self.link.sent.load(Relaxed));
     }
 
-    async fn commit(self, report: &mut Report) -> Result<Stored> {
-        let Self { engine, mut link, workers, .. } = self;
-        drop(workers);
-        let (commit, counts) = engine.commit()?;
+    async fn commit(&mut self, report: &mut Report) -> Result<Point> {
+        let Self { engine, link, .. } = self;
+        let commit = engine.commit()?;
+        self.commit = Some(commit);
         if link.outgoing.send(Message::Commit(commit)).await.is_err() {
             return Err(link.failure().await);
         }
-        let message = link.incoming.recv().await.unwrap_or_else(|| Err(anyhow!("the connection ended")))?;
+        let message = link.incoming.recv().await.unwrap_or_else(|| Err(link.ended()))?;
         report.end();
         let Message::Stored(point) = message else { return Err(link.unexpected("Stored", &message)) };
         if point.map.root() != commit.root {
@@ -164,8 +175,7 @@ impl Driver {
                 commit.root
             );
         }
-        let bytes_sent = link.sent.load(Relaxed);
-        Ok(Stored { point, commit, counts, bytes_sent })
+        Ok(point)
     }
 }
 
@@ -206,7 +216,12 @@ impl Link {
                 return e;
             }
         }
-        anyhow!("appliance {}: the connection was lost while the stream was sent; nothing was committed", self.address)
+        self.ended()
+    }
+
+    fn ended(&self) -> anyhow::Error {
+        let error = NetError::Closed("while the stream was sent; nothing was committed");
+        anyhow::Error::new(error).context(format!("appliance {}", self.address))
     }
 
     fn unexpected(&self, expected: &'static str, found: &Message) -> anyhow::Error {

@@ -7,6 +7,7 @@
 use anyhow::{Result, bail};
 use understudy_format::mapfile::MapFileId;
 use understudy_format::point::{Point, Volume};
+use understudy_format::stream::Begin;
 use understudy_format::{BlockSize, Geometry};
 use uuid::Uuid;
 
@@ -80,6 +81,35 @@ pub fn plan(pool: Uuid, local: Result<&MapFileId, &str>, existing: Option<&Exist
     Ok(make(Kind::Incremental(Box::new(base.clone()), from), format!("point {} is the newest; {map}", base.number)))
 }
 
+/// Why a stream that was not finished is not what this replication would be; `Ok` when it goes on.
+pub fn goes_on(begin: &Begin, existing: Option<&Existing>, wish: Wish) -> Result<(), String> {
+    let newest = existing.and_then(|existing| existing.newest.as_ref());
+    let (size, had) = (wish.size, begin.geometry.volume_size());
+    if let Some(point) = newest.filter(|point| point.stream == begin.stream) {
+        return Err(format!("it is stored as point {}", point.number));
+    }
+    if size != had {
+        return Err(format!("the source has {size} bytes now, it had {had}"));
+    }
+    if existing.is_some_and(|existing| existing.volume.uuid != begin.volume) {
+        return Err("the volume at the appliance is another one now".into());
+    }
+    let block_size = existing.map(|existing| existing.volume.block_size).or(wish.block_size);
+    if block_size.is_some_and(|block_size| block_size != begin.geometry.block_size()) {
+        return Err(format!("its blocks have {}, others are wanted now", begin.geometry.block_size()));
+    }
+    match (begin.base, newest) {
+        (Some(_), _) if wish.full => Err("it is incremental, a full was asked for".into()),
+        (None, Some(_)) if !wish.full => Err("it is a full, and the volume has points by now".into()),
+        (None, _) => Ok(()),
+        (Some(base), Some(newest)) if newest.map.root() == base.root => Ok(()),
+        (Some(_), Some(newest)) => {
+            Err(format!("its base is not the newest point any more, which is {}", newest.number))
+        }
+        (Some(_), None) => Err("its base is gone: the volume has no points".into()),
+    }
+}
+
 /// The block size of a volume is fixed by its first point.
 fn block_size(existing: Option<&Existing>, wish: Wish) -> Result<BlockSize> {
     let Some(Existing { volume, .. }) = existing else { return Ok(wish.block_size.unwrap_or_default()) };
@@ -116,6 +146,7 @@ mod tests {
     use super::*;
     use understudy_format::Digest;
     use understudy_format::map::Map;
+    use understudy_format::stream::Base;
 
     const POOL: Uuid = Uuid::from_u128(1);
     const VOLUME: Uuid = Uuid::from_u128(2);
@@ -187,6 +218,42 @@ mod tests {
         assert!(text.starts_with("volume data has blocks of 64K, 4K was asked for"), "{text}");
         let plan = plan(POOL, Err("none"), None, asked).unwrap();
         assert_eq!((plan.geometry.block_size().bytes(), plan.volume), (4096, None));
+    }
+
+    #[test]
+    fn what_goes_on_and_what_does_not() {
+        let (old, new) = (point(2, 1 << 20), point(3, 1 << 20));
+        let base = |point: &Point| Some(Base { root: point.map.root(), size: point.map.geometry.volume_size() });
+        let begin = |base| Begin {
+            volume: VOLUME,
+            stream: Uuid::from_u128(5),
+            geometry: new.map.geometry,
+            base,
+            created_ns: 0,
+        };
+        let (full, incremental) = (begin(None), begin(base(&new)));
+        let at_three = existing(Some(new.clone()));
+        let check = |begin: &Begin, existing: Option<&Existing>, wish, expected: &str| {
+            assert_eq!(goes_on(begin, existing, wish).err().unwrap_or_default(), expected);
+        };
+        let asked = Wish { full: true, ..WISH };
+        check(&full, None, WISH, "");
+        check(&full, Some(&existing(None)), WISH, "");
+        check(&full, Some(&at_three), asked, "");
+        check(&full, Some(&at_three), WISH, "it is a full, and the volume has points by now");
+        check(&incremental, Some(&at_three), WISH, "");
+        check(&incremental, Some(&at_three), asked, "it is incremental, a full was asked for");
+        check(&incremental, None, WISH, "its base is gone: the volume has no points");
+        let stale = "its base is not the newest point any more, which is 3";
+        check(&begin(base(&old)), Some(&at_three), WISH, stale);
+        let grown = "the source has 2097152 bytes now, it had 1048576";
+        check(&incremental, Some(&at_three), Wish { size: 2 << 20, ..WISH }, grown);
+        let alien = Begin { volume: Uuid::from_u128(9), ..full };
+        check(&alien, Some(&existing(None)), WISH, "the volume at the appliance is another one now");
+        let small = Some(BlockSize::new(4096).unwrap());
+        check(&full, None, Wish { block_size: small, ..WISH }, "its blocks have 64K, others are wanted now");
+        let stored = existing(Some(Point { stream: full.stream, ..new.clone() }));
+        check(&full, Some(&stored), WISH, "it is stored as point 3");
     }
 
     #[test]

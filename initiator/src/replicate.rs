@@ -1,7 +1,11 @@
-//! `understudy replicate`: plan, send the stream, and remember what the new point looks like.
+//! `understudy replicate`: plan, send the stream over as many connections as it takes, and remember what the new point
+//! looks like.
 //!
 //! Invariants: the local map is replaced only after the appliance said that the point is durable, and is
-//! then the map of that very point; a failure at any time leaves map and points as they were.
+//! then the map of that very point; a failure at any time leaves map and points as they were. What is known of an interrupted
+//! stream saves work and decides nothing: where it does not fit any more it is dropped with a message, never an error.
+
+mod tell;
 
 use crate::args::Replicate;
 use crate::clock;
@@ -10,69 +14,276 @@ use crate::cutter::Base;
 use crate::digest_map::{MapFault, MapFile};
 use crate::engine::Engine;
 use crate::fetch_map::{fetch_map, id_of};
-use crate::map_writer::MapWriter;
-use crate::online::{self, Stored};
+use crate::flight::{Ahead, Flight};
+use crate::online;
 use crate::outcome::Outcome;
-use crate::plan::{Existing, Kind, MapFrom, Plan, Wish, plan};
+use crate::plan::{Existing, Kind, MapFrom, Plan, Wish, goes_on, plan};
 use crate::report::{Lines, Report};
-use crate::scan::Job;
+use crate::retry::{self, Tries};
 use crate::source::{self, Source};
 use crate::state::{NewFile, VolumeState};
-use crate::text;
-use anyhow::{Context, Result};
-use serde_json::json;
+use anyhow::{Context, Result, bail};
 use std::sync::Arc;
+use std::time::Duration;
+use tell::Stored;
 use understudy_format::point::Point;
-use understudy_format::stream;
+use understudy_format::session::{Cursor, Unfinished};
+use understudy_format::stream::{self, Begin};
 use understudy_format::wire::Message;
+use uuid::Uuid;
 
 /// Runs the command.
 pub async fn run(args: &Replicate) -> Result<Outcome> {
-    let mut report = Report::new(args.json, Lines::Output);
+    let report = Report::new(args.json, Lines::Output);
     let source: Arc<dyn Source> = Arc::new(source::open(&args.source)?);
-    let mut appliance = Appliance::connect(&args.appliance.address).await?;
-    let state = VolumeState::lock(&args.state.directory(), appliance.pool, &args.volume)?;
-    let (plan, local) = make_plan(args, &*source, &mut appliance, &state, &mut report).await?;
-    tell_start(args, &plan, &mut report);
-    let base = base_map(&mut appliance, &plan, local, &state).await?;
-    let begin = begin(&plan, base.is_some());
-    let window = open_stream(args, &mut appliance, &begin).await?;
-
-    let new_map = NewFile::create(state.map_path())?;
-    let map = MapWriter::new(plan.geometry, Some(new_map.file()?)).context("digest map: writing")?;
-    let engine = Engine::new(begin, Some(window), args.compress, map);
-    let base = base.map(|map| Base::new(map, &plan.geometry));
-    let job = Job { source, geometry: plan.geometry, base };
-    report.begin("replicating", plan.geometry.volume_size());
+    let appliance = Appliance::connect(&args.appliance.address).await?;
     let pool = appliance.pool;
-    let stored = online::send(appliance, engine, job, &mut report).await?;
-    if let Err(e) = new_map.publish_map(&id_of(pool, &stored.point)) {
-        report.warn(&format!("point {} is stored, but its map is not kept here: {e:#}", stored.point.number));
-    }
-    tell_summary(args, &plan, &stored, &mut report);
-    Ok(if report.warnings() > 0 { Outcome::Warnings } else { Outcome::Done })
+    let state = VolumeState::lock(&args.state.directory(), pool, &args.volume)?;
+    let tries = Tries::new(args.retries, Duration::from_millis(args.retry_delay));
+    let resumes = Vec::new();
+    let run = Run { args, report, source, pool, state, tries, flight: None, accepted: false, bytes_sent: 0, resumes };
+    run.run(appliance).await
 }
 
-async fn make_plan(
-    args: &Replicate,
-    source: &dyn Source,
-    appliance: &mut Appliance,
-    state: &VolumeState,
-    report: &mut Report,
-) -> Result<(Plan, Option<MapFile>)> {
-    let found = appliance.points(&args.volume, 1).await?;
-    let existing = found.map(|(info, mut points)| Existing { volume: info.volume, newest: points.pop() });
-    let local = open_map(state);
-    if let Err(fault) = &local
-        && !matches!(fault, MapFault::Missing)
-    {
-        report.warn(&format!("{}: {fault}; it is not used", state.map_path().display()));
+/// A run: what outlives its connections.
+struct Run<'a> {
+    args: &'a Replicate,
+    report: Report,
+    source: Arc<dyn Source>,
+    pool: Uuid,
+    state: VolumeState,
+    tries: Tries,
+    flight: Option<Box<Flight>>,
+    /// Whether an appliance accepted a stream of this run: only then a lost connection is tried again.
+    accepted: bool,
+    bytes_sent: u64,
+    resumes: Vec<u64>,
+}
+
+/// How a connection ended, as far as it did not fail.
+enum Ended {
+    Stored(Box<Point>),
+    /// Another one is needed at once.
+    Again,
+}
+
+/// What the appliance answers to a begin record.
+enum Answer {
+    Accepted(u32, Cursor),
+    /// The point of this very stream is there.
+    Stored(Box<Point>),
+}
+
+impl Run<'_> {
+    async fn run(mut self, appliance: Appliance) -> Result<Outcome> {
+        let mut connected = Some(appliance);
+        let point = loop {
+            match self.connection(connected.take()).await {
+                Ok(Ended::Stored(point)) => break *point,
+                Ok(Ended::Again) => {}
+                Err(error) => self.wait_after(error).await?,
+            }
+        };
+        self.finish(point)
     }
-    let why = local.as_ref().map(MapFile::id).map_err(ToString::to_string);
-    let wish = Wish { full: args.full, block_size: args.block_size, size: source.size() };
-    let plan = plan(appliance.pool, why.as_ref().copied().map_err(String::as_str), existing.as_ref(), wish);
-    let plan = plan.with_context(|| format!("source {}", source.name()))?;
-    Ok((plan, local.ok()))
+
+    /// One connection, from its beginning to its end.
+    async fn connection(&mut self, connected: Option<Appliance>) -> Result<Ended> {
+        let mut appliance = match connected {
+            Some(appliance) => appliance,
+            None => self.connect().await?,
+        };
+        let found = appliance.points(&self.args.volume, 1).await?;
+        let existing = found.map(|(info, mut points)| Existing { volume: info.volume, newest: points.pop() });
+        if let Some(point) = self.stored_before(existing.as_ref()) {
+            return Ok(Ended::Stored(Box::new(point)));
+        }
+        let mut flight = self.flight(&mut appliance, existing).await?;
+        let resumed = flight.remembered;
+        let (window, cursor) = match open_stream(self.args, &mut appliance, &flight.begin).await {
+            Ok(Answer::Accepted(window, cursor)) => (window, cursor),
+            Ok(Answer::Stored(point)) => return Ok(self.stored_elsewhere(flight, *point)),
+            Err(error) if resumed && retry::is_void(&error) => return Ok(self.void(flight, &format!("{error:#}"))),
+            Err(error) => {
+                self.flight = Some(flight);
+                return Err(error);
+            }
+        };
+        if !(resumed || cursor.is_start()) {
+            bail!("appliance {}: it goes on with a stream that it never had: report this", appliance.address);
+        }
+        self.accepted = true;
+        self.tries.came_to(cursor.next_block.0);
+        if !std::mem::replace(&mut flight.remembered, true) {
+            self.state.remember(&Unfinished { pool: self.pool, begin: flight.begin })?;
+        }
+        self.go_on(appliance, flight, resumed, window, &cursor).await
+    }
+
+    /// From the cursor on.
+    async fn go_on(
+        &mut self,
+        appliance: Appliance,
+        mut flight: Box<Flight>,
+        resumed: bool,
+        window: u32,
+        cursor: &Cursor,
+    ) -> Result<Ended> {
+        match flight.turn_to(cursor, &*self.source)? {
+            Ahead::Differs => {
+                let reason = format!("the source changed before block {}, where it was cut", cursor.next_block);
+                return Ok(self.void(flight, &reason));
+            }
+            Ahead::Check => {
+                // The appliance does not wait as long as reading may take.
+                self.bytes_sent += appliance.writer.bytes_sent();
+                drop(appliance);
+                tell::check(&flight.begin, cursor, &mut self.report);
+                flight.check(cursor, self.source.clone(), &mut self.report)?;
+                self.flight = Some(flight);
+                return Ok(Ended::Again);
+            }
+            Ahead::Send => {}
+        }
+        match cursor.is_start() {
+            true if resumed => tell::nothing_durable(&mut self.report),
+            true => {}
+            false => {
+                tell::resume(&flight.begin, cursor, &mut self.report);
+                self.resumes.push(cursor.next_block.0);
+            }
+        }
+        self.send(appliance, flight, window, cursor).await
+    }
+
+    async fn send(
+        &mut self,
+        appliance: Appliance,
+        mut flight: Box<Flight>,
+        window: u32,
+        cursor: &Cursor,
+    ) -> Result<Ended> {
+        let job = flight.job(self.source.clone());
+        self.report.begin("replicating", flight.plan.geometry.volume_size());
+        let (begin, met) = (flight.begin, flight.met);
+        let engine = Engine::online(begin, window, cursor, self.args.compress, &mut flight.map, met);
+        let sent = online::send(appliance, engine, job, self.bytes_sent, &mut self.report).await;
+        self.bytes_sent += sent.bytes_sent;
+        flight.came_to(&sent.counts, sent.commit);
+        self.flight = Some(flight);
+        Ok(Ended::Stored(Box::new(sent.stored?)))
+    }
+
+    async fn connect(&self) -> Result<Appliance> {
+        let appliance = Appliance::connect(&self.args.appliance.address).await?;
+        if appliance.pool != self.pool {
+            let (address, found, pool) = (&appliance.address, appliance.pool, self.pool);
+            bail!("appliance {address}: pool {found} is there now, the stream goes to pool {pool}: run it again");
+        }
+        Ok(appliance)
+    }
+
+    /// The stream under way, or that of an earlier run, or a new one.
+    async fn flight(&mut self, appliance: &mut Appliance, existing: Option<Existing>) -> Result<Box<Flight>> {
+        let wish = self.wish();
+        if let Some(flight) = self.flight.take() {
+            match goes_on(&flight.begin, existing.as_ref(), wish) {
+                Ok(()) => return Ok(flight),
+                Err(reason) => drop(self.void(flight, &reason)),
+            }
+        }
+        let (plan, local) = self.make_plan(existing.as_ref())?;
+        tell::start(self.args, &plan, &mut self.report);
+        let unfinished = self.unfinished(existing.as_ref());
+        let base = base_map(appliance, &plan, local, &self.state).await?;
+        let base = base.map(|map| Base::new(map, &plan.geometry));
+        let begin = unfinished.unwrap_or_else(|| begin(&plan));
+        Flight::new(plan, begin, base, unfinished.is_some(), self.state.map_path()).map(Box::new)
+    }
+
+    /// The stream that an earlier run did not finish, unless it is of no use any more.
+    fn unfinished(&mut self, existing: Option<&Existing>) -> Option<Begin> {
+        let fits = |stream: Unfinished| goes_on(&stream.begin, existing, self.wish()).map(|()| stream.begin);
+        match self.state.unfinished()?.map_err(|error| format!("{error:#}")).and_then(fits) {
+            Ok(begin) => Some(begin),
+            Err(reason) => {
+                self.state.forget();
+                tell::dropped(&reason, &mut self.report);
+                None
+            }
+        }
+    }
+
+    fn wish(&self) -> Wish {
+        Wish { full: self.args.full, block_size: self.args.block_size, size: self.source.size() }
+    }
+
+    fn make_plan(&mut self, existing: Option<&Existing>) -> Result<(Plan, Option<MapFile>)> {
+        let local = open_map(&self.state);
+        if let Err(fault) = &local
+            && !matches!(fault, MapFault::Missing)
+        {
+            self.report.warn(&format!("{}: {fault}; it is not used", self.state.map_path().display()));
+        }
+        let why = local.as_ref().map(MapFile::id).map_err(ToString::to_string);
+        let plan = plan(self.pool, why.as_ref().copied().map_err(String::as_str), existing, self.wish());
+        let plan = plan.with_context(|| format!("source {}", self.source.name()))?;
+        Ok((plan, local.ok()))
+    }
+
+    /// The point of the stream under way, when all that was lost is the news of it.
+    fn stored_before(&self, existing: Option<&Existing>) -> Option<Point> {
+        let (flight, newest) = (self.flight.as_ref()?, existing?.newest.as_ref()?);
+        let same = newest.stream == flight.begin.stream && flight.commit?.root == newest.map.root();
+        same.then(|| newest.clone())
+    }
+
+    /// The stream was stored since the points were listed.
+    fn stored_elsewhere(&mut self, flight: Box<Flight>, point: Point) -> Ended {
+        if flight.commit.is_some_and(|commit| commit.root == point.map.root()) {
+            self.flight = Some(flight);
+            return Ended::Stored(Box::new(point));
+        }
+        self.void(flight, &format!("it is stored as point {}", point.number))
+    }
+
+    /// The stream is of no use: the next connection begins another one.
+    fn void(&mut self, flight: Box<Flight>, reason: &str) -> Ended {
+        drop(flight);
+        self.state.forget();
+        tell::dropped(reason, &mut self.report);
+        Ended::Again
+    }
+
+    /// Waits before the next try; gives the error back when none may help.
+    async fn wait_after(&mut self, error: anyhow::Error) -> Result<()> {
+        if !self.accepted || !retry::may_help(&error) {
+            if retry::is_void(&error) {
+                self.state.forget();
+            }
+            return Err(error);
+        }
+        let Some(next) = self.tries.next_try() else {
+            let reason = format!("gave up after {} tries; run it again: the stream goes on", self.tries.max());
+            return Err(if self.tries.max() > 0 { error.context(reason) } else { error });
+        };
+        tell::retry(&next, &self.tries, &error, &mut self.report);
+        tokio::time::sleep(next.delay).await;
+        Ok(())
+    }
+
+    fn finish(mut self, point: Point) -> Result<Outcome> {
+        let Flight { plan, commit, met, file, .. } = *self.flight.take().expect("what was stored was under way");
+        self.report.end();
+        if let Err(e) = file.publish_map(&id_of(self.pool, &point)) {
+            self.report.warn(&format!("point {} is stored, but its map is not kept here: {e:#}", point.number));
+        }
+        self.state.forget();
+        let commit = commit.expect("what was stored was committed");
+        let stored = Stored { point, commit, met, bytes_sent: self.bytes_sent, resumes: self.resumes };
+        tell::summary(self.args, &plan, &stored, &mut self.report);
+        Ok(if self.report.warnings() > 0 { Outcome::Warnings } else { Outcome::Done })
+    }
 }
 
 fn open_map(state: &VolumeState) -> Result<MapFile, MapFault> {
@@ -101,89 +312,22 @@ async fn base_map(
     Ok(Some(Arc::new(map)))
 }
 
-fn begin(plan: &Plan, incremental: bool) -> stream::Begin {
-    let base = match &plan.kind {
-        Kind::Incremental(base, _) if incremental => {
-            Some(stream::Base { root: base.map.root(), size: base.map.geometry.volume_size() })
-        }
-        _ => None,
-    };
-    stream::Begin {
+fn begin(plan: &Plan) -> Begin {
+    let base = tell::base_of(plan);
+    Begin {
         volume: plan.volume.unwrap_or_else(clock::random_id),
         stream: clock::random_id(),
         geometry: plan.geometry,
-        base,
+        base: base.map(|base| stream::Base { root: base.map.root(), size: base.map.geometry.volume_size() }),
         created_ns: clock::now_ns(),
     }
 }
 
-async fn open_stream(args: &Replicate, appliance: &mut Appliance, begin: &stream::Begin) -> Result<u32> {
+async fn open_stream(args: &Replicate, appliance: &mut Appliance, begin: &Begin) -> Result<Answer> {
     appliance.send(&Message::Push { name: args.volume.clone(), label: args.label.clone() }).await?;
     match appliance.ask(&Message::Begin(*begin), "Accept").await? {
-        Message::Accept { window } => Ok(window),
+        Message::Accept { window, cursor } => Ok(Answer::Accepted(window, cursor)),
+        Message::Stored(point) => Ok(Answer::Stored(Box::new(point))),
         other => Err(appliance.unexpected("Accept", &other)),
     }
-}
-
-fn base_of(plan: &Plan) -> Option<&Point> {
-    match &plan.kind {
-        Kind::Full => None,
-        Kind::Incremental(base, _) => Some(base),
-    }
-}
-
-fn tell_start(args: &Replicate, plan: &Plan, report: &mut Report) {
-    let (base, geometry) = (base_of(plan).map(|base| base.number), &plan.geometry);
-    let event = json!({
-        "event": "start", "volume": args.volume.as_str(), "kind": kind(plan), "reason": plan.reason, "base": base,
-        "size": geometry.volume_size(), "block_size": geometry.block_size().bytes(),
-    });
-    let what = base.map_or("full".into(), |base| format!("incremental on point {base}"));
-    let size = text::bytes(geometry.volume_size());
-    let line = format!(
-        "{} -> {} at {}: {what} ({}); {size} in blocks of {}",
-        args.source,
-        args.volume,
-        args.appliance.address,
-        plan.reason,
-        geometry.block_size()
-    );
-    report.tell(event, &line);
-}
-
-fn kind(plan: &Plan) -> &'static str {
-    if base_of(plan).is_some() { "incremental" } else { "full" }
-}
-
-fn tell_summary(args: &Replicate, plan: &Plan, stored: &Stored, report: &mut Report) {
-    let Stored { point, commit, counts, bytes_sent } = stored;
-    let seconds = report.elapsed().as_secs_f64();
-    let (size, root) = (plan.geometry.volume_size(), commit.root.to_string());
-    let ratio = (size as f64 / (*bytes_sent).max(1) as f64 * 100.0).round() / 100.0;
-    let event = json!({
-        "event": "summary", "volume": args.volume.as_str(), "point": point.number, "kind": kind(plan),
-        "reason": plan.reason, "blocks_total": plan.geometry.block_count(), "blocks_read": counts.read,
-        "blocks_zero": counts.zero, "blocks_changed": counts.changed, "blocks_sent": counts.sent,
-        "blocks_deduplicated": counts.deduplicated, "bytes_read": counts.bytes_read, "bytes_sent": bytes_sent,
-        "ratio": ratio, "seconds": (seconds * 1000.0).round() / 1000.0, "root": root,
-    });
-    let rate = text::bytes((size as f64 / seconds.max(0.001)) as u64);
-    let line = format!(
-        "{}@{} is stored ({}) after {seconds:.1} s, {rate}/s\n\
-         blocks: {} in all, {} read, {} zero, {} changed, {} sent, {} deduplicated\n\
-         bytes:  {} read, {} sent, 1/{ratio} of the volume\n\
-         root:   {root}",
-        args.volume,
-        point.number,
-        kind(plan),
-        plan.geometry.block_count(),
-        counts.read,
-        counts.zero,
-        counts.changed,
-        counts.sent,
-        counts.deduplicated,
-        text::bytes(counts.bytes_read),
-        text::bytes(*bytes_sent),
-    );
-    report.tell(event, &line);
 }

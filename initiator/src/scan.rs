@@ -12,6 +12,7 @@ use crate::piece::Piece;
 use crate::source::Source;
 use anyhow::{Result, anyhow};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -44,6 +45,38 @@ pub struct Scanned {
     pub cargo: Cargo,
 }
 
+/// What a scan met, in blocks and bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Met {
+    /// Blocks read from the source.
+    pub read: u64,
+    /// Bytes read from the source.
+    pub bytes_read: u64,
+    /// Blocks that are zero.
+    pub zero: u64,
+}
+
+impl Met {
+    /// Adds what another scan met.
+    pub fn extend(&mut self, more: &Self) {
+        self.read += more.read;
+        self.bytes_read += more.bytes_read;
+        self.zero += more.zero;
+    }
+
+    /// Counts a cut.
+    pub fn add(&mut self, geometry: &Geometry, cut: &Scanned) {
+        if cut.digests.is_empty() {
+            self.zero += cut.count;
+            return;
+        }
+        let range = geometry.byte_range(cut.first, cut.count);
+        self.read += cut.count;
+        self.bytes_read += range.end - range.start;
+        self.zero += cut.digests.iter().filter(|digest| digest.is_zero()).count() as u64;
+    }
+}
+
 /// What is scanned.
 #[derive(Debug, Clone)]
 pub struct Job {
@@ -53,6 +86,8 @@ pub struct Job {
     pub geometry: Geometry,
     /// What its blocks are compared with.
     pub base: Option<Base>,
+    /// The blocks to scan.
+    pub blocks: Range<u64>,
 }
 
 /// The number of worker threads: one for each processor, 2 to 8.
@@ -97,7 +132,7 @@ impl Workers {
     /// Starts scanning; `tell` is called from the worker threads.
     pub fn start(job: Job, tell: impl Fn(Event) + Send + Sync + 'static) -> Self {
         let count = worker_count();
-        let cutter = Cutter::new(job.source.clone(), job.geometry, job.base.clone());
+        let cutter = Cutter::new(job.source.clone(), job.geometry, job.base.clone(), job.blocks.clone());
         let state = State { cutter: Some(cutter), taken: 0, pack_jobs: VecDeque::new(), stop: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), wake: Condvar::new(), job });
         let waker = Arc::downgrade(&shared);
@@ -209,6 +244,11 @@ impl State {
 }
 
 impl Job {
+    /// All of a source.
+    pub fn all(source: Arc<dyn Source>, geometry: Geometry, base: Option<Base>) -> Self {
+        Self { source, geometry, base, blocks: 0..geometry.block_count() }
+    }
+
     /// The source, for errors.
     pub fn source_name(&self) -> String {
         format!("source {}", self.source.name())
@@ -249,6 +289,11 @@ impl<T> Default for InOrder<T> {
 }
 
 impl<T> InOrder<T> {
+    /// The first item that comes out has this number.
+    pub fn starting_at(next: u64) -> Self {
+        Self { next, ..Self::default() }
+    }
+
     /// Takes the item with this number.
     pub fn put(&mut self, number: u64, item: T) {
         self.early.insert(number, item);

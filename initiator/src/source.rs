@@ -42,6 +42,9 @@ pub trait Source: Debug + Send + Sync {
     ///
     /// Fails when the source is no longer what was opened, so that nothing may be committed.
     fn doubt(&self) -> Result<Option<String>>;
+
+    /// Whether content that was read since it was opened may be another now.
+    fn may_have_moved(&self) -> Result<bool>;
 }
 
 /// Opens what a user named as a source.

@@ -1,4 +1,4 @@
-//! The state directory: one digest map per volume, under the pool that it belongs to.
+//! The state directory: one digest map per volume, and its stream while that is under way, under the pool that they belong to.
 //!
 //! Invariants: a map is replaced atomically (temporary file, fsync, rename, fsync of the directory);
 //! whoever holds a [`VolumeState`] holds the lock of that volume, so two initiators cannot write the
@@ -6,16 +6,19 @@
 
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use understudy_format::mapfile::MapFileId;
 use understudy_format::point::VolumeName;
+use understudy_format::session::Unfinished;
 use uuid::Uuid;
 
 /// The state of one volume, locked.
 #[derive(Debug)]
 pub struct VolumeState {
     map_path: PathBuf,
+    stream_path: PathBuf,
     _lock: File,
 }
 
@@ -31,7 +34,8 @@ impl VolumeState {
         match lock.try_lock() {
             Ok(()) => {
                 remove_left_overs(&directory, volume);
-                Ok(Self { map_path: directory.join(format!("{volume}.map")), _lock: lock })
+                let path = |kind| directory.join(format!("{volume}.{kind}"));
+                Ok(Self { map_path: path("map"), stream_path: path("stream"), _lock: lock })
             }
             Err(TryLockError::WouldBlock) => bail!(
                 "volume {volume} is being replicated by another initiator (it holds {}): wait until it is done",
@@ -45,14 +49,39 @@ impl VolumeState {
     pub fn map_path(&self) -> &Path {
         &self.map_path
     }
+
+    /// The stream whose point was not stored when the last run ended; an error says why it cannot be read.
+    pub fn unfinished(&self) -> Option<Result<Unfinished>> {
+        let path = || self.stream_path.display();
+        match fs::read(&self.stream_path) {
+            Ok(bytes) => Some(Unfinished::decode(&bytes).with_context(|| format!("{}", path()))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => Some(Err(e).with_context(|| format!("{}: cannot be read", path()))),
+        }
+    }
+
+    /// Remembers a stream durably, before its first chunk leaves.
+    pub fn remember(&self, stream: &Unfinished) -> Result<()> {
+        let new = NewFile::create(&self.stream_path)?;
+        let written = new.file.write_all_at(&stream.encode(), 0);
+        written.with_context(|| format!("{}: cannot be written", new.temporary.display()))?;
+        new.publish()
+    }
+
+    /// Forgets the stream: its point is stored, or it is void.
+    pub fn forget(&self) {
+        // What stays is dropped by the next run, which sees that it does not fit.
+        let _ = fs::remove_file(&self.stream_path);
+    }
 }
 
-/// Removes what killed runs left of new maps; the lock says that nobody is writing one.
+/// Removes what killed runs left of new files; the lock says that nobody is writing one.
 fn remove_left_overs(directory: &Path, volume: &VolumeName) {
-    let prefix = format!(".{volume}.map.");
+    let prefixes = ["map", "stream"].map(|kind| format!(".{volume}.{kind}."));
     let Ok(entries) = fs::read_dir(directory) else { return };
     let names = entries.flatten().map(|entry| entry.file_name()).filter_map(|name| name.into_string().ok());
-    for name in names.filter(|name| name.starts_with(&prefix) && name.ends_with(".tmp")) {
+    let ours = |name: &str| name.ends_with(".tmp") && prefixes.iter().any(|prefix| name.starts_with(prefix));
+    for name in names.filter(|name| ours(name)) {
         // Only litter: it is in nobody's way when it stays.
         let _ = fs::remove_file(directory.join(name));
     }

@@ -67,6 +67,12 @@ impl FileSource {
         Err(io::Error::other(format!("shrank from {} to {found} bytes while it was read", self.size)))
     }
 
+    fn was_written(&self) -> Result<bool> {
+        let now = fstat(&self.file)?;
+        let stamp = |stat: &Stat| (stat.st_mtime, stat.st_mtime_nsec, stat.st_size);
+        Ok(stamp(&now) != stamp(&self.opened))
+    }
+
     fn current_size(&self) -> io::Result<u64> {
         match self.device {
             true => Ok(seek(&self.file, SeekFrom::End(0))?),
@@ -124,10 +130,17 @@ impl Source for FileSource {
                 format!("{name} is mounted read-write at {}: the point may mix several moments", mount.at)
             }));
         }
+        Ok(self
+            .was_written()?
+            .then(|| format!("{name} was written to while it was read: the point may mix several moments")))
+    }
+
+    /// Writing to a device leaves no trace that could be asked for.
+    fn may_have_moved(&self) -> Result<bool> {
         let now = fstat(&self.file)?;
-        let changed = (now.st_mtime, now.st_mtime_nsec, now.st_size)
-            != (self.opened.st_mtime, self.opened.st_mtime_nsec, self.opened.st_size);
-        Ok(changed.then(|| format!("{name} was written to while it was read: the point may mix several moments")))
+        // Whoever sets the time of writing back leaves this one.
+        let touched = (now.st_ctime, now.st_ctime_nsec) != (self.opened.st_ctime, self.opened.st_ctime_nsec);
+        Ok(self.device || touched || self.was_written()?)
     }
 }
 
@@ -192,9 +205,11 @@ mod tests {
     fn a_file_that_was_written_is_doubted() {
         let (mut file, source) = file(&[(0, &[1; 8192])], 8192);
         assert_eq!(source.doubt().unwrap(), None);
+        assert!(!source.may_have_moved().unwrap());
         file.as_file().set_len(8192 + 512).unwrap();
         file.write_all(b"x").unwrap();
         assert!(source.doubt().unwrap().unwrap().contains("was written to while it was read"));
+        assert!(source.may_have_moved().unwrap());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use understudy_format::codec::{Codec, decode_into};
 use understudy_format::layout::Layout;
 use understudy_format::map::{Builder, Lookup, PAGE_SIZE, Page, PageStore};
 use understudy_format::point::{Label, Point, Volume, VolumeName};
-use understudy_format::session::{Receiver, pack};
+use understudy_format::session::{Cursor, Receiver, pack};
 use understudy_format::wire::{BlockRange, Message, VolumeInfo, VolumeStatus};
 use understudy_format::{BlockId, Digest, ErrorKind};
 use understudy_net::blocking::{FrameFile, write_message};
@@ -143,7 +143,7 @@ impl Session {
         let hook = self.lock().before_accept.take();
         hook.into_iter().for_each(|hook| hook());
         let base = self.lock().base(name, &begin)?;
-        self.say(&Message::Accept { window: 16 });
+        self.say(&Message::Accept { window: 16, cursor: Cursor::START });
         let mut receiver = Receiver::new(begin);
         let mut builder = Builder::new(begin.geometry, base.as_ref().map(|base| base.map));
         loop {

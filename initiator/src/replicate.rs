@@ -54,7 +54,8 @@ struct Run<'a> {
     state: VolumeState,
     tries: Tries,
     flight: Option<Box<Flight>>,
-    /// Whether an appliance accepted a stream of this run: only then a lost connection is tried again.
+    /// Whether an appliance accepted a stream of this run: only then a lost connection is tried again. Before, what is wrong
+    /// is mostly the address.
     accepted: bool,
     bytes_sent: u64,
     resumes: Vec<u64>,
@@ -257,7 +258,8 @@ impl Run<'_> {
 
     /// Waits before the next try; gives the error back when none may help.
     async fn wait_after(&mut self, error: anyhow::Error) -> Result<()> {
-        if !self.accepted || !retry::may_help(&error) {
+        let again = if self.accepted { retry::may_help(&error) } else { retry::is_busy(&error) };
+        if !again {
             if retry::is_void(&error) {
                 self.state.forget();
             }

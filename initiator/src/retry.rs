@@ -69,6 +69,13 @@ pub fn may_help(error: &Error) -> bool {
     })
 }
 
+/// Whether the appliance said that it is not possible just now: another stream into the volume, mostly one whose
+/// initiator is gone.
+pub fn is_busy(error: &Error) -> bool {
+    let net = error.chain().find_map(|cause| cause.downcast_ref::<NetError>());
+    net.is_some_and(|net| net.kind() == ErrorKind::Retry)
+}
+
 /// Whether the appliance said that the very stream is wrong: it is of no use to go on with it.
 pub fn is_void(error: &Error) -> bool {
     let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<NetError>()).map(NetError::kind);
@@ -123,6 +130,7 @@ mod tests {
             (Error::new(io(std::io::ErrorKind::UnexpectedEof)).context("source"), false, false),
         ] {
             assert_eq!((may_help(&error), is_void(&error)), (helps, void), "{error:?}");
+            assert_eq!(is_busy(&error), format!("{error:?}").contains("kind: Retry"), "{error:?}");
         }
     }
 }

@@ -188,6 +188,8 @@ impl Appliance {
             .args(arguments)
             .env("UNDERSTUDY_APPLIANCE", self.address())
             .env("UNDERSTUDY_STATE_DIR", &self.state)
+            // A line that is cut is the end of a run, unless the test is about what comes after.
+            .env("UNDERSTUDY_RETRIES", "0")
     }
 
     /// Runs such a command.

@@ -16,6 +16,7 @@ mod offline;
 mod output;
 mod refusals;
 mod restore;
+mod resume;
 mod selectors;
 mod source;
 mod state;

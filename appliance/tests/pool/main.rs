@@ -8,4 +8,5 @@ mod crash;
 mod damage;
 mod full;
 mod model;
+mod resume;
 mod secondary;

@@ -136,9 +136,11 @@ pub fn start(
     stream: u128,
 ) -> Result<(Sender<()>, Ingest)> {
     let begin = begin(old, new, stream);
-    let announced =
-        Announced { name: name.parse().unwrap(), label: None, new_uuid: Uuid::from_u128(stream), now_ns: 1 };
-    Ok((Sender::online(begin, 4), Ingest::begin(pool.clone(), announced, begin)?))
+    Ok((Sender::online(begin, 4), Ingest::begin(pool.clone(), announced(name, stream), begin)?))
+}
+
+pub fn announced(name: &str, stream: u128) -> Announced {
+    Announced { name: name.parse().unwrap(), label: None, new_uuid: Uuid::from_u128(stream), now_ns: 1 }
 }
 
 /// Sends at most `chunks_max` chunks of 16 blocks; returns how many blocks were wanted.
@@ -149,8 +151,20 @@ pub fn feed(
     new: &[u8],
     chunks_max: usize,
 ) -> Result<u64> {
+    feed_from(0, sender, ingest, old, new, chunks_max)
+}
+
+/// The same from block `first` on.
+pub fn feed_from(
+    first: u64,
+    sender: &mut Sender<()>,
+    ingest: &mut Ingest,
+    old: Option<&[u8]>,
+    new: &[u8],
+    chunks_max: usize,
+) -> Result<u64> {
     let mut sent = 0;
-    for entries in entries(old, new).chunks(16).take(chunks_max) {
+    for entries in entries(old, new)[first as usize..].chunks(16).take(chunks_max) {
         if let Some(head) = sender.offer(Prepared { entries: entries.to_vec(), token: () }) {
             let wanted = ingest.offer(&head)?;
             sent += wanted.iter().filter(|wanted| **wanted).count() as u64;

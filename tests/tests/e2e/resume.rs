@@ -210,6 +210,17 @@ fn kill_nine_of_the_initiator_is_gone_on_from_by_the_next_run() {
 }
 
 #[test]
+fn space_that_is_given_back_in_between_is_not_that_of_the_stream() {
+    let scene = Scene::new(40 * MIB);
+    scene.killed_after(30 * MIB, &[]);
+    let collect = Run::ours(UNDERSTUDYD).args(args!["collect", "--pool", scene.appliance.pool()]);
+    collect.run().expect_code(0);
+    let outcome = scene.direct(&[]).run().expect_code(0);
+    assert_resumed(&outcome, 10 * MIB / 65536);
+    scene.assert_sound(1);
+}
+
+#[test]
 fn an_increment_goes_on_too() {
     let mut scene = Scene::new(64 * MIB);
     scene.direct(&[]).run().expect_code(0);

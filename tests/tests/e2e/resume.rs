@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use understudy_tests::image::{self, MIB};
 use understudy_tests::wait::wait_until;
-use understudy_tests::{Appliance, Lab, Outcome, Proxy, Rng, Run, Running, UNDERSTUDYD, args, count, seed, text};
+use understudy_tests::{
+    Appliance, Lab, Loop, Outcome, Proxy, Rng, Run, Running, UNDERSTUDYD, args, count, have_root, seed, text,
+};
 
 /// What may be on its way when a line breaks: 16 chunks of 1 MiB.
 const WINDOW: u64 = 16 * MIB;
@@ -275,6 +277,24 @@ fn a_source_that_changes_while_the_line_is_broken_is_never_mixed() {
     // That the file was written to is a warning, as in any run.
     let outcome = run.finish().expect_code(3);
     assert_dropped(&outcome, "the source changed before block");
+    scene.assert_sound(1);
+}
+
+/// Nobody can ask a device whether it was written to.
+#[test]
+fn a_device_is_read_again_after_each_break() {
+    if !have_root("a loop device") {
+        return;
+    }
+    let scene = Scene::new(40 * MIB);
+    let device = Loop::new(&scene.source);
+    let proxy = Proxy::break_after(scene.appliance.address(), &[20 * MIB, 30 * MIB]);
+    let run = scene.appliance.initiator(Appliance::replicate_args(device.path(), "v"));
+    let run = run.env("UNDERSTUDY_APPLIANCE", proxy.address()).env("UNDERSTUDY_RETRIES", "1000");
+    let outcome = run.env("UNDERSTUDY_RETRY_DELAY", "1").run().expect_code(0);
+    assert_eq!(told(&outcome, "check").len(), 2, "once for each break: {outcome}");
+    assert_eq!(told(&outcome, "resume").len(), 2, "{outcome}");
+    assert!(proxy.passed() <= 40 * MIB + 2 * WINDOW + CHANGE, "{} bytes were sent: {outcome}", proxy.passed());
     scene.assert_sound(1);
 }
 

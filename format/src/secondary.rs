@@ -1,8 +1,8 @@
-//! The state of a secondary: which point it is, and which one it is becoming.
+//! The state of a secondary: what it is kept on, which point it is, and which one it is becoming.
 //!
-//! Invariants: `applying` is recorded durably before the first byte of that point is written to the image,
-//! and `settled` only after the last one is durable; so after a crash the image is the settled
-//! point with any part of the difference to the applied one.
+//! Invariants: `applying` is recorded durably before the first byte of that point is written to the secondary,
+//! and `settled` only after the last one is durable; so after a crash the secondary is the settled
+//! point with any part of the difference to the applied one. A state says nothing of any other place.
 
 use crate::digest::Digest;
 use crate::error::{FormatError, Result};
@@ -25,18 +25,36 @@ crate::layout! {
         6 reserved: u16,
         /// The volume.
         8 volume: Uuid,
-        /// The number of the point that the image is; 0 before the first one settled.
+        /// The number of the point that the secondary is; 0 before the first one settled.
         24 settled_point: u64,
-        /// The number of the point that the image is becoming; 0 when it is settled.
+        /// The number of the point that the secondary is becoming; 0 when it is settled.
         32 applying_point: u64,
         /// Root of the settled point; zeros for none.
         40 settled_root: Digest,
         /// Root of the point being applied; zeros for none.
         72 applying_root: Digest,
+        /// What the secondary is kept on; see [`Place`].
+        104 place: [u8; 16],
         /// 0.
-        104 reserved_tail: [u8; 20],
+        120 reserved_tail: [u8; 4],
         /// CRC-32 of the bytes before.
         124 crc: u32,
+    }
+}
+
+/// What a secondary is kept on: the image in the pool, or one device of all there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Place([u8; 16]);
+
+impl Place {
+    /// The image in the pool.
+    pub const IMAGE: Self = Self([0; 16]);
+
+    /// The device that is told from all others by this text.
+    pub fn device(text: &str) -> Self {
+        let mut place = [0; 16];
+        place.copy_from_slice(&Digest::of_record(text.as_bytes()).0[..16]);
+        Self(place)
     }
 }
 
@@ -54,9 +72,11 @@ pub struct Settled {
 pub struct State {
     /// The volume.
     pub volume: Uuid,
-    /// The point that the image is.
+    /// What this state is about.
+    pub place: Place,
+    /// The point that the secondary is.
     pub settled: Option<Settled>,
-    /// The point that the image is becoming.
+    /// The point that the secondary is becoming.
     pub applying: Option<Settled>,
 }
 
@@ -74,7 +94,8 @@ impl State {
             applying_point: number(self.applying),
             settled_root: root(self.settled),
             applying_root: root(self.applying),
-            reserved_tail: [0; 20],
+            place: self.place.0,
+            reserved_tail: [0; 4],
             crc: 0,
         })
     }
@@ -94,6 +115,7 @@ impl State {
         };
         Ok(Self {
             volume: state.volume,
+            place: Place(state.place),
             settled: settled(state.settled_point, state.settled_root)?,
             applying: settled(state.applying_point, state.applying_root)?,
         })
@@ -108,7 +130,7 @@ mod tests {
     fn a_point_without_a_root_and_a_root_without_a_point_are_refused() {
         let error = Err(FormatError::invalid("secondary state", "point and root contradict each other"));
         for settled in [Settled { point: 1, root: Digest::ZERO }, Settled { point: 0, root: Digest([1; 32]) }] {
-            let state = State { volume: Uuid::nil(), settled: Some(settled), applying: None };
+            let state = State { volume: Uuid::nil(), place: Place::IMAGE, settled: Some(settled), applying: None };
             assert_eq!(State::decode(&state.encode()), error);
         }
     }

@@ -46,11 +46,19 @@ fn print(text: &str) -> Result<Outcome> {
 }
 
 fn mode(info: &VolumeInfo) -> &'static str {
-    if info.status.secondary_mode == 1 { "native" } else { "none" }
+    match info.status.secondary_mode {
+        0 => "none",
+        1 => "native",
+        _ => "device",
+    }
 }
 
 fn state(info: &VolumeInfo) -> &'static str {
-    if info.status.settled_root == info.status.newest_root { "settled" } else { "behind" }
+    match info.status.settled_root == info.status.newest_root {
+        _ if info.status.secondary_mode == 0 => "none",
+        true => "settled",
+        false => "behind",
+    }
 }
 
 fn digest_json(digest: &Digest) -> Value {

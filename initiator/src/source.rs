@@ -5,10 +5,8 @@
 //! Nothing here knows of blocks, digests or connections.
 
 mod file;
-mod mounts;
 
 pub use file::FileSource;
-pub use mounts::{Mount, loops_over, mounts_of};
 
 use anyhow::{Result, bail};
 use std::fmt::Debug;

@@ -4,7 +4,7 @@
 //! open decides); a size that does not fit is refused without force, and a device that is too small always.
 //! Zeros leave no old byte behind, whatever the target can do.
 
-use crate::source::{FileSource, loops_over, mounts_of};
+use crate::source::FileSource;
 use crate::text;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FallocateFlags, FileType, SeekFrom, fallocate, fstat, seek};
@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use understudy_net::aligned;
+use understudy_net::mounts::{loops_over, mounts_of};
 
 /// Zeros written at once where nothing better is to be had.
 const ZEROS: usize = 1 << 20;

@@ -17,7 +17,7 @@ use understudy_format::map::{Builder, Map, Page, Partial, top_level};
 use understudy_format::mapfile::{MapFileHeader, MapFileId, Shape};
 use understudy_format::point::{Point, PointRecord, Volume, VolumeRecord};
 use understudy_format::pool::PoolRecord;
-use understudy_format::secondary::{SecondaryState, Settled, State};
+use understudy_format::secondary::{Place, SecondaryState, Settled, State};
 use understudy_format::segment::{
     FooterEntry, Kind, NewRecord, RecordHeader, SegmentHeader, Trailer, encode_footer, pad_header,
 };
@@ -309,12 +309,15 @@ fn sealed() -> Vec<Sample> {
     let frame = FrameHeader::encode(*b"CHNK", 1, 5).unwrap();
     let pool = PoolRecord::decode(&PoolRecord::new(uuid(9), 1).encode()).unwrap();
     let point = |point, root: &[u8]| Some(Settled { point, root: Digest::of_block(root) });
-    let state = State { volume: uuid(1), settled: point(6, b"settled"), applying: point(7, b"applying") };
+    let state =
+        State { volume: uuid(1), place: Place::IMAGE, settled: point(6, b"settled"), applying: point(7, b"applying") };
     let fresh = State { settled: None, applying: None, ..state };
+    let device = State { place: Place::device("/dev/vdb"), applying: None, ..state };
     vec![
         sample("pool", "pool", &pool, pool.encode(), &[part::<PoolRecord>()]),
         sample("secondary", "secondary", &state, state.encode(), &[part::<SecondaryState>()]),
         sample("secondary-fresh", "secondary", &fresh, fresh.encode(), &[part::<SecondaryState>()]),
+        sample("secondary-device", "secondary", &device, device.encode(), &[part::<SecondaryState>()]),
         sample("frame", "frame", &FrameHeader::decode(&frame).unwrap(), frame.to_vec(), &[part::<FrameHeader>()]),
         sample("segment", "segment", &reread(&segment), segment.clone(), &[part::<SegmentHeader>()]),
         Sample { with: 12288, ..sample("trailer", "trailer", &trailer_value, trailer, &[part::<Trailer>()]) },

@@ -3,7 +3,7 @@
 //! Invariants: reading goes through one descriptor with positions of its own (`pread`); the
 //! descriptor's position is used for finding holes only, by one caller at a time. Opened read-only.
 
-use super::{Extent, Source, mounts};
+use super::{Extent, Source};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, SeekFrom, Stat, fstat, seek};
 use rustix::io::Errno;
@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use understudy_net::mounts::mounts_of;
 
 /// A raw file or a block device; see the module documentation.
 #[derive(Debug)]
@@ -124,7 +125,7 @@ impl Source for FileSource {
         let name = &self.name;
         self.check_not_cut().with_context(|| format!("source {name}"))?;
         if self.device {
-            let mounts = mounts::mounts_of(&self.opened);
+            let mounts = mounts_of(&self.opened);
             let writable = mounts.iter().find(|mount| mount.writable);
             return Ok(writable.map(|mount| {
                 format!("{name} is mounted read-write at {}: the point may mix several moments", mount.at)

@@ -1,7 +1,7 @@
 //! The secondaries of a pool: what each says that it is, and whether it is that.
 //!
 //! A secondary can always be made again, so one that is missing or being applied is no damage; one that says it is a
-//! point and is not, is. Invariant: while a daemon runs ([`Look::live`]) a finding counts only if the state file is the same afterwards.
+//! point and is not, is. One on a device is no part of the pool and not looked at. Invariant: while a daemon runs ([`Look::live`]) a finding counts only if the state file is the same afterwards.
 
 use super::catalogue::Entry;
 use super::image::{Difference, compare};
@@ -11,7 +11,7 @@ use anyhow::Context;
 use std::path::Path;
 use understudy_format::BlockId;
 use understudy_format::point::Point;
-use understudy_format::secondary::{Settled, State};
+use understudy_format::secondary::{Place, Settled, State};
 
 /// What is needed to look at secondaries.
 #[derive(Debug)]
@@ -88,6 +88,7 @@ impl Look<'_> {
                 Ok(Seen::unsettled(format!("not settled: @{point} is being applied")))
             }
             Ok(State { settled: None, .. }) => Ok(Seen::unsettled("not made yet")),
+            Ok(State { place, .. }) if place != Place::IMAGE => Ok(Seen::unsettled("on a device, not looked at")),
             Ok(State { settled: Some(settled), .. }) => self.settled(entry, settled),
         }
     }

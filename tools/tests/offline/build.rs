@@ -10,7 +10,7 @@ use understudy_format::layout::Layout;
 use understudy_format::map::{Builder, Map, Page, PageStore};
 use understudy_format::point::{Point, Volume};
 use understudy_format::pool::PoolRecord;
-use understudy_format::secondary::{Settled, State};
+use understudy_format::secondary::{Place, Settled, State};
 use understudy_format::segment::{
     FooterEntry, Kind, NewRecord, RecordHeader, SegmentHeader, Trailer, encode_footer, pad_header,
 };
@@ -198,7 +198,7 @@ impl Scene {
         let image: Vec<u8> = blocks.iter().flat_map(|block| block.iter().copied()).collect();
         fs::write(dir.join("secondary.raw"), image).unwrap();
         let settled = Settled { point: point.number, root: point.map.root() };
-        self.state(State { volume: VOLUME, settled: Some(settled), applying: None });
+        self.state(State { volume: VOLUME, place: Place::IMAGE, settled: Some(settled), applying: None });
     }
 
     pub fn state(&self, state: State) {

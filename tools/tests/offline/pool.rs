@@ -3,7 +3,7 @@
 use crate::build::{BLOCK, Scene, Segment, block, noise};
 use std::fs;
 use understudy_format::Digest;
-use understudy_format::secondary::{Settled, State};
+use understudy_format::secondary::{Place, Settled, State};
 use understudy_format::segment::Kind;
 use understudy_tools::pool::report::Report;
 
@@ -183,7 +183,12 @@ fn a_wrong_byte_in_the_secondary_is_named() {
 fn a_secondary_on_its_way_to_a_point_is_not_judged() {
     let scene = scene();
     let settled = |at: usize| Settled { point: at as u64 + 1, root: scene.points[at].map.root() };
-    scene.state(State { volume: crate::build::VOLUME, settled: Some(settled(0)), applying: Some(settled(1)) });
+    scene.state(State {
+        volume: crate::build::VOLUME,
+        place: Place::IMAGE,
+        settled: Some(settled(0)),
+        applying: Some(settled(1)),
+    });
     fs::write(scene.path().join("volumes/v/secondary.raw"), "half").unwrap();
     let report = scene.check();
     assert_sound(&report);

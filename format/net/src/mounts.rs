@@ -1,7 +1,7 @@
 //! Which mounts use a block device, itself or through one of its partitions.
 //!
 //! Read from `/proc/self/mountinfo` and `/sys`; where these say nothing, nothing is claimed. This
-//! informs people: what decides whether a target is in use is the exclusive open of the kernel.
+//! informs people: what decides whether a device is in use is the exclusive open of the kernel.
 
 use rustix::fs::{Stat, major, minor};
 use std::fs;

@@ -1,48 +1,39 @@
-//! Secondaries: the newest point of each volume, materialised as raw bytes at their own offsets.
+//! Secondaries: the newest point of each volume, materialised as raw bytes at their own offsets, as an image in the pool
+//! or on a block device.
 //!
 //! A commit only [`Secondaries::kick`]s; one thread a volume then applies the difference between
 //! the settled point and the newest, in block-ID order, so the source waits for nothing but the log.
-//! Invariants: the state file says durably which point is being applied before its first byte is
-//! written, and which one settled after its last byte is durable; an interrupted point is finished before a
-//! newer one is begun, because blocks that it changed and the newer one changed back are in no difference
-//! between settled and newest; nobody reads the image for anything but itself.
+//! Invariants: [`keeper`] has those of one secondary; nobody reads one for anything but itself, and to heal the pool where the
+//! digest proves the content; no device is written to that may be somebody else's ([`target`], [`content`]).
 
 mod apply;
+pub mod compare;
+mod content;
+mod keeper;
+mod switch;
+mod target;
+mod turn;
 
-use crate::error::{Error, Result, at};
+use crate::error::{Result, at};
 use crate::locks::lock;
 use crate::pool::Pool;
-use crate::pool::disk::{self, Access};
-use apply::Applier;
+use bytes::Bytes;
+use compare::Compared;
+use keeper::Secondary;
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use understudy_format::Digest;
-use understudy_format::map::Map;
+use understudy_format::catalogue::SecondaryMode;
 use understudy_format::point::{Point, Volume, VolumeName};
-use understudy_format::secondary::{Settled, State};
+use understudy_format::{BlockId, Digest};
 
 /// What people are told of a secondary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
-    /// Root of the settled point; [`Digest::ZERO`] before the first.
+    /// Root of the settled point; [`Digest::ZERO`] before the first, and when there is no secondary.
     pub settled_root: Digest,
-    /// Blocks that are still to be applied.
+    /// Blocks that are still to be applied; 0 when there is no secondary.
     pub behind_blocks: u64,
-}
-
-/// One secondary.
-#[derive(Debug)]
-struct Secondary {
-    volume: Volume,
-    dir: PathBuf,
-    state: Mutex<State>,
-    behind_blocks: AtomicU64,
-    thread: Mutex<Option<JoinHandle<()>>>,
-    /// Whether there may be something to do that the thread has not seen.
-    wanted: AtomicBool,
 }
 
 /// All secondaries of a pool.
@@ -50,13 +41,22 @@ struct Secondary {
 pub struct Secondaries {
     pool: Arc<Pool>,
     all: Mutex<HashMap<VolumeName, Arc<Secondary>>>,
+    /// Held while one is switched or removed.
+    switching: Mutex<()>,
     stop: Arc<AtomicBool>,
 }
 
 impl Secondaries {
-    /// The secondaries of `pool`; nothing is applied before [`Secondaries::kick`].
+    /// The secondaries of `pool`; the points that they need are leased from now on, and nothing is applied before
+    /// [`Secondaries::kick`].
     pub fn new(pool: Arc<Pool>) -> Self {
-        Self { pool, all: Mutex::default(), stop: Arc::default() }
+        let own = Self { pool, all: Mutex::default(), switching: Mutex::default(), stop: Arc::default() };
+        for entry in own.pool.volumes() {
+            if let Err(error) = own.get(&entry.volume) {
+                tracing::error!(volume = %entry.volume.name, %error, "the state of the secondary cannot be read");
+            }
+        }
+        own
     }
 
     /// Brings every secondary up to date, in the background.
@@ -91,10 +91,33 @@ impl Secondaries {
     /// What people are told of the secondary of a volume.
     pub fn status(&self, volume: &Volume, newest: Option<&Point>) -> Result<Status> {
         let secondary = self.get(volume)?;
-        let settled_root = lock(&secondary.state).settled.map_or(Digest::ZERO, |settled| settled.root);
+        let mode = secondary.entry(&self.pool).map(|entry| entry.settings.secondary.clone());
+        if mode == Some(SecondaryMode::None) {
+            return Ok(Status { settled_root: Digest::ZERO, behind_blocks: 0 });
+        }
+        let settled_root = secondary.settled_root().unwrap_or(Digest::ZERO);
         let current = newest.is_none_or(|point| point.map.root() == settled_root);
         let behind = secondary.behind_blocks.load(Ordering::SeqCst).max(1);
         Ok(Status { settled_root, behind_blocks: if current { 0 } else { behind } })
+    }
+
+    /// Compares all of a secondary with the point that it settled at, and with `repair` rewrites from the pool what differs.
+    ///
+    /// `step` is told after each piece of at most 4 MiB how many bytes were read for it, while nothing is locked: it may wait, to limit
+    /// the rate, and its error ends the comparison. Points that are committed meanwhile are applied between
+    /// two pieces; the rest is then compared with them. `None`: there is no secondary, or nothing has settled yet.
+    pub fn compare(
+        &self,
+        volume: &Volume,
+        repair: bool,
+        step: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<Option<Compared>> {
+        self.get(volume)?.compare(&self.pool, repair, step)
+    }
+
+    /// The content of a block out of a volume's secondary, if that has exactly this digest: for healing the pool.
+    pub fn block(&self, volume: &Volume, block: BlockId, expected: Digest) -> Option<Bytes> {
+        self.get(volume).ok()?.block(&self.pool, block, expected)
     }
 
     /// Ends all threads; what is half applied is finished when the pool is opened again.
@@ -123,139 +146,12 @@ impl Secondaries {
 
     fn get(&self, volume: &Volume) -> Result<Arc<Secondary>> {
         let mut all = lock(&self.all);
-        if let Some(secondary) = all.get(&volume.name) {
+        // A volume that was removed may have left its name to another one.
+        if let Some(secondary) = all.get(&volume.name).filter(|known| known.volume.uuid == volume.uuid) {
             return Ok(secondary.clone());
         }
         let secondary = Arc::new(Secondary::open(&self.pool, volume)?);
         all.insert(volume.name.clone(), secondary.clone());
         Ok(secondary)
     }
-}
-
-impl Secondary {
-    fn open(pool: &Pool, volume: &Volume) -> Result<Self> {
-        let dir = pool.dir().join("volumes").join(volume.name.as_str());
-        pool.disk().make_dir(&dir).map_err(at(&dir))?;
-        let path = dir.join("state");
-        let empty = State { volume: volume.uuid, settled: None, applying: None };
-        let bytes = disk::read_all(&**pool.disk(), &path).map_err(at(&path))?;
-        let state = match bytes.as_deref().map(State::decode) {
-            None => empty,
-            Some(Ok(state)) if state.volume == volume.uuid => state,
-            Some(_) => {
-                tracing::warn!(volume = %volume.name, "the state of the secondary is damaged; it is made anew");
-                empty
-            }
-        };
-        let own = Self {
-            volume: volume.clone(),
-            dir,
-            state: Mutex::new(state),
-            behind_blocks: AtomicU64::new(0),
-            thread: Mutex::default(),
-            wanted: AtomicBool::new(false),
-        };
-        // Nobody is told that an image has settled which was removed or cut since.
-        if !own.is_plausible(pool, &state) {
-            *lock(&own.state) = empty;
-        }
-        Ok(own)
-    }
-
-    fn is_plausible(&self, pool: &Pool, state: &State) -> bool {
-        let entry = pool.volume(&self.volume.name);
-        let points = entry.as_ref().map_or(&[][..], |entry| &entry.points);
-        let find = |wanted: Settled| points.iter().find(|point| settled(point) == wanted);
-        let fits = |point| self.image_fits(pool, point, state.applying.and_then(find));
-        state.settled.and_then(find).is_some_and(fits)
-    }
-
-    fn run(&self, pool: &Pool, stop: &AtomicBool) {
-        while self.goes_on() {
-            match self.bring_up_to_date(pool, stop) {
-                Ok(()) => {}
-                Err(Error::Closing) => return,
-                Err(error) => {
-                    tracing::error!(volume = %self.volume.name, %error, "the secondary stays behind until the next point");
-                }
-            }
-        }
-    }
-
-    /// Whether something is wanted. Decided under the lock under which a kick looks for the thread, so none gets lost.
-    fn goes_on(&self) -> bool {
-        let mut thread = lock(&self.thread);
-        let wanted = self.wanted.swap(false, Ordering::SeqCst);
-        if !wanted {
-            *thread = None;
-        }
-        wanted
-    }
-
-    /// Applies points until the newest one has settled.
-    fn bring_up_to_date(&self, pool: &Pool, stop: &AtomicBool) -> Result<()> {
-        loop {
-            let state = *lock(&self.state);
-            let entry = pool.volume(&self.volume.name);
-            let points = entry.as_ref().map_or(&[][..], |entry| &entry.points);
-            let Some(newest) = points.last() else { return Ok(()) };
-            let current = state.applying.is_none() && state.settled == Some(settled(newest));
-            if current && self.image_fits(pool, newest, None) {
-                self.behind_blocks.store(0, Ordering::SeqCst);
-                return Ok(());
-            }
-            let find = |wanted: Settled| points.iter().find(|point| settled(point) == wanted);
-            let applying = state.applying.and_then(find);
-            let from = state.settled.and_then(find).filter(|point| self.image_fits(pool, point, applying));
-            let known = state.settled.is_none() == from.is_none() && state.applying.is_none() == applying.is_none();
-            // An image that is neither the one point nor on the way to the other is made anew.
-            let (from, to) = match (known, from, applying) {
-                (true, Some(from), to) => (Some(from), to.unwrap_or(newest)),
-                _ => (None, newest),
-            };
-            self.apply(pool, stop, from, to)?;
-        }
-    }
-
-    /// Makes the image `to`: from `from`, or anew.
-    fn apply(&self, pool: &Pool, stop: &AtomicBool, from: Option<&Point>, to: &Point) -> Result<()> {
-        let settled_before = from.map(settled);
-        self.record(pool, State { volume: self.volume.uuid, settled: settled_before, applying: Some(settled(to)) })?;
-        let path = self.image();
-        let file = pool.disk().open(&path, Access::Write).map_err(at(&path))?;
-        if from.is_none() {
-            file.resize(0).map_err(at(&path))?;
-        }
-        file.resize(to.map.geometry.volume_size()).map_err(at(&path))?;
-        let old = from.map_or(Map::zero(to.map.geometry), |point| point.map);
-        let applier = Applier { pool, stop, file: &*file, path: &path, behind_blocks: &self.behind_blocks };
-        applier.apply(&old, &to.map)?;
-        file.sync().map_err(at(&path))?;
-        pool.disk().sync_dir(&self.dir).map_err(at(&self.dir))?;
-        self.record(pool, State { volume: self.volume.uuid, settled: Some(settled(to)), applying: None })?;
-        tracing::info!(volume = %self.volume.name, point = to.number, root = %to.map.root().short(), "the secondary settled");
-        Ok(())
-    }
-
-    fn record(&self, pool: &Pool, state: State) -> Result<()> {
-        let path = self.dir.join("state");
-        disk::replace(&**pool.disk(), &path, &state.encode()).map_err(at(&path))?;
-        *lock(&self.state) = state;
-        Ok(())
-    }
-
-    fn image(&self) -> PathBuf {
-        self.dir.join("secondary.raw")
-    }
-
-    /// Whether the image has a size that it can have: it was not removed or cut by hand.
-    fn image_fits(&self, pool: &Pool, settled: &Point, applying: Option<&Point>) -> bool {
-        let length = pool.disk().open(&self.image(), Access::Read).and_then(|file| file.size());
-        let size = |point: &Point| point.map.geometry.volume_size();
-        length.is_ok_and(|length| length == size(settled) || applying.is_some_and(|point| length == size(point)))
-    }
-}
-
-fn settled(point: &Point) -> Settled {
-    Settled { point: point.number, root: point.map.root() }
 }

@@ -148,7 +148,7 @@ impl Shared {
             newest: newest.map_or(0, |point| point.number),
             size: newest.map_or(0, |point| point.map.geometry.volume_size()),
             newest_root: newest.map_or(Digest::ZERO, |point| point.map.root()),
-            secondary_mode: 1,
+            secondary_mode: entry.settings.secondary.number(),
             reserved: [0; 7],
             settled_root: secondary.settled_root,
             behind_blocks: secondary.behind_blocks,

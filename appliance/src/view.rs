@@ -29,6 +29,11 @@ impl PointView {
         Ok(Self { pool: pool.clone(), volume: volume.clone(), point: point.clone(), _lease: Arc::new(lease) })
     }
 
+    /// The pool that has the point.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     /// The volume.
     pub fn volume(&self) -> &Volume {
         &self.volume

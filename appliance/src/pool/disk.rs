@@ -5,10 +5,15 @@
 //! [`Disk::sync_dir`] of its directory returned; before that any of it may be lost, in any
 //! order. A failed sync promises nothing about what was written since the last good one, and
 //! must not be repeated. Callers keep their own order; nothing here retries.
+//!
+//! A block device is a file that is never created, removed or resized, and that nobody else uses while it is open.
 
+mod device;
+
+pub use device::Device;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +26,8 @@ pub enum Access {
     Write,
     /// A file that must not exist yet.
     Create,
+    /// A block device, written in place; `ResourceBusy` while anybody else uses it, as it is for them while it is open.
+    Device,
 }
 
 /// A directory tree with explicit durability.
@@ -35,6 +42,16 @@ pub trait Disk: std::fmt::Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes a directory and those above it.
     fn make_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Removes an empty directory; a disk whose directories are only parts of names has nothing to do.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        let _ = dir;
+        Ok(())
+    }
+    /// What is known of a block device without using it; `InvalidInput` when the file is something else.
+    fn device(&self, path: &Path) -> io::Result<Device> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes that can still be written, for an unprivileged writer.
@@ -56,15 +73,19 @@ pub trait DiskFile: std::fmt::Debug + Send + Sync {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes a range read as zeros, and frees its space where that is possible.
     fn zero(&self, offset: u64, length: u64) -> io::Result<()>;
+    /// From where on, at or after `offset`, something other than zeros may be; the size when there is nothing.
+    fn next_data(&self, offset: u64) -> io::Result<u64> {
+        Ok(offset)
+    }
     /// Makes all that was written durable.
     fn sync(&self) -> io::Result<()>;
-    /// Bytes of the file.
+    /// Bytes of the file or device.
     fn size(&self) -> io::Result<u64>;
-    /// Cuts or extends the file; what is added reads as zeros.
+    /// Cuts or extends the file, never a device; what is added reads as zeros.
     fn resize(&self, length: u64) -> io::Result<()>;
 }
 
-/// Writes whose memory, offset and length are multiples of this, bytes, bypass the page cache.
+/// Reads and writes whose memory, offset and length are multiples of this, bytes, bypass the page cache.
 pub const DIRECT_ALIGNMENT: usize = 4096;
 
 /// The disk of this machine.
@@ -91,6 +112,14 @@ impl Disk for RealDisk {
 
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
         std::fs::create_dir_all(dir)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        std::fs::remove_dir(dir)
+    }
+
+    fn device(&self, path: &Path) -> io::Result<Device> {
+        Device::of(path)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
@@ -126,11 +155,16 @@ impl RealFile {
             Access::Read => options.read(true),
             Access::Write => options.read(true).write(true).create(true).truncate(false),
             Access::Create => options.read(true).write(true).create_new(true),
+            // What would be exclusive creation of a file is exclusive use of a device.
+            Access::Device => options.read(true).write(true).custom_flags(rustix::fs::OFlags::EXCL.bits() as i32),
         };
         let buffered = options.open(path)?;
+        if access == Access::Device && !buffered.metadata()?.file_type().is_block_device() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a block device"));
+        }
         let direct = match access {
             Access::Read => None,
-            Access::Write | Access::Create => Self::open_direct(path),
+            Access::Write | Access::Create | Access::Device => Self::open_direct(path),
         };
         Ok(Self { buffered, direct })
     }
@@ -138,7 +172,7 @@ impl RealFile {
     /// tmpfs and some network filesystems have no direct I/O: then everything goes through the page cache.
     fn open_direct(path: &Path) -> Option<File> {
         let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
-        OpenOptions::new().write(true).custom_flags(flags).open(path).ok()
+        OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).ok()
     }
 
     fn direct_for(&self, bytes: &[u8], offset: u64) -> Option<&File> {
@@ -150,13 +184,20 @@ impl RealFile {
 
 impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        if let Some(direct) = self.direct_for(buffer, offset) {
+            match direct.read_exact_at(buffer, offset) {
+                // The filesystem or the device wants a coarser alignment than ours.
+                Err(e) if e.kind() == io::ErrorKind::InvalidInput => {}
+                result => return result,
+            }
+        }
         self.buffered.read_exact_at(buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         if let Some(direct) = self.direct_for(bytes, offset) {
             match direct.write_all_at(bytes, offset) {
-                // The filesystem wants a coarser alignment than ours.
+                // The filesystem or the device wants a coarser alignment than ours.
                 Err(e) if e.kind() == io::ErrorKind::InvalidInput => {}
                 result => return result,
             }
@@ -166,9 +207,25 @@ impl DiskFile for RealFile {
 
     fn zero(&self, offset: u64, length: u64) -> io::Result<()> {
         use rustix::fs::FallocateFlags as Flags;
-        match rustix::fs::fallocate(&self.buffered, Flags::PUNCH_HOLE | Flags::KEEP_SIZE, offset, length) {
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.write_zeros(offset, length),
+        use rustix::io::Errno;
+        let by = |flags| rustix::fs::fallocate(&self.buffered, flags | Flags::KEEP_SIZE, offset, length);
+        // A device that cannot free space may still be told to zero it; one with large sectors takes no small range.
+        let cannot = |error| matches!(error, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL);
+        let freed = by(Flags::PUNCH_HOLE).or_else(|e| if cannot(e) { by(Flags::ZERO_RANGE) } else { Err(e) });
+        match freed {
+            Err(error) if cannot(error) => self.write_zeros(offset, length),
             result => Ok(result?),
+        }
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<u64> {
+        use rustix::io::Errno;
+        match rustix::fs::seek(&self.buffered, rustix::fs::SeekFrom::Data(offset)) {
+            Ok(data) => Ok(data),
+            Err(Errno::NXIO) => self.size(),
+            // Devices and some filesystems do not know where their zeros are.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(offset),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -177,7 +234,8 @@ impl DiskFile for RealFile {
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.buffered.metadata()?.len())
+        // The metadata of a device have no size.
+        Ok(rustix::fs::seek(&self.buffered, rustix::fs::SeekFrom::End(0))?)
     }
 
     fn resize(&self, length: u64) -> io::Result<()> {
@@ -187,11 +245,11 @@ impl DiskFile for RealFile {
 
 impl RealFile {
     fn write_zeros(&self, offset: u64, length: u64) -> io::Result<()> {
-        let zeros = vec![0; 1 << 20];
+        let zeros = AlignedBuffer::new(1 << 20);
         let end = offset + length;
-        (offset..end).step_by(zeros.len()).try_for_each(|at| {
-            let count = (end - at).min(zeros.len() as u64) as usize;
-            self.buffered.write_all_at(&zeros[..count], at)
+        (offset..end).step_by(zeros.bytes().len()).try_for_each(|at| {
+            let count = (end - at).min(zeros.bytes().len() as u64) as usize;
+            self.write_at(&zeros.bytes()[..count], at)
         })
     }
 }

@@ -66,14 +66,13 @@ mod tests {
         let (turn, (send, receive)) = (Turn::default(), mpsc::channel());
         std::thread::scope(|scope| {
             let held = turn.patient();
-            let (patient, urgent) = (send.clone(), send);
             scope.spawn(|| {
                 let _held = turn.patient();
-                patient.send("patient").unwrap();
+                send.send("patient").unwrap();
             });
             scope.spawn(|| {
                 let _held = turn.urgent();
-                urgent.send("urgent").unwrap();
+                send.send("urgent").unwrap();
             });
             while lock(&turn.waiting).urgent == 0 {
                 std::thread::yield_now();

@@ -133,17 +133,6 @@ impl Secondaries {
         }
     }
 
-    /// Sets how a volume's newest point is kept as raw bytes.
-    pub fn set_mode(&self, _: &VolumeName, _: understudy_format::catalogue::SecondaryMode, _: bool) -> Result<()> {
-        Err(Error::refused("the mode of a secondary cannot be changed"))
-    }
-
-    /// Removes the secondary of a volume that `remove` removes.
-    pub fn remove(&self, volume: &Volume, remove: impl FnOnce() -> Result<()>) -> Result<()> {
-        let _ = self.get(volume)?;
-        remove()
-    }
-
     fn get(&self, volume: &Volume) -> Result<Arc<Secondary>> {
         let mut all = lock(&self.all);
         // A volume that was removed may have left its name to another one.

@@ -6,6 +6,7 @@
 mod commit;
 mod crash;
 mod damage;
+mod device;
 mod full;
 mod model;
 mod resume;

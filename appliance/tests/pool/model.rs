@@ -1,13 +1,15 @@
 //! Volumes in memory, streams of them, and a disk whose space and failures are the test's.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use understudy_appliance::error::{Error, Result};
 use understudy_appliance::ingest::{Announced, Ingest};
-use understudy_appliance::pool::disk::{Access, Disk, DiskFile, Lock, RealDisk};
+use understudy_appliance::pool::disk::{Access, Device, Disk, DiskFile, Lock, RealDisk};
 use understudy_appliance::pool::store::FjallStores;
 use understudy_appliance::pool::{Options, Pool};
 use understudy_appliance::secondary::Secondaries;
@@ -207,7 +209,11 @@ pub fn settle(pool: &Arc<Pool>) -> Result<Vec<u8>> {
     Ok(std::fs::read(pool.dir().join("volumes/v/secondary.raw")).unwrap())
 }
 
-/// The real disk, with a limit of its space, and an operation at which it fails.
+/// The bytes of a simulated device.
+pub const DEVICE_BYTES: u64 = 64 << 10;
+
+/// The real disk, with a limit of its space, an operation at which it fails, and files that are devices: those called
+/// `device...`, whose identity is in a file beside them.
 #[derive(Debug)]
 pub struct TestDisk {
     pub free: AtomicU64,
@@ -215,6 +221,8 @@ pub struct TestDisk {
     pub left: Arc<AtomicU64>,
     pub error: Arc<AtomicU64>,
     pub stuck: Arc<AtomicBool>,
+    /// Devices that somebody uses.
+    pub used: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Default for TestDisk {
@@ -224,6 +232,7 @@ impl Default for TestDisk {
             left: Arc::new(AtomicU64::new(u64::MAX)),
             error: Arc::new(AtomicU64::new(5)),
             stuck: Arc::default(),
+            used: Arc::default(),
         }
     }
 }
@@ -241,14 +250,35 @@ impl TestDisk {
     }
 }
 
+fn is_device(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("device"))
+}
+
+/// A device in use; free again when this is dropped.
+#[derive(Debug)]
+struct Used(Arc<Mutex<BTreeSet<PathBuf>>>, PathBuf);
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().remove(&self.1);
+    }
+}
+
 impl Disk for TestDisk {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         RealDisk.list(dir)
     }
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        let file = RealDisk.open(path, access)?;
+        let used = match access {
+            Access::Device if !self.used.lock().unwrap().insert(path.to_owned()) => {
+                return Err(io::ErrorKind::ResourceBusy.into());
+            }
+            Access::Device => Some(Used(self.used.clone(), path.to_owned())),
+            _ => None,
+        };
+        let file = RealDisk.open(path, if used.is_some() { Access::Write } else { access })?;
         let (left, error, stuck) = (self.left.clone(), self.error.clone(), self.stuck.clone());
-        Ok(Arc::new(TestFile { file, left, error, stuck }))
+        Ok(Arc::new(TestFile { file, left, error, stuck, used }))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         RealDisk.rename(from, to)
@@ -261,6 +291,17 @@ impl Disk for TestDisk {
     }
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
         RealDisk.make_dir(dir)
+    }
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.remove_dir(dir)
+    }
+    fn device(&self, path: &Path) -> io::Result<Device> {
+        let found = std::fs::metadata(path)?;
+        let identity = std::fs::read_to_string(path.with_extension("identity")).unwrap_or_default();
+        match is_device(path) {
+            true => Ok(Device { number: found.ino(), size: found.len(), identity, mounts: Vec::new() }),
+            false => RealDisk.device(path),
+        }
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         RealDisk.sync_dir(dir)
@@ -276,6 +317,7 @@ struct TestFile {
     left: Arc<AtomicU64>,
     error: Arc<AtomicU64>,
     stuck: Arc<AtomicBool>,
+    used: Option<Used>,
 }
 
 impl TestFile {
@@ -313,6 +355,10 @@ impl DiskFile for TestFile {
         self.file.size()
     }
     fn resize(&self, length: u64) -> io::Result<()> {
+        assert!(self.used.is_none(), "a device has the size that it has");
         self.file.resize(length)
+    }
+    fn next_data(&self, offset: u64) -> io::Result<u64> {
+        if self.used.is_some() { Ok(offset) } else { self.file.next_data(offset) }
     }
 }

@@ -17,6 +17,7 @@ mod output;
 mod refusals;
 mod restore;
 mod resume;
+mod secondary;
 mod selectors;
 mod source;
 mod state;

@@ -79,7 +79,7 @@ impl Initiator {
     /// Takes a message of the appliance.
     pub fn handle(&mut self, message: Message) -> Result<(), FormatError> {
         match (message, &mut self.sender) {
-            (Message::Accept { window }, None) => self.sender = Some(Sender::online(self.job.begin(), window)),
+            (Message::Accept { window, .. }, None) => self.sender = Some(Sender::online(self.job.begin(), window)),
             (Message::Need { sequence, wanted }, Some(sender)) => sender.need(sequence, &wanted)?,
             (Message::Stored(point), Some(_)) if self.committing => self.stored = Some(point),
             (other, _) => return Err(FormatError::invalid("session", format!("{} has no place here", other.name()))),

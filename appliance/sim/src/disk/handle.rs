@@ -22,6 +22,7 @@ impl Disk for SimDisk {
         let node = match (state.tree.find(path), access) {
             (Some(_), Access::Create) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Some(node), Access::Read | Access::Write) => node,
+            (_, Access::Device) => return Err(io::ErrorKind::Unsupported.into()),
             (None, Access::Read) => return Err(io::ErrorKind::NotFound.into()),
             (None, Access::Write | Access::Create) => state.create(path)?,
         };

@@ -5,7 +5,11 @@ use std::path::PathBuf;
 
 /// Offline and developer tools of Understudy.
 #[derive(Debug, Parser)]
-#[command(name = "understudy-tools", version, after_help = "Exit codes: 0 done, 1 failed or damaged, 2 usage.")]
+#[command(
+    name = "understudy-tools",
+    version,
+    after_help = "Exit codes: 0 done, 1 failed or damaged, 2 usage, 3 done with warnings, 4 not identical."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

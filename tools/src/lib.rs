@@ -12,6 +12,7 @@ pub mod bench;
 pub mod clock;
 pub mod daemon;
 pub mod demo;
+pub mod outcome;
 pub mod pool;
 pub mod process;
 pub mod stream;

@@ -1,15 +1,16 @@
-//! `understudy-tools`: offline and developer tools. Exit codes: 0 done, 1 failed or damaged, 2 usage.
+//! `understudy-tools`: offline and developer tools. Exit codes: 0 done, 1 failed or damaged, 2 usage, 3 done with
+//! warnings, 4 not identical.
 
 use clap::Parser;
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 use understudy_tools::args::{Cli, Command, PoolCommand, StreamCommand};
+use understudy_tools::outcome::Outcome;
 use understudy_tools::{bench, demo, pool, stream};
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(outcome) => outcome.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -17,21 +18,24 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether what was looked at is as it should be.
-fn run(cli: &Cli) -> anyhow::Result<bool> {
+fn run(cli: &Cli) -> anyhow::Result<Outcome> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let fine = match &cli.command {
-        Command::Stream(StreamCommand::Inspect(args)) => stream::run(args, &mut out),
-        Command::Pool(PoolCommand::Check(args)) => pool::run(args, &mut out),
-        Command::Demo(args) => demo::run(args).map(|()| true),
-        Command::Bench(args) => bench::run(args).map(|()| true),
+        Command::Stream(StreamCommand::Inspect(args)) => stream::run(args, &mut out).map(sound),
+        Command::Pool(PoolCommand::Check(args)) => pool::check::run(args, &mut out),
+        Command::Demo(args) => demo::run(args).map(|()| Outcome::Done),
+        Command::Bench(args) => bench::run(args).map(|()| Outcome::Done),
     };
     let flushed = out.flush();
     match (fine, flushed) {
         // Whoever reads the output may have seen enough of it.
-        (Err(error), _) if is_broken_pipe(&error) => Ok(true),
+        (Err(error), _) if is_broken_pipe(&error) => Ok(Outcome::Done),
         (fine, _) => fine,
     }
+}
+
+fn sound(is_sound: bool) -> Outcome {
+    if is_sound { Outcome::Done } else { Outcome::Failed }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -1,7 +1,7 @@
 //! What the segments hold, by digest: where the newest good copy of each block and page is.
 //!
-//! Invariant: a good copy is never displaced by a damaged one, and a newer good copy displaces an older one, as in
-//! the pool. Memory: at most 230 bytes for each unique digest of the pool, 75 to 150 unless the table is just growing
+//! Invariant: a good copy is never displaced by a damaged one, and a newer good copy displaces an older one: content
+//! is stored again when its segment is collected, and when a damaged copy was noticed. Memory: at most 230 bytes for each unique digest of the pool, 75 to 150 unless the table is just growing
 //! (so 1.2 to 3.9 GB for 1 TiB of different 64 KiB blocks), whatever the number and size of volumes and points.
 
 use super::segment::Found;
@@ -86,9 +86,9 @@ impl Known {
         self.places.get_mut(digest)
     }
 
-    /// Whether a record at this place was stored again later: it is damaged, and nobody will miss it.
-    pub fn has_newer_good(&self, digest: &Digest, segment: u64, offset: u64) -> bool {
-        self.get(digest).is_some_and(|place| place.is_good && place.position() > (segment, offset))
+    /// Whether a good copy of this content is anywhere: then nobody will miss a damaged one.
+    pub fn has_good(&self, digest: &Digest) -> bool {
+        self.get(digest).is_some_and(|place| place.is_good)
     }
 
     /// All places.

@@ -73,14 +73,22 @@ pub struct Summary {
     pub unique_bytes: u64,
     /// Different map pages.
     pub unique_pages: u64,
-    /// Blocks and pages that no point needs.
-    pub unused: u64,
+    /// Records that nobody names any more: their space can be had back.
+    pub reclaimable: u64,
+    /// Bytes of them in segments.
+    pub reclaimable_bytes: u64,
     /// Bytes at the end of segments that were never acknowledged.
     pub unacknowledged_bytes: u64,
     /// Volumes.
     pub volumes: u64,
     /// Points.
     pub points: u64,
+    /// Points that retention may not remove.
+    pub protected: u64,
+    /// Removals that are recorded.
+    pub removals: u64,
+    /// Streams that were cut and may go on.
+    pub open_streams: u64,
     /// Content bytes of all points, zeros included.
     pub point_bytes: u64,
     /// Secondaries that are a point.
@@ -173,13 +181,18 @@ impl Report {
         let (segments, records) = (plural(s.segments, "segment"), plural(s.records, "record"));
         writeln!(out, "{segments} ({} sealed), {}: {records}", s.sealed_segments, bytes(s.bytes))?;
         let (blocks, pages) = (plural(s.unique_blocks, "different block"), plural(s.unique_pages, "map page"));
-        writeln!(out, "{blocks} ({}) and {pages}; {} needed by no point", bytes(s.unique_bytes), s.unused)?;
+        let reclaimable = match s.reclaimable {
+            0 => "nothing is reclaimable".into(),
+            count => format!("{} ({}) reclaimable", plural(count, "record"), bytes(s.reclaimable_bytes)),
+        };
+        writeln!(out, "{blocks} ({}) and {pages}; {reclaimable}", bytes(s.unique_bytes))?;
+        let protected = if s.protected > 0 { format!(", {} protected", s.protected) } else { String::new() };
         let (volumes, points) = (plural(s.volumes, "volume"), plural(s.points, "point"));
         let secondaries = plural(s.settled_secondaries, "settled secondary").replace("secondarys", "secondaries");
         let unsettled = match s.unsettled_secondaries {
             0 => String::new(),
             count => format!(", {count} not settled"),
         };
-        writeln!(out, "{volumes}, {points} ({} of content), {secondaries}{unsettled}", bytes(s.point_bytes))
+        writeln!(out, "{volumes}, {points} ({} of content{protected}), {secondaries}{unsettled}", bytes(s.point_bytes))
     }
 }

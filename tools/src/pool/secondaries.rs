@@ -1,17 +1,21 @@
 //! The secondaries of a pool: what each says that it is, and whether it is that.
 //!
 //! A secondary can always be made again, so one that is missing or being applied is no damage; one that says it is a
-//! point and is not, is. One on a device is no part of the pool and not looked at. Invariant: while a daemon runs ([`Look::live`]) a finding counts only if the state file is the same afterwards.
+//! point and is not, is. One on a device is no part of the pool and not looked at. Invariant: while a daemon runs
+//! ([`Look::live`]) a finding counts only if the state file is the same afterwards.
 
 use super::catalogue::Entry;
 use super::image::{Difference, compare};
 use super::known::{GoodPages, Known, PageReader};
 use super::report::Damage;
 use anyhow::Context;
+use std::collections::BTreeSet;
 use std::path::Path;
 use understudy_format::BlockId;
+use understudy_format::catalogue::SecondaryMode;
 use understudy_format::point::Point;
 use understudy_format::secondary::{Place, Settled, State};
+use uuid::Uuid;
 
 /// What is needed to look at secondaries.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub struct Look<'a> {
     pub known: &'a Known,
     /// Reads pages.
     pub reader: &'a mut PageReader,
+    /// Points and volumes that were removed.
+    pub removed: &'a BTreeSet<(Uuid, u64)>,
 }
 
 /// What a secondary is.
@@ -68,7 +74,9 @@ impl Look<'_> {
             let is_known = entries.iter().any(|entry| entry.volume.name.as_str() == name);
             let state = std::fs::read(dir.join(&name).join("state")).ok().and_then(|bytes| State::decode(&bytes).ok());
             let settled = state.and_then(|state| Some((state.volume, state.settled?.point)));
-            let Some((volume, point)) = settled.filter(|_| !is_known && !self.live) else { continue };
+            let settled =
+                settled.filter(|(volume, _)| !is_known && !self.live && !self.removed.contains(&(*volume, 0)));
+            let Some((volume, point)) = settled else { continue };
             let text =
                 format!("volumes/{name}: a secondary settled on @{point} of volume {volume}, which no segment has");
             damages.push(Damage { volume: Some(name), point: Some(point), ..Damage::new("volume", text) });
@@ -77,6 +85,11 @@ impl Look<'_> {
     }
 
     fn judge(&mut self, entry: &Entry) -> anyhow::Result<Seen> {
+        match &entry.settings.secondary {
+            SecondaryMode::Native => {}
+            SecondaryMode::None => return Ok(Seen::unsettled("none, as it is set")),
+            SecondaryMode::Device(path) => return Ok(Seen::unsettled(format!("on {path}, which is not looked at"))),
+        }
         let Some(bytes) = self.state_bytes(entry)? else {
             return Ok(Seen::unsettled("not made yet"));
         };
@@ -95,13 +108,18 @@ impl Look<'_> {
 
     fn settled(&mut self, entry: &Entry, settled: Settled) -> anyhow::Result<Seen> {
         let number = settled.point;
-        let newest = entry.points.last().map_or(0, |(newest, _)| newest.number);
+        let newest = entry.newest().map_or(0, |newest| newest.number);
         if self.live && number > newest {
             return Ok(Seen::unsettled(format!("not judged: it settled on @{number} while the pool was looked at")));
         }
-        let Some((point, troubled)) = entry.points.iter().find(|(point, _)| point.number == number) else {
-            return Ok(self.damaged(entry, Some(number), &format!("it settled on @{number}, which no segment has")));
+        let Some(held) = entry.points.iter().find(|held| held.point.number == number) else {
+            // A removed point is only known as such until its removal was collected.
+            return Ok(match number < newest || self.removed.contains(&(entry.volume.uuid, number)) {
+                true => Seen::unsettled(format!("not settled: it is @{number}, which was removed")),
+                false => self.damaged(entry, Some(number), &format!("it settled on @{number}, which no segment has")),
+            });
         };
+        let point = &held.point;
         if point.map.root() != settled.root {
             let reason = format!("it settled on @{number} with the root {}, not {}", settled.root, point.map.root());
             return Ok(self.damaged(entry, Some(number), &reason));
@@ -115,7 +133,7 @@ impl Look<'_> {
             ));
         }
         let pages = GoodPages { known: self.known, reader: self.reader };
-        let difference = compare(&path, &point.map, (!troubled).then_some(pages))?;
+        let difference = compare(&path, &point.map, (!held.is_troubled).then_some(pages))?;
         Ok(match difference {
             None => Seen { text: settled_text(entry, point), is_settled: true, damage: None },
             Some(difference) => self.different(entry, point, &difference),
@@ -164,7 +182,7 @@ impl Look<'_> {
 }
 
 fn settled_text(entry: &Entry, point: &Point) -> String {
-    let newest = entry.points.last().map_or(0, |(newest, _)| newest.number);
+    let newest = entry.newest().map_or(0, |newest| newest.number);
     match point.number {
         number if number == newest => format!("is @{number}, byte for byte"),
         number => format!("is @{number}, byte for byte (@{newest} is to be applied)"),

@@ -32,7 +32,7 @@ pub struct Found {
     pub entry: FooterEntry,
     /// Why its content cannot be used.
     pub damage: Option<FormatError>,
-    /// The content of volume and point records, which are few.
+    /// The content of the catalogue's records, which are few.
     pub content: Option<Vec<u8>>,
 }
 
@@ -50,10 +50,26 @@ impl Found {
         matches!(self.kind(), Some(Kind::Pad | Kind::Footer))
     }
 
+    /// Bytes that the record takes in the segment.
+    pub fn bytes(&self) -> u64 {
+        record_bytes(self.entry.stored_length)
+    }
+
     /// Bytes from the start of the segment to the end of the record.
     pub fn end(&self) -> u64 {
-        self.entry.offset + (HEADER as u64 + u64::from(self.entry.stored_length)).next_multiple_of(RECORD_ALIGNMENT)
+        self.entry.offset + self.bytes()
     }
+}
+
+/// Whether records of this kind say what volumes and points there are.
+pub fn is_catalogue(kind: Option<Kind>) -> bool {
+    use Kind::*;
+    matches!(kind, Some(Volume | Point | Removal | Protection | Settings | Progress))
+}
+
+/// Bytes that a record with this many stored bytes takes in its segment.
+pub fn record_bytes(stored_length: u32) -> u64 {
+    (HEADER as u64 + u64::from(stored_length)).next_multiple_of(RECORD_ALIGNMENT)
 }
 
 /// What a segment holds.
@@ -65,6 +81,8 @@ pub struct Scan {
     pub sealed: bool,
     /// Records that were acknowledged, or at least whole; neither pads nor footers.
     pub records: Vec<Found>,
+    /// Records that were never acknowledged, whole or not.
+    pub tail: Vec<Found>,
     /// What is wrong with the segment itself: where, and what. Damaged contents are in `records`.
     pub damages: Vec<(u64, String)>,
     /// Bytes at the end that were never acknowledged.
@@ -166,7 +184,7 @@ impl Scanner {
             Ok(content) if kind == Some(Kind::Footer) => {
                 self.footers.insert(header.offset, content);
             }
-            Ok(content) if matches!(kind, Some(Kind::Volume | Kind::Point)) => found.content = Some(content),
+            Ok(content) if is_catalogue(kind) => found.content = Some(content),
             Ok(_) => {}
             Err(error) => found.damage = Some(error),
         }
@@ -198,7 +216,7 @@ impl Scanner {
         let mut damages = std::mem::take(&mut self.breaks);
         damages.extend(self.check_footer(trailer).err().map(|reason| (trailer.footer_offset, reason)));
         let records = self.items.into_iter().filter(|found| !found.is_filler()).collect();
-        Scan { length: trailer.file_length, sealed: true, records, damages, unacknowledged: 0 }
+        Scan { length: trailer.file_length, sealed: true, records, damages, ..Scan::default() }
     }
 
     /// The footer must list exactly the records in front of it.
@@ -243,9 +261,9 @@ impl Scanner {
         // A segment whose last record does not end on the alignment was never synced up to there.
         let cut = if torn.is_none() && !cut_trailer { cut.min(self.last_aligned_end()) } else { cut };
         self.breaks.retain(|(at, _)| *at < cut);
-        let keep = |found: &Found| found.end() <= cut && !found.is_filler();
-        let records = self.items.into_iter().filter(keep).collect();
-        Ok(Scan { length, sealed: false, records, damages: self.breaks, unacknowledged: length - cut })
+        let items = self.items.into_iter().filter(|found| !found.is_filler());
+        let (records, tail) = items.partition(|found| found.end() <= cut);
+        Ok(Scan { length, sealed: false, records, tail, damages: self.breaks, unacknowledged: length - cut })
     }
 
     fn last_aligned_end(&self) -> u64 {

@@ -6,7 +6,7 @@
 //! of the volume must be zero.
 
 use super::known::{Known, PageReader};
-use understudy_format::map::{FANOUT, Map, Page, span};
+use understudy_format::map::{FANOUT, Map, Page, Partial, span};
 use understudy_format::{BlockId, Digest, Geometry};
 
 /// Blocks of a point that cannot be read.
@@ -43,9 +43,29 @@ impl<'a> Walk<'a> {
         walk.troubles
     }
 
-    /// Whether everything under a node is good.
+    /// Everything that is wrong with a map as far as it was built: of a stream that may go on.
+    pub fn partial(
+        known: &'a mut Known,
+        reader: &'a mut PageReader,
+        geometry: Geometry,
+        partial: &Partial,
+    ) -> Vec<Trouble> {
+        let mut walk = Self { known, reader, geometry, troubles: Vec::new() };
+        for (level, page) in (0u8..).zip(&partial.open) {
+            let first = partial.next / span(level + 1) * FANOUT;
+            for slot in 0..FANOUT {
+                walk.node(level, first + slot, page.get(slot as usize));
+            }
+        }
+        if let Some(top) = partial.top {
+            walk.node(partial.open.len() as u8, 0, top);
+        }
+        walk.troubles
+    }
+
+    /// Whether everything under a node is good. A node past the end of the volume, of a crafted record, is none.
     fn node(&mut self, level: u8, index: u64, digest: Digest) -> bool {
-        match (digest.is_zero(), level) {
+        match (digest.is_zero() || index.saturating_mul(span(level)) >= self.geometry.block_count(), level) {
             (true, _) => true,
             (false, 0) => self.block(BlockId(index), digest),
             (false, _) => self.page(level, index, digest),

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
+use understudy_format::catalogue::{ProtectionRecord, RemovalRecord};
 use understudy_format::codec::encode_into;
 use understudy_format::layout::Layout;
 use understudy_format::map::{Builder, Map, Page, PageStore};
@@ -74,6 +75,17 @@ impl Segment {
     pub fn forget_last(&mut self) -> usize {
         self.entries.pop();
         self.entries.len()
+    }
+
+    /// Appends all records of this segment to another, as collecting does.
+    pub fn copy_to(&self, other: &mut Self) {
+        for entry in &self.entries {
+            let at = entry.offset as usize;
+            let header = RecordHeader::decode(&self.bytes[at..], entry.offset).unwrap();
+            let content = header.content(&self.bytes[at + RecordHeader::SIZE..]).unwrap();
+            other.put(Kind::from_wire(entry.kind).unwrap(), entry.digest, &content);
+        }
+        other.sync(0);
     }
 
     /// Appends footer and trailer.
@@ -203,6 +215,27 @@ impl Scene {
 
     pub fn state(&self, state: State) {
         fs::write(self.path().join("volumes/v/state"), state.encode()).unwrap();
+    }
+
+    /// Appends a record of the catalogue.
+    pub fn record(&mut self, kind: Kind, content: &[u8]) {
+        self.segment.content(kind, content);
+        self.segment.sync(0);
+    }
+
+    pub fn remove(&mut self, point: u64) {
+        self.record(Kind::Removal, &RemovalRecord { volume: VOLUME, point, removed_ns: 5 }.encode());
+    }
+
+    pub fn protect(&mut self, point: u64, protected: bool) {
+        self.record(Kind::Protection, &ProtectionRecord::new(VOLUME, point, protected).encode());
+    }
+
+    /// Seals and writes the segment, and goes on in a new one.
+    pub fn next_segment(&mut self, number: u64) {
+        self.segment.seal();
+        self.segment.write(self.path());
+        self.segment = Segment::new(number);
     }
 
     /// Writes the segment and checks the pool.

@@ -1,6 +1,7 @@
 //! The checking tools held against streams and pools that are built, and damaged, byte by byte.
 
 mod build;
+mod catalogue;
 mod pool;
 mod readonly;
 mod stream;

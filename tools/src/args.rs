@@ -1,7 +1,9 @@
 //! What `understudy-tools` is asked to do: clap reads the arguments and reports wrong usage (exit code 2).
 
 use clap::{Args, Parser, Subcommand};
+use jiff::tz::TimeZone;
 use std::path::PathBuf;
+use understudy_format::select::PointName;
 
 /// Offline and developer tools of Understudy.
 #[derive(Debug, Parser)]
@@ -43,6 +45,8 @@ pub enum StreamCommand {
 pub enum PoolCommand {
     /// Read a pool, change nothing, and prove every promise that can be proved at rest
     Check(Check),
+    /// Write a point to a file, without a daemon, from a pool that may be read-only or damaged
+    Extract(Extract),
 }
 
 /// `stream inspect`.
@@ -71,6 +75,43 @@ pub struct Check {
     /// Print JSON, one object a line
     #[arg(long)]
     pub json: bool,
+}
+
+/// `pool extract`.
+///
+/// Nothing is written into the pool, and its lock is not taken. Beside a running daemon the point is read all the
+/// same; segments that the daemon collects meanwhile are looked for again, and the command fails when the point itself
+/// is removed. Needs 44 bytes of memory for each different block of the pool.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 blocks are missing: each range is printed, and is zeros."
+)]
+pub struct Extract {
+    /// The pool's directory
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// The point: NAME, NAME@NUMBER, NAME@LABEL or NAME@TIME
+    #[arg(value_name = "NAME[@POINT]", value_parser = parse_point)]
+    pub point: PointName,
+    /// Where to write it: a new file; with --force an existing file or a block device; - is standard output
+    #[arg(value_name = "OUT")]
+    pub out: PathBuf,
+    /// Share what the settled secondary has, and write only what differs; for XFS and btrfs
+    #[arg(long)]
+    pub reflink: bool,
+    /// Believe that the secondary is what its state says, instead of reading all of it
+    #[arg(long, requires = "reflink")]
+    pub no_verify: bool,
+    /// Overwrite a file or a block device
+    #[arg(long)]
+    pub force: bool,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn parse_point(text: &str) -> Result<PointName, String> {
+    PointName::parse(text, &TimeZone::system()).map_err(|error| error.to_string())
 }
 
 /// `demo`.

@@ -23,6 +23,7 @@ fn run(cli: &Cli) -> anyhow::Result<Outcome> {
     let fine = match &cli.command {
         Command::Stream(StreamCommand::Inspect(args)) => stream::run(args, &mut out).map(sound),
         Command::Pool(PoolCommand::Check(args)) => pool::check::run(args, &mut out),
+        Command::Pool(PoolCommand::Extract(args)) => pool::extract::run(args, &mut out),
         Command::Demo(args) => demo::run(args).map(|()| Outcome::Done),
         Command::Bench(args) => bench::run(args).map(|()| Outcome::Done),
     };

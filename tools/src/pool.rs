@@ -9,12 +9,16 @@
 
 pub mod catalogue;
 pub mod check;
+pub mod content;
+pub mod extract;
 pub mod findings;
 pub mod image;
 pub mod known;
+pub mod places;
 pub mod report;
 pub mod secondaries;
 pub mod segment;
+pub mod survey;
 pub mod walk;
 mod window;
 

@@ -8,7 +8,7 @@ use super::segment::Found;
 use std::collections::{BTreeMap, BTreeSet};
 use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, Settings};
 use understudy_format::error::Result;
-use understudy_format::point::{Point, Volume};
+use understudy_format::point::{Point, Volume, VolumeName};
 use understudy_format::segment::Kind;
 use understudy_format::session::Progress;
 use uuid::Uuid;
@@ -36,6 +36,14 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// A volume whose own record is lost, from its points, of which there is at least one.
+    pub fn of_orphans(name: VolumeName, points: Vec<Point>) -> Self {
+        let Point { volume: uuid, map, created_ns, .. } = points[0];
+        let volume = Volume { uuid, name, block_size: map.geometry.block_size(), created_ns };
+        let held = |point| Held { point, is_protected: false, is_troubled: false };
+        Self { volume, points: points.into_iter().map(held).collect(), settings: Settings::default() }
+    }
+
     /// The newest point.
     pub fn newest(&self) -> Option<&Point> {
         self.points.last().map(|held| &held.point)
@@ -47,6 +55,8 @@ impl Entry {
 pub struct Contents {
     /// By name.
     pub entries: Vec<Entry>,
+    /// Points whose volume no segment has, ascending.
+    pub orphans: Vec<Point>,
     /// Streams that were cut and may go on.
     pub progress: Vec<Progress>,
     /// What was removed: the volume, and the point or 0 for the volume itself.
@@ -202,7 +212,8 @@ impl Fold {
             contents.progress.push(progress);
         }
         contents.damages.extend(std::mem::take(&mut self.damages));
-        contents.damages.extend(orphans(&self.points));
+        contents.orphans = self.points.into_values().map(|(_, point)| point).collect();
+        contents.damages.extend(contents.orphans.iter().map(orphan).collect::<Vec<_>>());
         contents.damages.extend(namesakes(&contents.entries));
         contents
     }
@@ -233,6 +244,12 @@ impl Fold {
 }
 
 impl Contents {
+    /// All points, also those whose volume no segment has.
+    pub fn points(&self) -> impl Iterator<Item = &Point> {
+        let held = self.entries.iter().flat_map(|entry| &entry.points).map(|held| &held.point);
+        held.chain(&self.orphans)
+    }
+
     fn count(&mut self, seat: Seat) {
         self.live.0 += 1;
         self.live.1 += seat.bytes;
@@ -246,12 +263,10 @@ impl Contents {
     }
 }
 
-/// Points whose volume no segment has.
-fn orphans(points: &BTreeMap<(Uuid, u64), (Seat, Point)>) -> impl Iterator<Item = Damage> {
-    points.keys().map(|(uuid, number)| Damage {
-        point: Some(*number),
-        ..Damage::new("volume", format!("point {number} belongs to volume {uuid}, which no segment has"))
-    })
+/// A point whose volume no segment has.
+fn orphan(point: &Point) -> Damage {
+    let text = format!("point {} belongs to volume {}, which no segment has", point.number, point.volume);
+    Damage { point: Some(point.number), ..Damage::new("volume", text) }
 }
 
 /// Different volumes with the same name.

@@ -1,7 +1,8 @@
 //! Volumes and points as the segments record them: what the log says in the end, and what contradicts itself.
 //!
 //! Invariants: of several records about the same thing the last one in log order (segment, then offset) counts, in
-//! whatever order the segments were read; a removal takes what was recorded before it, never what came after.
+//! whatever order the segments were read; a removal and a point record are about the same thing; a volume is there while
+//! it has a point.
 
 use super::report::Damage;
 use super::segment::Found;
@@ -59,7 +60,7 @@ pub struct Contents {
     pub orphans: Vec<Point>,
     /// Streams that were cut and may go on.
     pub progress: Vec<Progress>,
-    /// What was removed: the volume, and the point or 0 for the volume itself.
+    /// Points that were removed, as far as that is still recorded.
     pub removed: BTreeSet<(Uuid, u64)>,
     /// Broken promises.
     pub damages: Vec<Damage>,
@@ -135,12 +136,12 @@ impl Catalogue {
         }
     }
 
-    /// What the log says in the end.
-    pub fn contents(mut self) -> Contents {
+    /// What the log says in the end, of a pool with these segments.
+    pub fn contents(mut self, segments: &BTreeSet<u64>) -> Contents {
         self.records.sort_unstable_by_key(|(seat, _)| *seat);
         let mut fold = Fold::default();
         self.records.into_iter().for_each(|(seat, record)| fold.record(seat, record));
-        fold.contents()
+        fold.contents(segments)
     }
 }
 
@@ -152,7 +153,7 @@ struct Fold {
     protections: BTreeMap<(Uuid, u64), (Seat, bool)>,
     settings: BTreeMap<Uuid, (Seat, Settings)>,
     progress: BTreeMap<Uuid, (Seat, Progress)>,
-    removals: BTreeMap<(Uuid, u64), Seat>,
+    removals: BTreeMap<(Uuid, u64), (Seat, RemovalRecord)>,
     damages: Vec<Damage>,
 }
 
@@ -161,7 +162,10 @@ impl Fold {
         match record {
             Record::Volume(volume) => drop(self.volumes.insert(volume.uuid, (seat, volume))),
             Record::Point(point) => self.point(seat, *point),
-            Record::Removal(removal) => self.remove(seat, removal.volume, removal.point),
+            Record::Removal(removal) => {
+                self.points.remove(&(removal.volume, removal.point));
+                self.removals.insert((removal.volume, removal.point), (seat, removal));
+            }
             Record::Protection(record) => {
                 self.protections.insert((record.volume, record.point), (seat, record.protected == 1));
             }
@@ -172,9 +176,7 @@ impl Fold {
 
     fn point(&mut self, seat: Seat, point: Point) {
         let key = (point.volume, point.number);
-        if self.progress.get(&point.volume).is_some_and(|(_, progress)| progress.begin.stream == point.stream) {
-            self.progress.remove(&point.volume);
-        }
+        self.removals.remove(&key);
         let content = (point.map, point.stream);
         let before = self.points.insert(key, (seat, point));
         if before.is_some_and(|(_, before)| (before.map, before.stream) != content) {
@@ -183,64 +185,66 @@ impl Fold {
         }
     }
 
-    fn remove(&mut self, seat: Seat, volume: Uuid, point: u64) {
-        self.removals.insert((volume, point), seat);
-        if point != 0 {
-            self.points.remove(&(volume, point));
-            self.protections.remove(&(volume, point));
-            return;
-        }
-        self.volumes.remove(&volume);
-        self.settings.remove(&volume);
-        self.progress.remove(&volume);
-        self.points.retain(|(of, _), _| *of != volume);
-        self.protections.retain(|(of, _), _| *of != volume);
-    }
-
-    fn contents(mut self) -> Contents {
+    fn contents(mut self, segments: &BTreeSet<u64>) -> Contents {
         let mut contents = Contents { removed: self.removals.keys().copied().collect(), ..Contents::default() };
-        self.removals.values().for_each(|seat| contents.count(*seat));
+        // A removal is needed while the record of its point may come back from the segment that has it.
+        let removals = self.removals.values().filter(|(_, removal)| segments.contains(&removal.segment));
+        removals.for_each(|(seat, _)| contents.count(*seat));
         contents.entries = self.entries(&mut contents);
-        for (key, (_, is_protected)) in &self.protections {
-            contents.strange("a protection of point", &format!("{} of volume {}", key.1, key.0), *is_protected);
+        for (seat, progress) in std::mem::take(&mut self.progress).into_values() {
+            let newest = contents.entries.iter().find(|entry| entry.volume.uuid == progress.volume.uuid);
+            if is_resumable(&progress, newest.and_then(Entry::newest)) {
+                contents.count(seat);
+                contents.progress.push(progress);
+            }
         }
-        for uuid in self.settings.keys() {
-            contents.strange("settings of volume", &uuid.to_string(), true);
-        }
-        for (_, (seat, progress)) in self.progress {
-            contents.count(seat);
-            contents.progress.push(progress);
-        }
-        contents.damages.extend(std::mem::take(&mut self.damages));
         contents.orphans = self.points.into_values().map(|(_, point)| point).collect();
+        contents.damages.append(&mut self.damages);
         contents.damages.extend(contents.orphans.iter().map(orphan).collect::<Vec<_>>());
         contents.damages.extend(namesakes(&contents.entries));
         contents
     }
 
-    /// The volumes by name; points, protections and settings that belong to one are taken out.
+    /// The volumes that have points, by name; what is recorded of one is taken out.
     fn entries(&mut self, contents: &mut Contents) -> Vec<Entry> {
         let mut entries = Vec::new();
         for (uuid, (seat, volume)) in std::mem::take(&mut self.volumes) {
+            let mut entry = Entry { volume, points: self.held(uuid, contents), settings: Settings::default() };
+            let Some(newest) = entry.newest().map(|point| point.number) else { continue };
             contents.count(seat);
-            let settings = self.settings.remove(&uuid).map(|(seat, settings)| {
+            if let Some((seat, settings)) = self.settings.remove(&uuid) {
                 contents.count(seat);
-                settings
-            });
-            let mut entry = Entry { volume, points: Vec::new(), settings: settings.unwrap_or_default() };
-            for (key, (seat, point)) in self.points.extract_if((uuid, 0)..=(uuid, u64::MAX), |_, _| true) {
-                contents.count(seat);
-                contents.damages.extend(contradiction(&entry.volume, &point));
-                let protection = self.protections.remove(&key);
-                protection.iter().for_each(|(seat, _)| contents.count(*seat));
-                let is_protected = protection.is_some_and(|(_, protected)| protected);
-                entry.points.push(Held { point, is_protected, is_troubled: false });
+                entry.settings = settings;
             }
+            let wrong = entry.points.iter().filter_map(|held| contradiction(&entry.volume, &held.point));
+            contents.damages.extend(wrong);
+            let protections = self.protections.range((uuid, newest + 1)..=(uuid, u64::MAX));
+            let lost = protections.filter(|(key, (_, counts))| *counts && !contents.removed.contains(key));
+            let note = |number| format!("{}@{number} is protected, and no segment has it", entry.volume.name);
+            contents.notes.extend(lost.map(|((_, number), _)| note(number)));
             entries.push(entry);
         }
         entries.sort_by(|a, b| a.volume.name.cmp(&b.volume.name));
         entries
     }
+
+    /// The points of a volume, ascending, taken out.
+    fn held(&mut self, uuid: Uuid, contents: &mut Contents) -> Vec<Held> {
+        let all = (uuid, 0)..=(uuid, u64::MAX);
+        let own = self.points.extract_if(all, |_, _| true);
+        let held = own.map(|(key, (seat, point))| {
+            contents.count(seat);
+            let protection = self.protections.get(&key).filter(|(_, is_protected)| *is_protected);
+            protection.iter().for_each(|(seat, _)| contents.count(*seat));
+            Held { point, is_protected: protection.is_some(), is_troubled: false }
+        });
+        held.collect()
+    }
+}
+
+/// Whether a stream that came so far can go on from there.
+fn is_resumable(progress: &Progress, newest: Option<&Point>) -> bool {
+    progress.next_block() > 0 && newest.is_none_or(|newest| progress.begin.created_ns > newest.created_ns)
 }
 
 impl Contents {
@@ -253,13 +257,6 @@ impl Contents {
     fn count(&mut self, seat: Seat) {
         self.live.0 += 1;
         self.live.1 += seat.bytes;
-    }
-
-    /// A record about a thing that is not there: its own record may have been removed and collected since.
-    fn strange(&mut self, what: &str, which: &str, counts: bool) {
-        if counts {
-            self.notes.push(format!("{what} {which} is about something that no segment has"));
-        }
     }
 }
 

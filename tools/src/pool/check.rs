@@ -49,7 +49,7 @@ pub fn check(dir: &Path, live: bool) -> anyhow::Result<Report> {
         ..Checking::new(dir)
     };
     check.segments()?;
-    let mut contents = std::mem::take(&mut check.catalogue).contents();
+    let mut contents = std::mem::take(&mut check.catalogue).contents(&check.numbers);
     check.report.damages.append(&mut contents.damages);
     check.report.notes.append(&mut contents.notes);
     check.points(&mut contents.entries);

@@ -28,7 +28,7 @@ pub struct Look<'a> {
     pub known: &'a Known,
     /// Reads pages.
     pub reader: &'a mut PageReader,
-    /// Points and volumes that were removed.
+    /// Points that were removed.
     pub removed: &'a BTreeSet<(Uuid, u64)>,
 }
 
@@ -74,8 +74,7 @@ impl Look<'_> {
             let is_known = entries.iter().any(|entry| entry.volume.name.as_str() == name);
             let state = std::fs::read(dir.join(&name).join("state")).ok().and_then(|bytes| State::decode(&bytes).ok());
             let settled = state.and_then(|state| Some((state.volume, state.settled?.point)));
-            let settled =
-                settled.filter(|(volume, _)| !is_known && !self.live && !self.removed.contains(&(*volume, 0)));
+            let settled = settled.filter(|settled| !is_known && !self.live && !self.removed.contains(settled));
             let Some((volume, point)) = settled else { continue };
             let text =
                 format!("volumes/{name}: a secondary settled on @{point} of volume {volume}, which no segment has");

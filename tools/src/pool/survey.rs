@@ -101,7 +101,8 @@ impl Look {
         look.places.sort();
         let Self { catalogue, places, warnings, .. } = look;
         let segments = numbers.len() as u64;
-        Ok(Some(Survey { pool, contents: catalogue.contents(), places, warnings, segments }))
+        let contents = catalogue.contents(&numbers.into_iter().collect());
+        Ok(Some(Survey { pool, contents, places, warnings, segments }))
     }
 
     fn path(&self, number: u64) -> PathBuf {

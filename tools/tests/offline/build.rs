@@ -224,7 +224,8 @@ impl Scene {
     }
 
     pub fn remove(&mut self, point: u64) {
-        self.record(Kind::Removal, &RemovalRecord { volume: VOLUME, point, removed_ns: 5 }.encode());
+        let (volume, removed_ns, segment) = (VOLUME, 5, 1);
+        self.record(Kind::Removal, &RemovalRecord { volume, point, removed_ns, segment }.encode());
     }
 
     pub fn protect(&mut self, point: u64, protected: bool) {

@@ -2,7 +2,7 @@
 
 use crate::build::{BLOCK, POOL, Pages, Scene, Segment, VOLUME, block, block_size, noise};
 use std::fs;
-use understudy_format::catalogue::{SecondaryMode, Settings};
+use understudy_format::catalogue::{RemovalRecord, SecondaryMode, Settings};
 use understudy_format::map::Builder;
 use understudy_format::point::Volume;
 use understudy_format::segment::Kind;
@@ -45,22 +45,27 @@ fn the_blocks_of_a_removed_point_are_not_demanded() {
 }
 
 #[test]
-fn a_removal_takes_what_is_before_it_and_nothing_after() {
+fn a_volume_is_there_while_it_has_a_point() {
     let mut scene = scene();
-    scene.remove(0);
+    (1..=3).for_each(|point| scene.remove(point));
     let report = sound(scene.check());
-    assert_eq!((report.summary.volumes, report.summary.points), (0, 0));
-    // The volume comes back under its name, as another one.
-    let other = Uuid::from_u128(77);
-    let name = "v".parse().unwrap();
-    let volume = Volume { uuid: other, name, block_size: block_size(), created_ns: 9 };
-    scene.record(Kind::Volume, &volume.encode());
-    let mut point = scene.points[2].clone();
-    (point.volume, point.number) = (other, 1);
-    scene.record(Kind::Point, &point.encode());
-    fs::remove_file(scene.path().join("volumes/v/state")).unwrap();
+    assert_eq!((report.summary.volumes, report.summary.points, report.summary.removals), (0, 0, 3));
+    assert_eq!(report.summary.reclaimable, report.summary.records - 3);
+    // A point that is recorded again after its removal is there.
+    let again = scene.points[1].encode();
+    scene.record(Kind::Point, &again);
     let report = sound(scene.check());
-    assert_eq!((report.summary.volumes, report.summary.points), (1, 1));
+    assert_eq!((report.summary.volumes, report.summary.points, report.summary.removals), (1, 1, 2));
+}
+
+#[test]
+fn a_removal_is_reclaimable_once_the_segment_of_its_point_is_gone() {
+    let mut scene = scene();
+    scene.remove(2);
+    let removal = RemovalRecord { volume: VOLUME, point: 1, removed_ns: 5, segment: 99 };
+    scene.record(Kind::Removal, &removal.encode());
+    // Two blocks, two pages, two points, and the removal that names a segment that is not there.
+    assert_eq!(sound(scene.check()).summary.reclaimable, 7);
 }
 
 #[test]
@@ -77,16 +82,14 @@ fn the_last_record_in_log_order_counts_whatever_is_read_first() {
 }
 
 #[test]
-fn records_about_what_no_segment_has_are_notes() {
+fn a_protection_of_a_point_that_nobody_has_is_noted() {
     let mut scene = scene();
+    scene.protect(2, true);
+    scene.remove(2);
     scene.protect(44, true);
     scene.record(Kind::Settings, &Settings::default().encode(Uuid::from_u128(99)));
     let report = sound(scene.check());
-    let expected = [
-        format!("a protection of point 44 of volume {VOLUME} is about something that no segment has"),
-        format!("settings of volume {} is about something that no segment has", Uuid::from_u128(99)),
-    ];
-    assert_eq!(report.notes, expected);
+    assert_eq!(report.notes, ["v@44 is protected, and no segment has it"]);
 }
 
 #[test]
@@ -174,7 +177,7 @@ fn a_cut_stream_keeps_its_blocks_until_its_point_is_there() {
     // The same stream commits something else: nobody names these blocks any more.
     scene.segment.bytes = whole;
     let mut point = scene.points[2].clone();
-    (point.number, point.stream) = (4, stream);
+    (point.number, point.stream, point.created_ns) = (4, stream, 7);
     scene.record(Kind::Point, &point.encode());
     let report = sound(scene.check());
     assert_eq!((report.summary.open_streams, report.summary.reclaimable), (0, 302));

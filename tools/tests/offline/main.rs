@@ -2,6 +2,7 @@
 
 mod build;
 mod catalogue;
+mod extract;
 mod pool;
 mod readonly;
 mod stream;

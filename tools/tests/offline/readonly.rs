@@ -1,10 +1,12 @@
-//! `pool check` is read-only: the whole pool has the same bytes, times and names before and after.
+//! The tools that only read are read-only: the whole pool has the same bytes, times and names before and after.
 
 use crate::build::{BLOCK, Scene, block, noise};
+use crate::extract::extract;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+use understudy_format::segment::Kind;
 
 #[test]
 fn a_check_leaves_no_trace_in_sound_and_damaged_pools() {
@@ -12,7 +14,7 @@ fn a_check_leaves_no_trace_in_sound_and_damaged_pools() {
     let mut blocks: Vec<Vec<u8>> = (0..300).map(block).collect();
     blocks[1] = noise(1, BLOCK);
     scene.commit(&blocks);
-    scene.segment.content(noise_kind(), &noise(2, BLOCK));
+    scene.segment.content(Kind::Block, &noise(2, BLOCK));
     scene.segment.write(scene.path());
     let before = fingerprint(scene.path());
     assert!(before.len() > 8, "{before:?}");
@@ -28,8 +30,23 @@ fn a_check_leaves_no_trace_in_sound_and_damaged_pools() {
     assert_eq!(fingerprint(scene.path()), before);
 }
 
-fn noise_kind() -> understudy_format::segment::Kind {
-    understudy_format::segment::Kind::Block
+#[test]
+fn an_extraction_leaves_no_trace_in_sound_and_damaged_pools() {
+    let mut scene = Scene::new();
+    let blocks: Vec<Vec<u8>> = (0..300).map(|seed| noise(seed, BLOCK)).collect();
+    scene.commit(&blocks);
+    scene.segment.write(scene.path());
+    let outside = tempfile::tempdir().unwrap();
+    for damaged in [false, true] {
+        if damaged {
+            let at = scene.find(&blocks[1]);
+            scene.segment.bytes[at] ^= 1;
+            scene.segment.write(scene.path());
+        }
+        let before = fingerprint(scene.path());
+        extract(scene.path(), "v", &outside.path().join(format!("damaged {damaged}")), &[]).unwrap();
+        assert_eq!(fingerprint(scene.path()), before);
+    }
 }
 
 /// Every file and directory with the digest of its bytes and its time of change.

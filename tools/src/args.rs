@@ -47,6 +47,8 @@ pub enum PoolCommand {
     Check(Check),
     /// Write a point to a file, without a daemon, from a pool that may be read-only or damaged
     Extract(Extract),
+    /// Make everything again that is not in the segments, and prove that it came out the same; no daemon may run
+    Rebuild(Rebuild),
 }
 
 /// `stream inspect`.
@@ -105,6 +107,21 @@ pub struct Extract {
     /// Overwrite a file or a block device
     #[arg(long)]
     pub force: bool,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `pool rebuild`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Exit codes: 0 identical, 1 failed, 2 usage, 4 not identical.")]
+pub struct Rebuild {
+    /// The pool's directory
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Print what is in the segments, and touch nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// Print JSON, one object a line
     #[arg(long)]
     pub json: bool,

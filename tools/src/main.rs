@@ -24,6 +24,7 @@ fn run(cli: &Cli) -> anyhow::Result<Outcome> {
         Command::Stream(StreamCommand::Inspect(args)) => stream::run(args, &mut out).map(sound),
         Command::Pool(PoolCommand::Check(args)) => pool::check::run(args, &mut out),
         Command::Pool(PoolCommand::Extract(args)) => pool::extract::run(args, &mut out),
+        Command::Pool(PoolCommand::Rebuild(args)) => pool::rebuild::run(args, &mut out),
         Command::Demo(args) => demo::run(args).map(|()| Outcome::Done),
         Command::Bench(args) => bench::run(args).map(|()| Outcome::Done),
     };

@@ -15,6 +15,7 @@ pub mod findings;
 pub mod image;
 pub mod known;
 pub mod places;
+pub mod rebuild;
 pub mod report;
 pub mod secondaries;
 pub mod segment;

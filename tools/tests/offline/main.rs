@@ -5,4 +5,5 @@ mod catalogue;
 mod extract;
 mod pool;
 mod readonly;
+mod rebuild;
 mod stream;

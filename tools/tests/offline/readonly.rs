@@ -2,6 +2,7 @@
 
 use crate::build::{BLOCK, Scene, block, noise};
 use crate::extract::extract;
+use crate::rebuild::rebuild;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,19 @@ fn an_extraction_leaves_no_trace_in_sound_and_damaged_pools() {
         }
         let before = fingerprint(scene.path());
         extract(scene.path(), "v", &outside.path().join(format!("damaged {damaged}")), &[]).unwrap();
+        assert_eq!(fingerprint(scene.path()), before);
+    }
+}
+
+#[test]
+fn a_dry_run_of_a_rebuild_leaves_no_trace() {
+    let mut scene = Scene::new();
+    scene.commit(&[block(1)]);
+    scene.segment.write(scene.path());
+    for lost in ["index", "lock", "pool"] {
+        let _ = fs::remove_file(scene.path().join(lost));
+        let before = fingerprint(scene.path());
+        rebuild(scene.path(), &["--dry-run"]).unwrap();
         assert_eq!(fingerprint(scene.path()), before);
     }
 }

@@ -5,6 +5,7 @@
 
 mod crash;
 mod damage;
+mod extract;
 mod filesystems;
 mod frames;
 mod full_disk;

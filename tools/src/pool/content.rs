@@ -1,18 +1,19 @@
 //! Reads single blocks and map pages out of segments, whichever copy is good, beside a daemon that may collect.
 //!
 //! Invariants: nothing is returned that does not have the digest that was asked for, and nothing else is asked of a
-//! copy: a damaged header in front of good bytes costs nothing. When a segment vanished, the pool is looked at again;
-//! a content is missed only when that look found every segment and no good copy in them.
+//! copy: a damaged header in front of good bytes costs nothing. A content is missed only when the pool was looked at
+//! after a segment last came or went, or once more for this content.
 
 use super::known::segment_name;
 use super::places::{Place, Places};
-use super::survey::{Survey, survey};
+use super::survey::{Survey, last_change, survey};
 use anyhow::bail;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use understudy_format::Digest;
 use understudy_format::codec::{Codec, decode_into};
 use understudy_format::layout::Layout;
@@ -36,6 +37,8 @@ pub struct Reader {
     files: HashMap<u64, File>,
     /// The point that is being read: it must not go meanwhile.
     point: Point,
+    /// When a segment last came or went before the places were found.
+    changed: Option<SystemTime>,
     stored: Vec<u8>,
 }
 
@@ -47,9 +50,9 @@ enum Copy {
 }
 
 impl Reader {
-    /// Reads `point` out of the pool in `dir`, whose blocks are at `places`.
-    pub fn new(dir: &Path, places: Places, point: Point) -> Self {
-        Self { dir: dir.to_owned(), places, files: HashMap::new(), point, stored: Vec::new() }
+    /// Reads `point` out of the pool in `dir`, whose blocks are at `places`, as found after it `changed`.
+    pub fn new(dir: &Path, places: Places, changed: Option<SystemTime>, point: Point) -> Self {
+        Self { dir: dir.to_owned(), places, files: HashMap::new(), point, changed, stored: Vec::new() }
     }
 
     /// The block with this digest and length.
@@ -64,11 +67,11 @@ impl Reader {
     }
 
     fn content(&mut self, kind: Kind, digest: Digest, length: usize) -> anyhow::Result<Result<Vec<u8>, Absent>> {
-        for _ in 0..TRIES {
+        for again in 0..TRIES {
             match self.look(kind, digest, length)? {
                 Copy::Good(content) => return Ok(Ok(content)),
-                Copy::Bad(reason) => return Ok(Err(reason)),
-                Copy::Vanished => self.look_again()?,
+                Copy::Bad(reason) if again > 0 || last_change(&self.dir) == self.changed => return Ok(Err(reason)),
+                Copy::Bad(_) | Copy::Vanished => self.look_again()?,
             }
         }
         bail!("the segments of {} vanish faster than they can be read: stop its understudyd first", self.dir.display())
@@ -120,11 +123,11 @@ impl Reader {
     }
 
     fn look_again(&mut self) -> anyhow::Result<()> {
-        let Survey { contents, places, .. } = survey(&self.dir, true)?;
+        let Survey { contents, places, changed, .. } = survey(&self.dir, true)?;
         if !contents.points().any(|point| *point == self.point) {
             bail!("the point was removed, and its blocks collected, while it was read: what was written is not whole");
         }
-        (self.places, self.files) = (places, HashMap::new());
+        (self.places, self.changed, self.files) = (places, changed, HashMap::new());
         Ok(())
     }
 }

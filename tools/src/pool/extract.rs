@@ -43,9 +43,9 @@ pub fn run(args: &Extract, out: &mut impl Write) -> Result<Outcome> {
 
 /// Extracts, and tells `out` about it.
 pub fn extract(args: &Extract, out: &mut impl Write) -> Result<Outcome> {
-    let Survey { contents, places, warnings, .. } = survey(&args.dir, true)?;
+    let Survey { contents, places, warnings, changed, .. } = survey(&args.dir, true)?;
     let (entry, point) = find(&args.dir, contents.entries, &contents.orphans, &args.point)?;
-    let mut reader = Reader::new(&args.dir, places, point.clone());
+    let mut reader = Reader::new(&args.dir, places, changed, point.clone());
     check_top(&mut reader, &args.point, &point)?;
     for warning in &warnings {
         tell(out, args.json, &json!({"event": "warning", "text": warning}), &format!("warning: {warning}"));

@@ -46,7 +46,7 @@ fn look(args: &Rebuild, out: &mut impl Write) -> Result<Outcome> {
 fn rebuild(args: &Rebuild, out: &mut impl Write) -> Result<Outcome> {
     let dir = &args.dir;
     let mut command = Command::new(ours("understudyd")?);
-    command.arg("reindex").arg("--pool").arg(dir);
+    command.args(["reindex", "--json", "--pool"]).arg(dir);
     let identity = Identity::of(dir)?;
     let lock = lock(dir)?;
     let before = survey(dir, false)?;

@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use understudy_format::FormatError;
 use understudy_format::layout::Layout;
 use understudy_format::pool::PoolRecord;
@@ -40,6 +41,13 @@ pub struct Survey {
     pub warnings: Vec<String>,
     /// How many segments there are.
     pub segments: u64,
+    /// See [`last_change`], before the look.
+    pub changed: Option<SystemTime>,
+}
+
+/// When a segment last came or went.
+pub fn last_change(dir: &Path) -> Option<SystemTime> {
+    std::fs::metadata(dir.join("segments")).and_then(|meta| meta.modified()).ok()
 }
 
 /// Looks at a pool; with `places`, also for where everything is.
@@ -88,6 +96,7 @@ struct Look {
 impl Look {
     /// One look; `None` when a segment vanished.
     fn at(dir: &Path, with_places: bool) -> anyhow::Result<Option<Survey>> {
+        let changed = last_change(dir);
         let (numbers, _) = segment_numbers(dir)?;
         let (catalogue, places, warnings) = Default::default();
         let pool = name(dir)?;
@@ -102,7 +111,7 @@ impl Look {
         let Self { catalogue, places, warnings, .. } = look;
         let segments = numbers.len() as u64;
         let contents = catalogue.contents(&numbers.into_iter().collect());
-        Ok(Some(Survey { pool, contents, places, warnings, segments }))
+        Ok(Some(Survey { pool, contents, places, warnings, segments, changed }))
     }
 
     fn path(&self, number: u64) -> PathBuf {

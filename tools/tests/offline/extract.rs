@@ -264,7 +264,7 @@ fn a_segment_that_is_collected_meanwhile_is_looked_for_again() {
     let (dir, content) = (bench.scene.path().to_owned(), bench.versions[1][20].clone());
     let survey = pool::survey::survey(&dir, true).unwrap();
     let point = survey.contents.points().last().unwrap().clone();
-    let mut reader = pool::content::Reader::new(&dir, survey.places, point);
+    let mut reader = pool::content::Reader::new(&dir, survey.places, survey.changed, point);
     // What collecting does: everything is copied on, then the old segment is unlinked.
     let mut copy = Segment::new(2);
     bench.scene.segment.copy_to(&mut copy);
@@ -280,7 +280,7 @@ fn a_point_that_is_removed_and_collected_meanwhile_is_a_failure() {
     let bench = Bench::new();
     let dir = bench.scene.path().to_owned();
     let survey = pool::survey::survey(&dir, true).unwrap();
-    let mut reader = pool::content::Reader::new(&dir, survey.places, bench.scene.points[1].clone());
+    let mut reader = pool::content::Reader::new(&dir, survey.places, survey.changed, bench.scene.points[1].clone());
     fs::remove_file(dir.join("segments/0000000000000001.seg")).unwrap();
     let gone = Digest::of_block(&bench.versions[1][599]);
     let error = reader.block(gone, BLOCK as u32).unwrap_err().to_string();

@@ -3,6 +3,7 @@
 use crate::pool::catalogue::{Contents, Held};
 use crate::text::{plural, time};
 use anyhow::{Context, Result};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use understudy_format::point::Label;
 
@@ -31,29 +32,27 @@ impl PointRow {
     }
 }
 
-/// A volume as an index knows it: what `understudyd reindex` says in one line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A volume as an index knows it: what `understudyd reindex --json` says in one line.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Row {
+    #[serde(rename = "volume")]
     name: String,
     points: u64,
     newest: u64,
     root: String,
+    protected: Vec<u64>,
 }
 
 impl Row {
-    /// Reads the lines `VOLUME POINTS NEWEST-NUMBER NEWEST-ROOT`.
+    /// Reads what `understudyd reindex --json` says: an object a volume, one a line.
     pub fn read(text: &str) -> Result<Vec<Self>> {
-        let row = |line: &str| {
-            let [name, points, newest, root] = line.split_whitespace().collect::<Vec<_>>()[..] else { return None };
-            let (points, newest) = (points.parse().ok()?, newest.parse().ok()?);
-            Some(Self { name: name.into(), points, newest, root: root.into() })
-        };
-        let rows = text.lines().map(|line| row(line).with_context(|| format!("understudyd reindex said {line:?}")));
-        rows.collect()
+        let row = |line| serde_json::from_str(line).with_context(|| format!("understudyd reindex said {line:?}"));
+        text.lines().map(row).collect()
     }
 
     fn told(&self) -> String {
-        format!("{}, the newest @{} with root {}", plural(self.points, "point"), self.newest, self.root)
+        let (points, protected) = (plural(self.points, "point"), &self.protected);
+        format!("{points}, the newest @{} with root {}, protected {protected:?}", self.newest, self.root)
     }
 }
 
@@ -110,7 +109,8 @@ impl Table {
         let row = |(name, points): &(String, Vec<PointRow>)| {
             let newest = points.last().expect("a volume is there while it has a point");
             let (newest, root) = (newest.number, newest.root.clone());
-            Row { name: name.clone(), points: points.len() as u64, newest, root }
+            let protected = points.iter().filter(|point| point.is_protected).map(|point| point.number).collect();
+            Row { name: name.clone(), points: points.len() as u64, newest, root, protected }
         };
         self.volumes.iter().map(row).collect()
     }
@@ -151,18 +151,25 @@ mod tests {
         Table { volumes: vec![("a".into(), vec![point(1), point(3)]), ("b".into(), vec![point(2)])] }
     }
 
+    fn said(name: &str, points: u64, newest: u64, protected: &[u64]) -> String {
+        let root = format!("{newest:064x}");
+        let event = json!({
+            "event": "volume", "volume": name, "points": points, "newest": newest, "root": root, "protected": protected,
+        });
+        format!("{event}\n")
+    }
+
     #[test]
     fn an_index_that_has_the_same_differs_in_nothing() {
-        let said = format!("a 2 3 {:064x}\nb 1 2 {:064x}\n", 3, 2);
-        let rows = Row::read(&said).unwrap();
+        let rows = Row::read(&[said("a", 2, 3, &[1]), said("b", 1, 2, &[])].concat()).unwrap();
         assert_eq!(table().differences(&table(), &rows), Vec::<String>::new());
         assert_eq!(table().sum(), "2 volumes, 3 points, 1 of them protected");
-        assert!(Row::read("a 2\n").is_err());
+        assert!(Row::read("a 2 3 4\n").is_err());
     }
 
     #[test]
     fn every_difference_is_told() {
-        let said = format!("a 2 3 {:064x}\nc 1 1 {:064x}\n", 4, 1);
+        let said = [said("a", 2, 3, &[3]), said("c", 1, 1, &[])].concat();
         let mut before = table();
         before.volumes[0].1[0].is_protected = false;
         let told = table().differences(&before, &Row::read(&said).unwrap());

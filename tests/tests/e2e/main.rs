@@ -15,6 +15,7 @@ mod many;
 mod nbd;
 mod offline;
 mod output;
+mod rebuild;
 mod refusals;
 mod restore;
 mod resume;

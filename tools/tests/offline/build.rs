@@ -79,7 +79,12 @@ impl Segment {
 
     /// Appends all records of this segment to another, as collecting does.
     pub fn copy_to(&self, other: &mut Self) {
-        for entry in &self.entries {
+        self.copy_some(other, |_| true);
+    }
+
+    /// Appends the records of some kinds to another segment.
+    pub fn copy_some(&self, other: &mut Self, of: impl Fn(Kind) -> bool) {
+        for entry in self.entries.iter().filter(|entry| of(Kind::from_wire(entry.kind).unwrap())) {
             let at = entry.offset as usize;
             let header = RecordHeader::decode(&self.bytes[at..], entry.offset).unwrap();
             let content = header.content(&self.bytes[at + RecordHeader::SIZE..]).unwrap();

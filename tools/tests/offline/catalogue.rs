@@ -160,15 +160,18 @@ fn a_cut_stream_keeps_its_blocks_until_its_point_is_there() {
         label: None,
         begin: Begin { volume: VOLUME, stream, geometry, base: None, created_ns: 7 },
         totals: Totals::default(),
-        map: builder.partial(),
+        map: Builder::new(geometry, None).partial(),
         recorded_ns: 8,
         stored_bytes: 0,
         new_bytes: 0,
     };
     scene.record(Kind::Progress, &progress.encode());
+    assert_eq!(sound(scene.check()).summary.open_streams, 0, "a stream that came nowhere keeps nothing");
+    let progress = Progress { map: builder.partial(), ..progress };
+    scene.record(Kind::Progress, &progress.encode());
     let report = sound(scene.check());
     assert_eq!(report.notes, ["a stream of volume v was cut and may go on at block 300"]);
-    assert_eq!((report.summary.open_streams, report.summary.reclaimable), (1, 0));
+    assert_eq!((report.summary.open_streams, report.summary.reclaimable), (1, 1));
     let at = scene.find(&stored[299]);
     let whole = scene.segment.bytes.clone();
     scene.segment.bytes[at] ^= 1;
@@ -180,7 +183,7 @@ fn a_cut_stream_keeps_its_blocks_until_its_point_is_there() {
     (point.number, point.stream, point.created_ns) = (4, stream, 7);
     scene.record(Kind::Point, &point.encode());
     let report = sound(scene.check());
-    assert_eq!((report.summary.open_streams, report.summary.reclaimable), (0, 302));
+    assert_eq!((report.summary.open_streams, report.summary.reclaimable), (0, 303));
     assert_eq!(report.pool, POOL.to_string());
 }
 

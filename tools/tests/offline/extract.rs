@@ -168,6 +168,36 @@ fn any_good_copy_will_do() {
     assert!(missing(&said)[0].contains("damaged in segment 7 at 64"), "the newest copy is told: {said}");
 }
 
+#[test]
+fn an_older_good_copy_will_do_where_the_newest_is_damaged() {
+    let mut bench = Bench::new();
+    bench.scene.next_segment(7);
+    let copy = bench.scene.segment.content(Kind::Block, &bench.versions[1][20]) as usize + 64;
+    bench.scene.segment.seal();
+    bench.flip(&[copy]);
+    assert_eq!(bench.extract("v@2").0, Outcome::Done);
+    bench.assert_is(2, &[]);
+}
+
+#[test]
+fn what_stands_behind_damage_in_a_segment_without_its_end_is_found() {
+    let mut bench = Bench::new();
+    let (mut blocks, mut points) = (Segment::new(1), Segment::new(2));
+    bench.scene.segment.copy_some(&mut blocks, |kind| kind != Kind::Point);
+    bench.scene.segment.copy_some(&mut points, |kind| kind == Kind::Point);
+    points.write(bench.scene.path());
+    blocks.seal();
+    // No trailer, and no point record that proves anything: the end of the file is lost.
+    blocks.bytes.truncate(blocks.bytes.len() - 8192);
+    bench.scene.segment = blocks;
+    let at = bench.scene.find(&bench.versions[1][20]) - 64;
+    bench.flip(&[at]);
+    let (outcome, said) = bench.extract("v@2");
+    assert_eq!(outcome, Outcome::Warnings);
+    assert_eq!(missing(&said).len(), 1, "{said}");
+    bench.assert_is(2, &[20]);
+}
+
 /// The digests of the pages below the top, and the top.
 fn pages_of(blocks: &[Vec<u8>]) -> (Map, Vec<Digest>) {
     let mut pages = Pages::default();

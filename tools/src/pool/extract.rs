@@ -204,7 +204,7 @@ impl<W: Write> Work<'_, W> {
         });
         let lost = missing.summary();
         let state =
-            lost.as_ref().map_or(format!("is in {name}"), |lost| format!("is in {name}, but {lost}: zeros there"));
+            lost.as_ref().map_or(format!("is in {name}"), |lost| format!("is in {name} without {lost}, zeros there"));
         let line = format!(
             "{} {state}: {}, {} written ({}), {} zero, {} shared; {verdict}\nroot: {root}",
             missing.point,

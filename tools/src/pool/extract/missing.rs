@@ -64,6 +64,6 @@ impl<W: Write> Missing<'_, W> {
     /// All of it in a few words; `None` when nothing is missing.
     pub fn summary(&self) -> Option<String> {
         let (blocks, ranges) = (plural(self.blocks, "block"), plural(self.ranges, "range"));
-        (self.blocks > 0).then(|| format!("{blocks} in {ranges} ({}) are missing", bytes(self.bytes)))
+        (self.blocks > 0).then(|| format!("{blocks} in {ranges} ({})", bytes(self.bytes)))
     }
 }

@@ -21,6 +21,7 @@ mod locks;
 pub mod offline;
 pub mod pool;
 pub mod retention;
+pub mod scrub;
 pub mod secondary;
 pub mod serve;
 pub mod session;

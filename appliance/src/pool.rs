@@ -15,8 +15,10 @@
 //! segments ([`recovery`] replays what it lacks). The pool knows no sockets, no streams' framing, no clock.
 
 pub mod catalogue;
+pub mod check;
 pub mod collect;
 pub mod disk;
+pub mod heal;
 pub mod index;
 pub mod live;
 pub mod log;
@@ -392,7 +394,10 @@ impl Pool {
         let known = self.index.get(&digest)?;
         let location = match known {
             Some(location) => location,
-            None => self.index.get_damaged(&digest)?.ok_or(Error::Missing { what, digest })?,
+            None => {
+                let damaged = self.index.get_damaged(&digest)?.filter(|location| !location.is_nowhere());
+                damaged.ok_or(Error::Missing { what, digest })?
+            }
         };
         match self.segments.read(location, kind, digest) {
             // It was moved, and its segment removed, since it was looked up.

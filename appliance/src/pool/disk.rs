@@ -79,6 +79,8 @@ pub trait DiskFile: std::fmt::Debug + Send + Sync {
     }
     /// Makes all that was written durable.
     fn sync(&self) -> io::Result<()>;
+    /// What the system keeps of the file in memory may go: what is read next comes from the disk, where that is possible.
+    fn forget_cached(&self) {}
     /// Bytes of the file or device.
     fn size(&self) -> io::Result<u64>;
     /// Cuts or extends the file, never a device; what is added reads as zeros.
@@ -231,6 +233,11 @@ impl DiskFile for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         self.buffered.sync_data()
+    }
+
+    fn forget_cached(&self) {
+        // Advice: where it is not taken, what is in memory is read.
+        let _ = rustix::fs::fadvise(&self.buffered, 0, None, rustix::fs::Advice::DontNeed);
     }
 
     fn size(&self) -> io::Result<u64> {

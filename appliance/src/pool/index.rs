@@ -9,6 +9,7 @@ use super::record::{Place, Record};
 use super::store::{Change, Store, Table};
 use crate::error::Result;
 use crate::locks::lock;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use understudy_format::Digest;
 use understudy_format::layout::Layout;
@@ -35,6 +36,17 @@ impl Location {
     /// Bytes from the start of this record to that of the next.
     pub fn record_length(&self) -> u64 {
         (RecordHeader::SIZE as u64 + u64::from(self.stored_length)).next_multiple_of(RECORD_ALIGNMENT)
+    }
+
+    /// Of a record that is nowhere.
+    fn nowhere(kind: Kind) -> Self {
+        let (segment, offset, stored_length, content_length, ordinal) = Default::default();
+        Self { segment, offset, stored_length, content_length, ordinal, kind: kind as u8 }
+    }
+
+    /// Whether the record is nowhere; see [`Index::mark_missing`].
+    pub fn is_nowhere(&self) -> bool {
+        self.segment == 0
     }
 
     /// Where it stands.
@@ -128,6 +140,41 @@ impl Index {
             Change::Remove(Table::Records, digest.0.into()),
             Change::Put(Table::Damaged, digest.0.into(), location.to_bytes()),
         ])
+    }
+
+    /// Remembers that a record which is needed is nowhere: as a damaged one that stands in segment 0, which there never is.
+    pub fn mark_missing(&self, digest: &Digest, kind: Kind) -> Result<()> {
+        let _changing = lock(&self.changing);
+        if self.get(digest)?.is_some() || self.get_damaged(digest)?.is_some() {
+            return Ok(());
+        }
+        self.store.apply(vec![Change::Put(Table::Damaged, digest.0.into(), Location::nowhere(kind).to_bytes())])
+    }
+
+    /// Forgets the damage of records that were stored again.
+    pub fn forget_healed(&self, digests: &[Digest]) -> Result<()> {
+        let _changing = lock(&self.changing);
+        let mut changes = Vec::new();
+        for digest in digests {
+            if self.get(digest)?.is_some() {
+                changes.push(Change::Remove(Table::Damaged, digest.0.into()));
+            }
+        }
+        self.store.apply(changes)
+    }
+
+    /// The records that are named in some parts of a segment. Goes through the whole index, a piece at a time.
+    pub fn find_in(&self, segment: u64, parts: &[Range<u64>]) -> Result<Vec<(Digest, Location)>> {
+        let wanted = |location: &Location| {
+            location.segment == segment && parts.iter().any(|part| part.contains(&location.offset))
+        };
+        let mut found = Vec::new();
+        for prefix in 0..=u16::MAX {
+            let pairs = self.store.prefix(Table::Records, &prefix.to_be_bytes())?;
+            let entries = pairs.iter().filter_map(|(key, bytes)| Some((digest(key)?, Location::from_bytes(bytes)?)));
+            found.extend(entries.filter(|(_, location)| wanted(location)));
+        }
+        Ok(found)
     }
 
     /// Publishes what became durable, in one atomic step.

@@ -103,7 +103,7 @@ impl<'a> Marker<'a> {
     /// Where a record is, also one that is known to be damaged: what it still has may be read again one day.
     fn find(&self, digest: &Digest) -> Result<Option<Location>> {
         match self.pool.log.location(digest)? {
-            None => self.pool.index.get_damaged(digest),
+            None => Ok(self.pool.index.get_damaged(digest)?.filter(|location| !location.is_nowhere())),
             found => Ok(found),
         }
     }

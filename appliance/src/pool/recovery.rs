@@ -12,6 +12,7 @@ use super::log::End;
 use super::record::{Place, Record};
 use super::segments::Segments;
 use crate::error::{Result, at};
+use std::ops::Range;
 use std::sync::Arc;
 use understudy_format::FormatError;
 use understudy_format::layout::{Layout, check_range};
@@ -47,9 +48,44 @@ pub fn records(disk: &dyn Disk, segments: &Segments, pool: Uuid, segment: u64) -
     let entries = match replay.trailer().and_then(|trailer| replay.footer(&trailer)) {
         Some(entries) => Some(entries),
         None if replay.check_header().is_err() => None,
-        None => Some(replay.scan(u64::MAX)).filter(|scan| !scan.gap).map(|scan| scan.entries),
+        None => Some(replay.scan(u64::MAX)).filter(|scan| scan.gaps.is_empty()).map(|scan| scan.entries),
     };
     Ok(entries.filter(|entries| entries.iter().all(|entry| Kind::from_wire(entry.kind).is_some())))
+}
+
+/// What a segment says of itself.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Its records, pads and footer left out: by its footer or, without one, by the headers that can be read.
+    pub entries: Vec<FooterEntry>,
+    /// Where headers are expected and none can be read.
+    pub gaps: Vec<Range<u64>>,
+    /// Why its own header is damaged: nothing of it would be replayed.
+    pub header: Option<String>,
+    /// Why its footer or trailer is damaged: it would be replayed slowly.
+    pub footer: Option<String>,
+}
+
+/// Surveys the first `limit` bytes of a segment: those that are durable and published.
+pub fn survey(disk: &dyn Disk, segments: &Segments, pool: Uuid, segment: u64, limit: u64) -> Result<Survey> {
+    let mut replay = Replay::open(disk, segments, pool, segment, Access::Read)?;
+    let header = replay.check_header().err().map(|error| error.to_string());
+    let trailer = replay.trailer().filter(|_| replay.length == limit);
+    if let Some(entries) = trailer.as_ref().and_then(|trailer| replay.footer(trailer)) {
+        return Ok(Survey { entries, header, ..Survey::default() });
+    }
+    let end = if trailer.is_some() { limit - Trailer::SIZE as u64 } else { limit };
+    replay.length = replay.length.min(end);
+    let mut scan = replay.scan(u64::MAX);
+    if scan.end < end {
+        scan.gaps.push(scan.end..end);
+    }
+    let footer = match (trailer, scan.footer) {
+        (Some(_), _) => Some("the footer is damaged".into()),
+        (None, true) => Some("the trailer is damaged".into()),
+        (None, false) => None,
+    };
+    Ok(Survey { entries: scan.entries, gaps: scan.gaps, header, footer })
 }
 
 /// The records of the catalogue among those of a segment, and where they stand.
@@ -70,7 +106,8 @@ fn catalogue_record(segments: &Segments, segment: u64, entry: &FooterEntry) -> R
     Ok(Record::decode(kind, &content)?.map(|record| (record, place)))
 }
 
-fn location(segment: u64, entry: &FooterEntry, ordinal: u32) -> Location {
+/// Where a record of a segment stands, given its number among them.
+pub fn location(segment: u64, entry: &FooterEntry, ordinal: u32) -> Location {
     let FooterEntry { offset, stored_length, content_length, kind, .. } = *entry;
     Location { segment, offset, stored_length, content_length, ordinal, kind }
 }
@@ -83,8 +120,12 @@ struct Scan {
     valid_entries: usize,
     /// The last aligned end of a record before the first gap.
     valid: u64,
-    /// Whether whole records follow a place where there is none: damage, not an end.
-    gap: bool,
+    /// Where there is no record, and whole ones follow: damage, not an end.
+    gaps: Vec<Range<u64>>,
+    /// The end of the last record.
+    end: u64,
+    /// Whether there is a footer.
+    footer: bool,
 }
 
 struct Replay<'a> {
@@ -133,7 +174,7 @@ impl<'a> Replay<'a> {
     ) -> Result<Option<(u64, Vec<FooterEntry>)>> {
         let scan = self.scan(indexed_to);
         let sealed = trailer.is_some_and(|trailer| trailer.footer_offset < scan.valid);
-        if scan.gap || scan.valid < indexed_to || sealed {
+        if !scan.gaps.is_empty() || scan.valid < indexed_to || sealed {
             if !sealed {
                 tracing::error!(segment = self.segment, from = scan.valid, "damaged; what can be read of it is kept");
             }
@@ -185,22 +226,26 @@ impl<'a> Replay<'a> {
     }
 
     fn scan(&self, indexed_to: u64) -> Scan {
-        let mut scan = Scan::default();
         let mut position = SegmentHeader::SIZE as u64;
+        let mut scan = Scan { end: position, ..Scan::default() };
         while position < self.length {
             let Ok(header) = self.record(position, indexed_to) else {
                 // Every sync starts a record at an aligned offset: the next one that is whole, if any.
                 let aligned = (position + 1).next_multiple_of(ALIGNMENT);
                 let mut starts = (aligned..self.length).step_by(ALIGNMENT as usize);
                 let Some(next) = starts.find(|start| self.record(*start, 0).is_ok()) else { break };
-                (position, scan.gap) = (next, true);
+                scan.gaps.push(position..next);
+                position = next;
                 continue;
             };
-            if !matches!(Kind::from_wire(header.kind), Some(Kind::Pad | Kind::Footer)) {
-                scan.entries.push(header.footer_entry());
+            match Kind::from_wire(header.kind) {
+                Some(Kind::Pad) => {}
+                Some(Kind::Footer) => scan.footer = true,
+                _ => scan.entries.push(header.footer_entry()),
             }
             position += header.record_length();
-            if position.is_multiple_of(ALIGNMENT) && !scan.gap {
+            scan.end = position;
+            if position.is_multiple_of(ALIGNMENT) && scan.gaps.is_empty() {
                 (scan.valid, scan.valid_entries) = (position, scan.entries.len());
             }
         }

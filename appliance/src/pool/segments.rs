@@ -63,13 +63,23 @@ impl Segments {
         Ok((header, stored))
     }
 
-    /// Header and stored bytes, which are not checked.
-    fn record(&self, location: Location, kind: Kind, digest: Digest) -> Result<(RecordHeader, Bytes)> {
+    /// All bytes of a record, of which nothing is checked.
+    pub fn raw(&self, location: Location, kind: Kind, digest: Digest) -> Result<Bytes> {
         let mut bytes = aligned::zeroed(RecordHeader::SIZE + location.stored_length as usize);
-        let file = self.file(location.segment)?;
+        let file = match self.file(location.segment) {
+            Err(Error::Disk { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Err(damaged(location, kind, digest, "the segment is gone".into()));
+            }
+            file => file?,
+        };
         let read = file.read_at(&mut bytes, location.offset);
         read.map_err(|e| damaged(location, kind, digest, e.to_string()))?;
-        let bytes = bytes.freeze();
+        Ok(bytes.freeze())
+    }
+
+    /// Header and stored bytes, which are not checked.
+    fn record(&self, location: Location, kind: Kind, digest: Digest) -> Result<(RecordHeader, Bytes)> {
+        let bytes = self.raw(location, kind, digest)?;
         let header = header(&bytes, location, kind, digest);
         Ok((header.map_err(|e| damaged(location, kind, digest, e.to_string()))?, bytes.slice(RecordHeader::SIZE..)))
     }
@@ -84,6 +94,11 @@ impl Segments {
         let open = || self.disk.open(&path, Access::Read).map_err(at(&path));
         self.open.get_or_insert_with(&segment, open)
     }
+}
+
+/// The content of a record, whose bytes begin with its header.
+pub fn content(bytes: &Bytes, location: Location, kind: Kind, digest: Digest) -> Result<Bytes, FormatError> {
+    header(bytes, location, kind, digest)?.shared_content(&bytes.slice(RecordHeader::SIZE..))
 }
 
 fn damaged(location: Location, kind: Kind, digest: Digest, reason: String) -> Error {

@@ -1,0 +1,183 @@
+//! What people are told of a scrub, while it goes on and at its end.
+//!
+//! Every event is one line by [`Display`](fmt::Display) and plain fields for machines.
+
+use std::fmt;
+
+/// Somebody who needs a damaged record: a range of blocks, in a run of points.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The volume's name.
+    pub volume: String,
+    /// The number of the first point of the run.
+    pub first_point: u64,
+    /// The number of the last point of the run.
+    pub last_point: u64,
+    /// The first block.
+    pub first_block: u64,
+    /// Number of blocks: 1 for a block, those beneath it for a map page.
+    pub block_count: u64,
+    /// Of the first block in the volume, bytes.
+    pub offset: u64,
+}
+
+/// A damaged block or map page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damaged {
+    /// "block" or "map page".
+    pub what: &'static str,
+    /// Of the content.
+    pub digest: String,
+    /// The segment that the damaged record is in; 0 when it is missing.
+    pub segment: u64,
+    /// Of the record in the segment, bytes.
+    pub offset: u64,
+    /// In which way.
+    pub reason: String,
+    /// Who needs it; empty when nobody does.
+    pub places: Vec<Place>,
+    /// How many more do.
+    pub more_places: u64,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A segment was checked.
+    Progress {
+        /// Segments that were checked or passed over.
+        done: u64,
+        /// Segments there are.
+        segments: u64,
+        /// Bytes that were read.
+        bytes: u64,
+    },
+    /// Something is damaged that costs no content.
+    Warning {
+        /// The segment.
+        segment: u64,
+        /// Bytes from its start.
+        offset: u64,
+        /// What.
+        reason: String,
+    },
+    /// A block or page is damaged; what becomes of it follows.
+    Damaged(Damaged),
+    /// Content was stored once more.
+    Healed {
+        /// Which.
+        digest: String,
+        /// Where it still was.
+        from: String,
+    },
+    /// Content could not be found anywhere.
+    Unhealed {
+        /// Which.
+        digest: String,
+        /// The volumes whose next stream can bring it.
+        volumes: Vec<String>,
+    },
+    /// Nobody needs what is damaged: its space is given back by the next collection.
+    Unneeded {
+        /// Which.
+        digest: String,
+    },
+    /// What the catalogue had was recorded once more, because a segment's own header or those records are damaged.
+    Recorded {
+        /// The segment.
+        segment: u64,
+        /// Records.
+        records: u64,
+    },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { volume, first_point, last_point, first_block, block_count, offset } = self;
+        match first_point == last_point {
+            true => write!(f, "volume {volume}, point {first_point}, ")?,
+            false => write!(f, "volume {volume}, points {first_point} to {last_point}, ")?,
+        }
+        match block_count {
+            1 => write!(f, "block {first_block} (byte offset {offset})"),
+            count => write!(f, "blocks {first_block} to {} (from byte offset {offset})", first_block + count - 1),
+        }
+    }
+}
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, digest, places, more_places, reason, .. } = self;
+        for place in places {
+            writeln!(f, "{place}: damaged {what} {digest}")?;
+        }
+        if *more_places > 0 {
+            writeln!(f, "damaged {what} {digest}: {more_places} more places")?;
+        }
+        // The reason says where the record stands.
+        f.write_str(reason)
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Progress { done, segments, bytes } => {
+                write!(f, "{done} of {segments} segments, {bytes} bytes read")
+            }
+            Self::Warning { segment, offset, reason } => {
+                write!(f, "segment {segment:016x}, offset {offset}: {reason}")
+            }
+            Self::Damaged(damaged) => damaged.fmt(f),
+            Self::Healed { digest, from } => write!(f, "healed {digest} from {from}"),
+            Self::Unhealed { digest, volumes } => {
+                let names = volumes.join(", ");
+                write!(
+                    f,
+                    "not healed: {digest} is nowhere else in the pool; the next `understudy replicate` of {names} sends it \
+                     again if the source still has it"
+                )
+            }
+            Self::Unneeded { digest } => {
+                write!(f, "no point needs {digest}; the next collection gives its space back")
+            }
+            Self::Recorded { segment, records } => {
+                write!(f, "segment {segment:016x}: recorded {records} records of the catalogue once more")
+            }
+        }
+    }
+}
+
+/// What a scrub did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scrubbed {
+    /// Segments that were checked.
+    pub segments: u64,
+    /// Segments that were passed over: checked recently enough, or gone.
+    pub passed_over: u64,
+    /// Records that were checked.
+    pub records: u64,
+    /// Bytes that were read of segments.
+    pub bytes: u64,
+    /// Damaged blocks, pages and records of the catalogue that are needed, old damage included.
+    pub damaged: u64,
+    /// Those of them that are whole again.
+    pub healed: u64,
+    /// Those of them that stay damaged.
+    pub unhealed: u64,
+    /// Damaged blocks and pages that no point needs.
+    pub unneeded: u64,
+    /// Damage that costs no content.
+    pub warnings: u64,
+}
+
+impl Scrubbed {
+    /// For the shell: 0 nothing found, 3 damage found and all of it repaired, 4 damage remains.
+    pub fn exit_code(&self) -> u8 {
+        match (self.damaged, self.unhealed) {
+            (0, 0) => 0,
+            (_, 0) => 3,
+            _ => 4,
+        }
+    }
+}

@@ -141,7 +141,8 @@ impl Scrub<'_, '_> {
 
     /// Keeps what would be lost with the index, and tells what costs no content.
     fn save(&mut self, segment: u64, checked: Checked) -> Result<()> {
-        if !checked.endangered.is_empty() {
+        if checked.is_headless {
+            self.pool.leave_segment()?;
             self.pool.copy_again(&checked.endangered)?;
         }
         if !checked.catalogue.is_empty() {

@@ -36,7 +36,9 @@ pub struct Checked {
     pub damaged: u64,
     /// Records of the catalogue that count, and are damaged in this segment.
     pub catalogue: Vec<(Record, Place)>,
-    /// Blocks and pages of a segment whose own header is damaged: copies of them are needed.
+    /// Whether the segment's own header is damaged: nothing of it would be replayed.
+    pub is_headless: bool,
+    /// Blocks and pages of a headless segment: copies of them are needed elsewhere.
     pub endangered: Vec<Target>,
     /// What is damaged and costs no content: the offset, bytes from the start of the segment, and the reason.
     pub warnings: Vec<(u64, String)>,
@@ -145,6 +147,7 @@ impl Check<'_> {
         }
         self.warn(&survey);
         if survey.header.is_some() {
+            self.checked.is_headless = true;
             self.checked.endangered = targets.into_iter().filter(Target::is_content).collect();
         }
         Ok(self.checked)
@@ -242,13 +245,7 @@ impl Check<'_> {
         let header = survey.header.iter().map(|reason| (0, format!("{reason}; what the segment has is copied")));
         let gaps = survey.gaps.iter().map(|gap| {
             let bytes = gap.end - gap.start;
-            (
-                gap.start,
-                format!(
-                    "no record can be told in {bytes} bytes; of what the index names there nothing is lost \
-                                 that is not reported"
-                ),
-            )
+            (gap.start, format!("{bytes} bytes without a header that can be read; what points need of them is told"))
         });
         let footer =
             survey.footer.iter().map(|reason| (self.limit, format!("{reason}; its records are found without")));

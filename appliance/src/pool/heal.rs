@@ -137,6 +137,11 @@ impl Pool {
         Ok(count)
     }
 
+    /// Sees to it that nothing is appended to the segment that is being written, nor to one before it.
+    pub fn leave_segment(&self) -> Result<()> {
+        self.log.seal_open(self.log.begin()?).map(drop)
+    }
+
     /// Copies blocks and pages to the end of the log, durably; those that cannot be read are passed over.
     pub fn copy_again(&self, records: &[Target]) -> Result<()> {
         let epoch = self.log.begin()?;

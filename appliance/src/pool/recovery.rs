@@ -16,7 +16,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use understudy_format::FormatError;
 use understudy_format::layout::{Layout, check_range};
-use understudy_format::segment::{ALIGNMENT, FooterEntry, Kind, RecordHeader, SegmentHeader, Trailer, decode_footer};
+use understudy_format::segment::{
+    ALIGNMENT, FooterEntry, Kind, RECORD_ALIGNMENT, RecordHeader, SegmentHeader, Trailer, decode_footer,
+};
 use uuid::Uuid;
 
 /// Brings the index up to date with the segments, and returns where writing goes on.
@@ -128,6 +130,28 @@ struct Scan {
     footer: bool,
 }
 
+impl Scan {
+    fn take(&mut self, header: &RecordHeader) {
+        match Kind::from_wire(header.kind) {
+            Some(Kind::Pad) => {}
+            Some(Kind::Footer) => self.footer = true,
+            _ => self.entries.push(header.footer_entry()),
+        }
+    }
+}
+
+/// Where the numbers of records begin that stand in a damaged segment: beyond those that its records had before.
+const ORDINALS_OF_DAMAGED: u32 = 1 << 24;
+
+/// Entries with the numbers of their records. Behind damage they cannot be counted; no two records may share a number.
+fn numbered(scan: &Scan) -> impl Iterator<Item = (u32, &FooterEntry)> {
+    let is_damaged = !scan.gaps.is_empty();
+    (0..).zip(&scan.entries).map(move |(counted, entry)| {
+        let placed = ORDINALS_OF_DAMAGED + (entry.offset / RECORD_ALIGNMENT) as u32;
+        (if is_damaged { placed } else { counted }, entry)
+    })
+}
+
 struct Replay<'a> {
     segments: &'a Segments,
     segment: u64,
@@ -160,10 +184,10 @@ impl<'a> Replay<'a> {
             return Ok(None);
         }
         if let Some(entries) = trailer.filter(|_| !newest).and_then(|trailer| self.footer(&trailer)) {
-            self.publish(index, &entries, indexed_to, self.length)?;
+            self.publish(index, (0..).zip(&entries), indexed_to, self.length)?;
             return Ok(None);
         }
-        self.run_open(index, indexed_to, trailer)
+        self.run_open(index, indexed_to, trailer, newest)
     }
 
     fn run_open(
@@ -171,18 +195,20 @@ impl<'a> Replay<'a> {
         index: &Index,
         indexed_to: u64,
         trailer: Option<Trailer>,
+        newest: bool,
     ) -> Result<Option<(u64, Vec<FooterEntry>)>> {
         let scan = self.scan(indexed_to);
-        let sealed = trailer.is_some_and(|trailer| trailer.footer_offset < scan.valid);
+        // The next segment is written only after the last sync of this one: all that is whole in an older one counts.
+        let sealed = !newest || trailer.is_some_and(|trailer| trailer.footer_offset < scan.valid);
         if !scan.gaps.is_empty() || scan.valid < indexed_to || sealed {
-            if !sealed {
+            if !sealed || !scan.gaps.is_empty() {
                 tracing::error!(segment = self.segment, from = scan.valid, "damaged; what can be read of it is kept");
             }
-            self.publish(index, &scan.entries, indexed_to, self.length)?;
+            self.publish(index, numbered(&scan), indexed_to, self.length)?;
             return Ok(None);
         }
         let entries = &scan.entries[..scan.valid_entries];
-        self.publish(index, entries, indexed_to, scan.valid)?;
+        self.publish(index, (0..).zip(entries), indexed_to, scan.valid)?;
         Ok(Some((scan.valid, entries.to_vec())))
     }
 
@@ -234,15 +260,11 @@ impl<'a> Replay<'a> {
                 let aligned = (position + 1).next_multiple_of(ALIGNMENT);
                 let mut starts = (aligned..self.length).step_by(ALIGNMENT as usize);
                 let Some(next) = starts.find(|start| self.record(*start, 0).is_ok()) else { break };
-                scan.gaps.push(position..next);
+                self.scan_damage(position..next, &mut scan);
                 position = next;
                 continue;
             };
-            match Kind::from_wire(header.kind) {
-                Some(Kind::Pad) => {}
-                Some(Kind::Footer) => scan.footer = true,
-                _ => scan.entries.push(header.footer_entry()),
-            }
+            scan.take(&header);
             position += header.record_length();
             scan.end = position;
             if position.is_multiple_of(ALIGNMENT) && scan.gaps.is_empty() {
@@ -250,6 +272,22 @@ impl<'a> Replay<'a> {
             }
         }
         scan
+    }
+
+    /// The whole records between a damaged one and the next aligned one: a header that is whole tells where its record ends.
+    fn scan_damage(&self, damage: Range<u64>, scan: &mut Scan) {
+        let (mut position, mut gap) = (damage.start, damage.start);
+        while position < damage.end {
+            let header = self.header(position).ok();
+            let end = position + header.as_ref().map_or(RECORD_ALIGNMENT, RecordHeader::record_length);
+            if let Ok(whole) = self.record(position, 0) {
+                scan.take(&whole);
+                scan.gaps.extend((gap < position).then_some(gap..position));
+                gap = end;
+            }
+            position = end;
+        }
+        scan.gaps.extend((gap < damage.end).then_some(gap..damage.end));
     }
 
     /// The header of the record at `offset`; its bytes are checked where the index has not seen them yet.
@@ -285,13 +323,19 @@ impl<'a> Replay<'a> {
     }
 
     /// Tells the index what it does not know: the records from `indexed_to` on.
-    fn publish(&self, index: &Index, entries: &[FooterEntry], indexed_to: u64, length: u64) -> Result<()> {
+    fn publish<'e>(
+        &self,
+        index: &Index,
+        entries: impl Iterator<Item = (u32, &'e FooterEntry)>,
+        indexed_to: u64,
+        length: u64,
+    ) -> Result<()> {
         if indexed_to >= length {
             return Ok(());
         }
         self.sync()?;
         let mut batch = Batch { indexed: Some((self.segment, length)), ..Batch::default() };
-        for (ordinal, entry) in (0..).zip(entries).filter(|(_, entry)| entry.offset >= indexed_to) {
+        for (ordinal, entry) in entries.filter(|(_, entry)| entry.offset >= indexed_to) {
             if let Err(error) = self.enter(entry, ordinal, &mut batch) {
                 tracing::error!(%error, "a record of the catalogue that stands here is lost");
             }

@@ -52,13 +52,16 @@ impl Wound {
     /// What people are told.
     pub fn told(&self, reason: String) -> Damaged {
         let Damage { digest, kind, location } = self.damage;
+        let mut places = self.places.clone();
+        places
+            .sort_by(|a, b| (&a.volume, a.first_point, a.first_block).cmp(&(&b.volume, b.first_point, b.first_block)));
         Damaged {
             what: if kind == Kind::Page { "map page" } else { "block" },
             digest: digest.to_string(),
             segment: location.segment,
             offset: location.offset,
             reason,
-            places: self.places.clone(),
+            places,
             more_places: self.place_count - self.places.len() as u64,
         }
     }

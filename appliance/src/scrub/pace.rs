@@ -79,20 +79,6 @@ impl<'a> Pace<'a> {
     }
 }
 
-/// Reads a rate: bytes a second, with `K`, `M` or `G` for powers of 1024.
-pub fn parse_rate(text: &str) -> Result<u64, String> {
-    let wrong =
-        || format!("{text:?} is no rate: expected bytes a second such as 50M, with K, M or G for powers of 1024");
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'K') => (&text[..text.len() - 1], 10),
-        Some(b'M') => (&text[..text.len() - 1], 20),
-        Some(b'G') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(1 << shift).filter(|rate| *rate > 0).ok_or_else(wrong)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,11 +136,5 @@ mod tests {
         assert!(matches!(slow.take(1), Err(Error::Closing)));
         assert_eq!(clock.waits.load(Ordering::SeqCst), 3);
         assert!(matches!(free.take(1), Err(Error::Closing)));
-    }
-
-    #[test]
-    fn rates_are_bytes_or_powers_of_1024() {
-        assert_eq!(["1", "7K", "50M", "2G"].map(parse_rate), [1, 7 << 10, 50 << 20, 2 << 30].map(Ok));
-        assert!(["", "0", "M", "-1", "5T", "50MB", "99999999999999G"].iter().all(|text| parse_rate(text).is_err()));
     }
 }

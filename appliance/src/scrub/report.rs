@@ -1,7 +1,8 @@
 //! What people are told of a scrub, while it goes on and at its end.
 //!
-//! Every event is one line by [`Display`](fmt::Display) and plain fields for machines.
+//! Every event is text for people by [`Display`](fmt::Display) and an object for programs by [`Event::json`].
 
+use serde_json::{Value, json};
 use std::fmt;
 
 /// Somebody who needs a damaged record: a range of blocks, in a run of points.
@@ -91,6 +92,41 @@ pub enum Event {
     },
 }
 
+impl Place {
+    fn json(&self) -> Value {
+        let Self { volume, first_point, last_point, first_block, block_count, offset } = self;
+        json!({
+            "volume": volume, "first_point": first_point, "last_point": last_point, "first_block": first_block,
+            "block_count": block_count, "offset": offset,
+        })
+    }
+}
+
+impl Event {
+    /// The event as an object with an `event`.
+    pub fn json(&self) -> Value {
+        match self {
+            Self::Progress { done, segments, bytes } => {
+                json!({"event": "progress", "done": done, "segments": segments, "bytes": bytes})
+            }
+            Self::Warning { segment, offset, reason } => {
+                json!({"event": "warning", "segment": segment, "offset": offset, "reason": reason})
+            }
+            Self::Damaged(Damaged { what, digest, segment, offset, reason, places, more_places }) => json!({
+                "event": "damaged", "what": what, "digest": digest, "segment": segment, "offset": offset,
+                "reason": reason, "places": places.iter().map(Place::json).collect::<Vec<_>>(),
+                "more_places": more_places,
+            }),
+            Self::Healed { digest, from } => json!({"event": "healed", "digest": digest, "from": from}),
+            Self::Unhealed { digest, volumes } => json!({"event": "unhealed", "digest": digest, "volumes": volumes}),
+            Self::Unneeded { digest } => json!({"event": "unneeded", "digest": digest}),
+            Self::Recorded { segment, records } => {
+                json!({"event": "recorded", "segment": segment, "records": records})
+            }
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { volume, first_point, last_point, first_block, block_count, offset } = self;
@@ -172,6 +208,15 @@ pub struct Scrubbed {
 }
 
 impl Scrubbed {
+    /// The numbers as an object with an `event`.
+    pub fn json(&self) -> Value {
+        let Self { segments, passed_over, records, bytes, damaged, healed, unhealed, unneeded, warnings } = self;
+        json!({
+            "event": "scrubbed", "segments": segments, "passed_over": passed_over, "records": records, "bytes": bytes,
+            "damaged": damaged, "healed": healed, "unhealed": unhealed, "unneeded": unneeded, "warnings": warnings,
+        })
+    }
+
     /// For the shell: 0 nothing found, 3 damage found and all of it repaired, 4 damage remains.
     pub fn exit_code(&self) -> u8 {
         match (self.damaged, self.unhealed) {

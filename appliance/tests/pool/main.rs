@@ -10,4 +10,5 @@ mod device;
 mod full;
 mod model;
 mod resume;
+mod scrub;
 mod secondary;

@@ -1,10 +1,12 @@
 //! What `understudyd` is asked to do, from its arguments: clap does the reading and the usage errors (exit code 2).
 
+use crate::retention::age::Age;
 use crate::retention::args::RetentionArgs;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use understudy_format::catalogue::{SecondaryMode, Settings};
 use understudy_format::point::{Label, VolumeName};
+use understudy_format::text::parse_bytes;
 
 /// The appliance: keeps block-identical, mountable secondaries of volumes, with deduplicated history.
 #[derive(Debug, Parser)]
@@ -46,6 +48,8 @@ pub enum Upkeep {
     Set(Set),
     /// Give back the space of what no point needs.
     Collect(Collect),
+    /// Check all that is stored, tell who needs what is damaged, and heal it.
+    Scrub(Scrub),
     /// Rebuild the index from the segments, and tell what there is; no daemon may run on the pool.
     Reindex(Reindex),
 }
@@ -60,6 +64,7 @@ impl Upkeep {
             | Self::Remove(Remove { place, .. })
             | Self::Set(Set { place, .. })
             | Self::Collect(Collect { place, .. })
+            | Self::Scrub(Scrub { place, .. })
             | Self::Reindex(Reindex { place }) => place,
         }
     }
@@ -156,6 +161,23 @@ pub struct Collect {
     /// Print what would be done, and do nothing.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Arguments of `scrub`.
+#[derive(Debug, Args)]
+pub struct Scrub {
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+    /// Only what the points of this volume need, and its secondary.
+    #[arg(long, value_name = "NAME")]
+    pub volume: Option<VolumeName>,
+    /// Pass over segments that were checked more recently than this (7d, 36h): so a scrub that was interrupted goes on.
+    #[arg(long, value_name = "AGE")]
+    pub older_than: Option<Age>,
+    /// Read at most so many bytes a second (50M, 1G).
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub rate: Option<u64>,
 }
 
 /// Arguments of `reindex`.

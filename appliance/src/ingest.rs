@@ -12,6 +12,7 @@ pub use park::Resumed;
 use crate::error::{Error, Result};
 use crate::pool::live::Lease;
 use crate::pool::{Pool, StreamGuard, VolumeEntry};
+use crate::scrub::resend::damaged_blocks;
 use std::sync::Arc;
 use understudy_format::chunk::{Chunk, ChunkHead, Entry};
 use understudy_format::codec::{Codec, decode_into};
@@ -19,6 +20,7 @@ use understudy_format::map::Builder;
 use understudy_format::point::{Label, Point, Volume, VolumeName};
 use understudy_format::session::Receiver;
 use understudy_format::stream::{Begin, Commit};
+use understudy_format::wire::BlockRange;
 use understudy_format::{BlockId, Digest, FormatError};
 use uuid::Uuid;
 
@@ -120,6 +122,13 @@ impl Ingest {
             mark: park::Mark::default(),
             began_ns: announced.now_ns,
         }
+    }
+
+    /// Blocks of the base that were lost: the stream must bring them, changed or not.
+    pub fn again(&self) -> Result<Vec<BlockRange>> {
+        let Some(number) = self.base else { return Ok(Vec::new()) };
+        let (_, base) = self.pool.point(&self.volume.uuid, number).ok_or(Error::Closing)?;
+        damaged_blocks(&self.pool, &base)
     }
 
     /// Which data entries of an offer are lacking here.

@@ -159,11 +159,12 @@ impl Shared {
 
     fn points(&self, name: &VolumeName, newest: u32) -> Result<Message> {
         let Some(entry) = self.pool.volume(name) else {
-            return Ok(Message::Points { volume: None, points: Vec::new() });
+            return Ok(Message::Points { volume: None, points: Vec::new(), protected: Vec::new() });
         };
         let volume = Some(self.info(&entry)?);
         let skip = entry.points.len().saturating_sub(newest as usize);
-        Ok(Message::Points { volume, points: entry.points[skip..].to_vec() })
+        let protected = entry.protected.iter().copied().collect();
+        Ok(Message::Points { volume, points: entry.points[skip..].to_vec(), protected })
     }
 
     fn point(&self, volume: &Uuid, point: u64) -> Result<(understudy_format::point::Volume, Point)> {

@@ -6,6 +6,7 @@
 mod points;
 mod prune;
 mod reindex;
+mod scrub;
 mod set;
 mod space;
 
@@ -94,6 +95,7 @@ impl Upkeep<'_> {
             args::Upkeep::Remove(remove) => self.remove(remove),
             args::Upkeep::Set(set) => self.set(set),
             args::Upkeep::Collect(collect) => self.collect(collect),
+            args::Upkeep::Scrub(scrub) => self.scrub(scrub),
             args::Upkeep::Reindex(_) => self.reindex(),
         }
     }

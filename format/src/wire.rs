@@ -121,6 +121,8 @@ pub enum Message {
         volume: Option<VolumeInfo>,
         /// Ascending.
         points: Vec<Point>,
+        /// The numbers of those that retention may not remove, ascending.
+        protected: Vec<u64>,
     },
     /// Asks for pages of a point's map.
     GetPages {
@@ -161,6 +163,8 @@ pub enum Message {
         window: u32,
         /// Where it goes on when it was cut before.
         cursor: Cursor,
+        /// Blocks of the base that the appliance has lost: they are offered, or told as zero, also when they did not change.
+        again: Vec<BlockRange>,
     },
     /// A chunk without its payload.
     Offer(ChunkHead),

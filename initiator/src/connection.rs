@@ -11,7 +11,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use understudy_format::point::{Point, VolumeName};
+use understudy_format::point::{Point, Volume, VolumeName};
 use understudy_format::select::PointName;
 use understudy_format::wire::{Message, SESSION_VERSION, VolumeInfo};
 use understudy_net::NetError;
@@ -22,6 +22,17 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 const ANSWER_MAX: Duration = Duration::from_secs(120);
 /// While a stream runs the appliance may have nothing to say for hours; keep-alive notices when it is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A volume as the appliance lists it.
+#[derive(Debug)]
+pub struct Listing {
+    /// The volume.
+    pub volume: Volume,
+    /// Its newest points, ascending: as many as were asked for.
+    pub points: Vec<Point>,
+    /// The numbers of the points that retention may not remove.
+    pub protected: Vec<u64>,
+}
 
 /// A session; see the module documentation.
 #[derive(Debug)]
@@ -68,16 +79,18 @@ impl Appliance {
     }
 
     /// A volume, when it exists, and its newest points in ascending order.
-    pub async fn points(&mut self, name: &VolumeName, newest: u32) -> Result<Option<(VolumeInfo, Vec<Point>)>> {
+    pub async fn points(&mut self, name: &VolumeName, newest: u32) -> Result<Option<Listing>> {
         match self.ask(&Message::ListPoints { name: name.clone(), newest }, "Points").await? {
-            Message::Points { volume, points } => Ok(volume.map(|volume| (volume, points))),
+            Message::Points { volume, points, protected } => {
+                Ok(volume.map(|info| Listing { volume: info.volume, points, protected }))
+            }
             other => Err(self.unexpected("Points", &other)),
         }
     }
 
     /// The point that a name means.
     pub async fn find(&mut self, name: &PointName) -> Result<Point> {
-        let Some((_, points)) = self.points(&name.volume, u32::MAX).await? else {
+        let Some(Listing { points, .. }) = self.points(&name.volume, u32::MAX).await? else {
             bail!(
                 "volume {}: the appliance {} has no such volume (see `understudy volumes`)",
                 name.volume,

@@ -10,6 +10,7 @@ use crate::source::{Extent, Source};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use understudy_format::wire::BlockRange;
 use understudy_format::{BlockId, Digest, Geometry};
 
 /// Largest piece, bytes; a multiple of every block size.
@@ -43,6 +44,8 @@ pub struct Base {
     pub map: Arc<MapFile>,
     /// Blocks from the first on that base and volume have with the same length.
     pub comparable: u64,
+    /// Blocks that the appliance lost: none of them counts as unchanged. Ascending, apart.
+    pub again: Arc<[BlockRange]>,
 }
 
 impl Base {
@@ -53,12 +56,29 @@ impl Base {
             true => geometry.block_count(),
             false => own.min(new) / u64::from(geometry.block_size().bytes()),
         };
-        Self { map, comparable }
+        Self { map, comparable, again: Arc::new([]) }
     }
 
     /// Whether the base has this block with this digest and the same length.
     pub fn has(&self, block: BlockId, digest: &Digest) -> bool {
-        block.0 < self.comparable && self.map.blocks(block.0, 1) == [digest.0]
+        block.0 < self.comparable && self.map.blocks(block.0, 1) == [digest.0] && !self.again_from(block.0).0
+    }
+
+    /// Whether a block must be sent again, and where that changes at the latest.
+    fn again_from(&self, block: u64) -> (bool, u64) {
+        let next = self.again.partition_point(|range| range.first + range.count <= block);
+        match self.again.get(next) {
+            Some(range) if range.first <= block => (true, range.first + range.count),
+            Some(range) => (false, range.first),
+            None => (false, u64::MAX),
+        }
+    }
+
+    /// Whether a block that is zero is unchanged, and how many blocks from it on, at most `max`, are the same in that.
+    fn zeros(&self, first: u64, max: u64) -> (bool, u64) {
+        let (again, end) = self.again_from(first);
+        let max = max.min(end - first);
+        if again { (false, max) } else { self.map.run(first, max) }
     }
 }
 
@@ -98,7 +118,7 @@ impl Cutter {
     fn hole(&self, first: BlockId, count: u64) -> Cut {
         match &self.base {
             Some(base) if first.0 < base.comparable => {
-                let (unchanged, count) = base.map.run(first.0, count.min(base.comparable - first.0));
+                let (unchanged, count) = base.zeros(first.0, count.min(base.comparable - first.0));
                 Cut::Hole { first, count, unchanged }
             }
             _ => Cut::Hole { first, count, unchanged: false },

@@ -18,6 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use understudy_format::session::Cursor;
 use understudy_format::stream::{Begin, Commit};
+use understudy_format::wire::BlockRange;
 
 /// See the module documentation.
 #[derive(Debug)]
@@ -85,6 +86,11 @@ impl Flight {
         self.met.extend(&scan_into(&mut self.map, job, report)?);
         self.fresh = true;
         Ok(())
+    }
+
+    /// The appliance lost these blocks of the base: none of them counts as unchanged.
+    pub fn send_again(&mut self, again: Vec<BlockRange>) {
+        self.base.iter_mut().for_each(|base| base.again = again.clone().into());
     }
 
     /// What is still to be scanned.

@@ -1,7 +1,7 @@
 //! `understudy volumes` and `understudy points`.
 
 use crate::args::{Points, Volumes};
-use crate::connection::Appliance;
+use crate::connection::{Appliance, Listing};
 use crate::outcome::Outcome;
 use crate::text;
 use anyhow::{Result, bail};
@@ -24,12 +24,12 @@ pub async fn volumes(args: &Volumes) -> Result<Outcome> {
 /// `understudy points`.
 pub async fn points(args: &Points) -> Result<Outcome> {
     let mut appliance = Appliance::connect(&args.appliance.address).await?;
-    let Some((_, points)) = appliance.points(&args.name, u32::MAX).await? else {
+    let Some(listing) = appliance.points(&args.name, u32::MAX).await? else {
         bail!("volume {}: the appliance {} has no such volume (see `understudy volumes`)", args.name, appliance.address)
     };
     match args.json {
-        true => print(&json(points.iter().map(point_json))),
-        false => print(&point_table(&points)),
+        true => print(&json(listing.points.iter().map(|point| point_json(point, &listing)))),
+        false => print(&point_table(&listing)),
     }
 }
 
@@ -105,21 +105,28 @@ fn kind(point: &Point) -> &'static str {
     if point.base.is_some() { "incremental" } else { "full" }
 }
 
-fn point_json(point: &Point) -> Value {
+fn point_json(point: &Point, listing: &Listing) -> Value {
     json!({
         "point": point.number, "time": text::exact_time(point.created_ns), "label": point.label.as_ref().map(Label::as_str),
         "kind": kind(point), "base": point.base, "size": point.map.geometry.volume_size(),
         "root": point.map.root().to_string(), "changed_blocks": point.changed_blocks,
-        "stored_bytes": point.stored_bytes, "new_bytes": point.new_bytes,
+        "stored_bytes": point.stored_bytes, "new_bytes": point.new_bytes, "protected": is_protected(point, listing),
     })
 }
 
-fn point_table(points: &[Point]) -> String {
-    let rows: Vec<Vec<String>> = points.iter().map(point_row).collect();
-    text::table(&[">POINT", "TIME", "KIND", ">SIZE", ">CHANGED", ">NEW", ">STORED", "ROOT", "LABEL"], &rows)
+fn is_protected(point: &Point, listing: &Listing) -> bool {
+    listing.protected.contains(&point.number)
 }
 
-fn point_row(point: &Point) -> Vec<String> {
+fn point_table(listing: &Listing) -> String {
+    let rows: Vec<Vec<String>> = listing.points.iter().map(|point| point_row(point, listing)).collect();
+    text::table(
+        &[">POINT", "TIME", "KIND", ">SIZE", ">CHANGED", ">NEW", ">STORED", "ROOT", "PROTECTED", "LABEL"],
+        &rows,
+    )
+}
+
+fn point_row(point: &Point, listing: &Listing) -> Vec<String> {
     let kind = point.base.map_or(kind(point).to_owned(), |base| format!("incremental on {base}"));
     vec![
         point.number.to_string(),
@@ -130,6 +137,7 @@ fn point_row(point: &Point) -> Vec<String> {
         text::bytes(point.new_bytes),
         text::bytes(point.stored_bytes),
         point.map.root().short(),
+        if is_protected(point, listing) { "yes".into() } else { "-".into() },
         point.label.as_ref().map_or(String::new(), |label| label.as_str().to_owned()),
     ]
 }

@@ -29,7 +29,7 @@ use tell::Stored;
 use understudy_format::point::Point;
 use understudy_format::session::{Cursor, Unfinished};
 use understudy_format::stream::{self, Begin};
-use understudy_format::wire::Message;
+use understudy_format::wire::{BlockRange, Message};
 use uuid::Uuid;
 
 /// Runs the command.
@@ -70,7 +70,7 @@ enum Ended {
 
 /// What the appliance answers to a begin record.
 enum Answer {
-    Accepted(u32, Cursor),
+    Accepted(u32, Cursor, Vec<BlockRange>),
     /// The point of this very stream is there.
     Stored(Box<Point>),
 }
@@ -95,14 +95,14 @@ impl Run<'_> {
             None => self.connect().await?,
         };
         let found = appliance.points(&self.args.volume, 1).await?;
-        let existing = found.map(|(info, mut points)| Existing { volume: info.volume, newest: points.pop() });
+        let existing = found.map(|mut found| Existing { volume: found.volume, newest: found.points.pop() });
         if let Some(point) = self.stored_before(existing.as_ref()) {
             return Ok(Ended::Stored(Box::new(point)));
         }
         let mut flight = self.flight(&mut appliance, existing).await?;
         let resumed = flight.remembered;
-        let (window, cursor) = match open_stream(self.args, &mut appliance, &flight.begin).await {
-            Ok(Answer::Accepted(window, cursor)) => (window, cursor),
+        let (window, cursor, again) = match open_stream(self.args, &mut appliance, &flight.begin).await {
+            Ok(Answer::Accepted(window, cursor, again)) => (window, cursor, again),
             Ok(Answer::Stored(point)) => return Ok(self.stored_elsewhere(flight, *point)),
             Err(error) if resumed && retry::is_void(&error) => return Ok(self.void(flight, &format!("{error:#}"))),
             Err(error) => {
@@ -114,6 +114,10 @@ impl Run<'_> {
             bail!("appliance {}: it goes on with a stream that it never had: report this", appliance.address);
         }
         self.accepted = true;
+        if !again.is_empty() {
+            tell::again(&again, &mut self.report);
+        }
+        flight.send_again(again);
         self.tries.came_to(cursor.next_block.0);
         if !std::mem::replace(&mut flight.remembered, true) {
             self.state.remember(&Unfinished { pool: self.pool, begin: flight.begin })?;
@@ -328,7 +332,7 @@ fn begin(plan: &Plan) -> Begin {
 async fn open_stream(args: &Replicate, appliance: &mut Appliance, begin: &Begin) -> Result<Answer> {
     appliance.send(&Message::Push { name: args.volume.clone(), label: args.label.clone() }).await?;
     match appliance.ask(&Message::Begin(*begin), "Accept").await? {
-        Message::Accept { window, cursor } => Ok(Answer::Accepted(window, cursor)),
+        Message::Accept { window, cursor, again } => Ok(Answer::Accepted(window, cursor, again)),
         Message::Stored(point) => Ok(Answer::Stored(Box::new(point))),
         other => Err(appliance.unexpected("Accept", &other)),
     }

@@ -37,7 +37,7 @@ impl Session {
                 // The name of the stream serves as that of its volume, when this is new: both must only be unique.
                 let announced = Announced { name, label: None, new_uuid: begin.stream, now_ns: begin.created_ns };
                 let ingest = self.ingest.insert(Ingest::begin(self.pool.clone(), announced, begin)?);
-                Ok(Some(Message::Accept { window: WINDOW, cursor: ingest.cursor() }))
+                Ok(Some(Message::Accept { window: WINDOW, cursor: ingest.cursor(), again: ingest.again()? }))
             }
             (Message::Offer(head), Some(ingest)) => {
                 Ok(Some(Message::Need { sequence: head.sequence, wanted: ingest.offer(&head)? }))

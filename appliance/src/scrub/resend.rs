@@ -11,19 +11,11 @@ use crate::pool::Pool;
 use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
 use understudy_format::point::Point;
-use understudy_format::{BlockId, Digest, Geometry};
+use understudy_format::wire::BlockRange;
+use understudy_format::{Digest, Geometry};
 
 /// Ranges that are told one by one; with more of them the whole volume is.
 pub const RANGES_MAX: usize = 4096;
-
-/// Neighbouring blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BlockRange {
-    /// The first block.
-    pub first: BlockId,
-    /// At least 1.
-    pub count: u64,
-}
 
 /// The blocks of a point that are damaged or lie beneath a damaged page: ascending, apart, at most [`RANGES_MAX`].
 pub fn damaged_blocks(pool: &Pool, point: &Point) -> Result<Vec<BlockRange>> {
@@ -35,7 +27,7 @@ pub fn damaged_blocks(pool: &Pool, point: &Point) -> Result<Vec<BlockRange>> {
     let mut lost = Lost { damaged, ranges: Vec::new(), blocks: point.map.geometry.block_count() };
     Walk { pool, pace: &mut Pace::unlimited(&never) }.point(point, None, &mut lost)?;
     match lost.ranges.len() > RANGES_MAX {
-        true => Ok(vec![BlockRange { first: BlockId(0), count: lost.blocks }]),
+        true => Ok(vec![BlockRange { first: 0, count: lost.blocks }]),
         false => Ok(lost.ranges),
     }
 }
@@ -51,10 +43,10 @@ impl Lost {
     fn add(&mut self, node: &Node) {
         let (first, end) = (node.first_block(), node.end_block().min(self.blocks));
         let is_room = self.ranges.len() <= RANGES_MAX;
-        match self.ranges.last_mut().filter(|last| last.first.0 + last.count == first) {
+        match self.ranges.last_mut().filter(|last| last.first + last.count == first) {
             Some(last) => last.count += end - first,
             None if is_room => {
-                self.ranges.push(BlockRange { first: BlockId(first), count: end - first });
+                self.ranges.push(BlockRange { first, count: end - first });
             }
             None => {}
         }

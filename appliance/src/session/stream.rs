@@ -96,7 +96,8 @@ fn ingest(
             return Ok(());
         }
     };
-    answer(outbox, Message::Accept { window: WINDOW, cursor: ingest.cursor() });
+    let (cursor, again) = (ingest.cursor(), ingest.again()?);
+    answer(outbox, Message::Accept { window: WINDOW, cursor, again });
     while let Some(message) = inbox.blocking_recv() {
         if let Message::Commit(commit) = message {
             return finish(shared, *ingest, &commit, outbox);

@@ -10,7 +10,8 @@ use understudy_appliance::error::{Error, Result};
 use understudy_appliance::pool::Pool;
 use understudy_appliance::pool::collect;
 use understudy_appliance::scrub::report::{Damaged, Place};
-use understudy_appliance::scrub::resend::{BlockRange, damaged_blocks};
+use understudy_appliance::scrub::resend::damaged_blocks;
+use understudy_format::wire::BlockRange;
 use understudy_appliance::scrub::{self, Event, Options, Scrubbed};
 use understudy_format::layout::Layout;
 use understudy_format::segment::{Kind, RecordHeader};
@@ -430,7 +431,7 @@ fn a_stream_that_brings_the_damaged_blocks_of_its_base_heals_it() {
     let pool = lab.open();
     assert_eq!(scrub(&pool).0.exit_code(), 4);
     let ranges = damaged_blocks(&pool, &base).unwrap();
-    let range = |first, count| BlockRange { first: BlockId(first), count };
+    let range = |first, count| BlockRange { first: first, count };
     assert_eq!(ranges, [range(7, 2), range(256, 256), range(598, 1)]);
     let new = [&old[..], &volume(&[1000])[..]].concat();
     let mut known = old.clone();
@@ -452,7 +453,7 @@ fn too_many_ranges_are_told_as_the_whole_volume() {
     damage(&lab, digest(1), IN_CONTENT);
     let pool = lab.open();
     scrub(&pool);
-    assert_eq!(damaged_blocks(&pool, &point).unwrap(), [BlockRange { first: BlockId(0), count: 9000 }]);
+    assert_eq!(damaged_blocks(&pool, &point).unwrap(), [BlockRange { first: 0, count: 9000 }]);
 }
 
 /// A stream was told not to send a block; then that was found damaged and healed: the new record is what it relies on.

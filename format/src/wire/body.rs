@@ -36,9 +36,10 @@ impl Message {
                 put_text(out, name.as_str());
                 newest.put(out);
             }
-            Self::Points { volume, points } => {
+            Self::Points { volume, points, protected } => {
                 put_list(out, volume.as_slice(), put_volume);
                 put_list(out, points, |out, point| put_record(out, &point.encode()));
+                put_list(out, protected, |out, number| number.put(out));
             }
             Self::GetPages { volume, point, level, indexes } => {
                 volume.put(out);
@@ -50,18 +51,16 @@ impl Message {
             Self::Read { volume, point, ranges } => {
                 volume.put(out);
                 point.put(out);
-                put_list(out, ranges, |out, range| {
-                    range.first.put(out);
-                    range.count.put(out);
-                });
+                put_ranges(out, ranges);
             }
             Self::Push { name, label } => {
                 put_text(out, name.as_str());
                 put_text(out, label.as_ref().map_or("", Label::as_str));
             }
-            Self::Accept { window, cursor } => {
+            Self::Accept { window, cursor, again } => {
                 window.put(out);
                 cursor.put(out);
+                put_ranges(out, again);
             }
             Self::Need { sequence, wanted } => {
                 sequence.put(out);
@@ -91,6 +90,7 @@ impl Message {
             POINTS => Self::Points {
                 volume: r.list("volume", 1, read_volume)?.pop(),
                 points: r.list("points", POINTS_MAX, |r| Point::decode(read_record(r)?))?,
+                protected: r.list("protected", POINTS_MAX, Reader::field)?,
             },
             GET_PAGES => Self::GetPages {
                 volume: r.field()?,
@@ -104,14 +104,18 @@ impl Message {
                 check_range("Pages", "bytes after the last page", left_over, 0, 0)?;
                 Self::Pages(pages)
             }
-            READ => Self::Read { volume: r.field()?, point: r.field()?, ranges: read_ranges(r)? },
+            READ => Self::Read { volume: r.field()?, point: r.field()?, ranges: read_ranges("Read", r)? },
             READ_END => Self::ReadEnd,
             PUSH => {
                 let name = read_name(r)?;
                 let label = r.text("label", crate::point::LABEL_MAX)?;
                 Self::Push { name, label: if label.is_empty() { None } else { Some(label.parse()?) } }
             }
-            ACCEPT => Self::Accept { window: r.field()?, cursor: Cursor::read("Accept", r)? },
+            ACCEPT => Self::Accept {
+                window: r.field()?,
+                cursor: Cursor::read("Accept", r)?,
+                again: read_ranges("Accept", r)?,
+            },
             NEED => Self::Need { sequence: r.field()?, wanted: r.list("entries", NEED_MAX, read_bool)? },
             STORED => Self::Stored(Point::decode(r.take(body.len())?)?),
             _ => unreachable!("the caller looked the tag up"),
@@ -133,6 +137,13 @@ fn put_record(out: &mut Vec<u8>, record: &[u8]) {
 fn read_record<'a>(r: &mut Reader<'a>) -> Result<&'a [u8]> {
     let length = r.field::<u16>()?;
     r.take(length.into())
+}
+
+fn put_ranges(out: &mut Vec<u8>, ranges: &[BlockRange]) {
+    put_list(out, ranges, |out, range| {
+        range.first.put(out);
+        range.count.put(out);
+    });
 }
 
 fn put_volume(out: &mut Vec<u8>, info: &VolumeInfo) {
@@ -161,12 +172,12 @@ fn read_level(r: &mut Reader<'_>) -> Result<u8> {
 }
 
 /// Ranges that ascend and do not overlap, so that their ends can be computed and nothing is asked for twice.
-fn read_ranges(r: &mut Reader<'_>) -> Result<Vec<BlockRange>> {
+fn read_ranges(what: &'static str, r: &mut Reader<'_>) -> Result<Vec<BlockRange>> {
     let ranges = r.list("ranges", RANGES_MAX, |r| Ok(BlockRange { first: r.field()?, count: r.field()? }))?;
     let mut end = 0;
     for range in &ranges {
-        check_range("Read", "first block", range.first, end, u64::MAX)?;
-        check_range("Read", "block count", range.count, 1, u64::MAX - range.first)?;
+        check_range(what, "first block", range.first, end, u64::MAX)?;
+        check_range(what, "block count", range.count, 1, u64::MAX - range.first)?;
         end = range.first + range.count;
     }
     Ok(ranges)

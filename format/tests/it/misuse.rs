@@ -297,7 +297,7 @@ fn a_payload_above_the_maximum_is_refused_by_the_sender() {
 
 #[test]
 fn messages_of_a_session_are_out_of_place_in_a_stream() {
-    let hello = encoded(&Message::Accept { window: 1, cursor: Cursor::START });
+    let hello = encoded(&Message::Accept { window: 1, cursor: Cursor::START, again: vec![] });
     let error = FormatError::invalid("stream", "Accept is out of place");
     assert_eq!(read_stream(&hello, &mut Replica::new(None)), Err(error));
 }

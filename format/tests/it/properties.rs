@@ -199,10 +199,10 @@ fn answers() -> impl Strategy<Value = Message> {
         (kind(), text()).prop_map(|(kind, text)| Message::Fail { kind, text }),
         prop::collection::vec(info(), 0..20).prop_map(Message::Volumes),
         (prop::option::of(info()), prop::collection::vec(point(), 0..20))
-            .prop_map(|(volume, points)| Message::Points { volume, points }),
+            .prop_map(|(volume, points)| Message::Points { volume, points, protected: vec![] }),
         (0usize..4, any::<u8>()).prop_map(|(pages, byte)| Message::Pages(Bytes::from(vec![byte; pages * 8192]))),
         Just(Message::ReadEnd),
-        (any::<u32>(), cursor()).prop_map(|(window, cursor)| Message::Accept { window, cursor }),
+        (any::<u32>(), cursor()).prop_map(|(window, cursor)| Message::Accept { window, cursor, again: vec![] }),
         (any::<u64>(), prop::collection::vec(any::<bool>(), 0..2000))
             .prop_map(|(sequence, wanted)| Message::Need { sequence, wanted }),
         point().prop_map(Message::Stored),

@@ -111,9 +111,8 @@ impl<'a> Line<'a> {
     /// What was on the way is gone; the sender knows what the receiver says and nothing else.
     fn reconnect(&mut self) {
         let cursor = self.replica.resume(&self.recorded.0);
-        let Message::Accept { window, cursor } = travel(&Message::Accept { window: self.window, cursor }) else {
-            panic!("another message")
-        };
+        let accept = Message::Accept { window: self.window, cursor, again: vec![] };
+        let Message::Accept { window, cursor, .. } = travel(&accept) else { panic!("another message") };
         let next = cursor.next_block.0;
         assert!(cursor.is_start() || cursor.root == self.new.prefix_root(next), "both mean the same blocks");
         self.sender = Sender::resume(begin(self.new, self.base), window, &cursor);

@@ -13,6 +13,7 @@ use understudy_format::BlockId;
 use understudy_format::point::Point;
 use understudy_format::session::Cursor;
 use understudy_format::stream::{Begin, Commit};
+use understudy_format::wire::BlockRange;
 
 /// What was stored, and what it took.
 #[derive(Debug)]
@@ -53,6 +54,15 @@ pub(super) fn start(args: &Replicate, plan: &Plan, report: &mut Report) {
         plan.reason,
         geometry.block_size()
     );
+    report.tell(event, &line);
+}
+
+/// The appliance lost blocks of the base.
+pub(super) fn again(ranges: &[BlockRange], report: &mut Report) {
+    let blocks: u64 = ranges.iter().map(|range| range.count).sum();
+    let event = json!({"event": "again", "blocks": blocks, "first": ranges[0].first});
+    let line =
+        format!("{blocks} blocks that the appliance has lost are offered again, the first is {}", ranges[0].first);
     report.tell(event, &line);
 }
 

@@ -143,7 +143,7 @@ impl Session {
         let hook = self.lock().before_accept.take();
         hook.into_iter().for_each(|hook| hook());
         let base = self.lock().base(name, &begin)?;
-        self.say(&Message::Accept { window: 16, cursor: Cursor::START });
+        self.say(&Message::Accept { window: 16, cursor: Cursor::START, again: vec![] });
         let mut receiver = Receiver::new(begin);
         let mut builder = Builder::new(begin.geometry, base.as_ref().map(|base| base.map));
         loop {
@@ -187,9 +187,13 @@ impl Store {
             Message::ListPoints { name, newest } => match self.volumes.get(name.as_str()) {
                 Some(found) => {
                     let skip = found.1.len().saturating_sub(newest as usize);
-                    Message::Points { volume: Some(info(found)), points: found.1[skip..].to_vec() }
+                    Message::Points {
+                        volume: Some(info(found)),
+                        points: found.1[skip..].to_vec(),
+                        protected: Vec::new(),
+                    }
                 }
-                None => Message::Points { volume: None, points: Vec::new() },
+                None => Message::Points { volume: None, points: Vec::new(), protected: Vec::new() },
             },
             Message::GetPages { volume, point, level, indexes } => {
                 self.pages_served += indexes.len() as u64;

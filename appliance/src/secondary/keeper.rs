@@ -109,16 +109,10 @@ impl Secondary {
 
     /// Nobody is told that something has settled which was removed, cut or exchanged since.
     fn find(&self, pool: &Pool, entry: &VolumeEntry) -> Result<()> {
-        let (disk, state) = (&**pool.disk(), self.state());
-        let is_there = match &entry.settings.secondary {
-            SecondaryMode::Native => state.place == Place::IMAGE && self.image_fits(pool, entry, &state),
-            SecondaryMode::Device(path) => {
-                let device = target::find_device(disk, path);
-                device.is_ok_and(|device| target::place_of(path, &device) == state.place)
-            }
-            SecondaryMode::None => false,
-        };
-        self.is_there.store(is_there, Ordering::SeqCst);
+        let state = self.state();
+        let is_image = entry.settings.secondary == SecondaryMode::Native && state.place == Place::IMAGE;
+        // Of a device nothing is told before somebody looked at what it holds.
+        self.is_there.store(is_image && self.image_fits(pool, entry, &state), Ordering::SeqCst);
         let is_device = matches!(entry.settings.secondary, SecondaryMode::Device(_));
         if entry.settings.secondary == SecondaryMode::None || is_device == (state.place == Place::IMAGE) {
             // The mode was switched and the state did not come to say so: it needs no points.
@@ -237,9 +231,9 @@ impl Secondary {
             point.is_some_and(|p| matches!(target.fits(p.map.geometry.volume_size()), Ok(true)))
         };
         let is_known = state.applying.is_some() == applying.is_some() && (fits(from) || fits(applying));
+        self.is_there.store(is_known, Ordering::SeqCst);
         match (from, applying) {
             (Some(from), None) if is_known && settled(from) == settled(newest) => {
-                self.is_there.store(true, Ordering::SeqCst);
                 self.behind_blocks.store(0, Ordering::SeqCst);
                 Ok(Plan::Nothing)
             }

@@ -9,6 +9,7 @@
 mod apply;
 pub mod compare;
 mod content;
+mod holding;
 mod keeper;
 mod switch;
 mod target;

@@ -6,26 +6,24 @@
 //! between settled and newest; the points of the state are leased, so that retention leaves what the next difference starts from.
 
 use super::apply::Applier;
-use super::content::{self, Content};
 use super::target::{self, Target};
 use super::turn::{Held, Turn};
 use crate::error::{Error, Result, at};
 use crate::locks::lock;
-use crate::pool::disk::{self, Access, DiskFile};
+use crate::pool::disk::{self, Access};
 use crate::pool::live::Lease;
 use crate::pool::{Pool, VolumeEntry};
 use crate::view::PointView;
-use bytes::Bytes;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use understudy_format::Digest;
 use understudy_format::catalogue::SecondaryMode;
 use understudy_format::map::Map;
 use understudy_format::point::{Point, Volume};
 use understudy_format::secondary::{Place, Settled, State};
-use understudy_format::{BlockId, Digest};
 
 /// Who leases the points of a secondary, for people.
 pub const USER: &str = "the secondary";
@@ -52,9 +50,9 @@ pub struct Secondary {
     state: Mutex<State>,
     leases: Mutex<Vec<Lease>>,
     /// Whether what the state says can be told: the target was there when it was last looked for.
-    is_there: AtomicBool,
+    pub(super) is_there: AtomicBool,
     /// The device, while it is the secondary.
-    held: Mutex<Option<Target>>,
+    pub(super) held: Mutex<Option<Target>>,
 }
 
 /// What is to be done next.
@@ -88,7 +86,7 @@ impl Secondary {
         };
         *lock(&own.state) = own.read_state(pool)?;
         if let Some(entry) = own.entry(pool) {
-            own.find(pool, &entry)?;
+            own.look_around(pool, &entry)?;
         }
         own.lease(pool);
         Ok(own)
@@ -108,7 +106,7 @@ impl Secondary {
     }
 
     /// Nobody is told that something has settled which was removed, cut or exchanged since.
-    fn find(&self, pool: &Pool, entry: &VolumeEntry) -> Result<()> {
+    fn look_around(&self, pool: &Pool, entry: &VolumeEntry) -> Result<()> {
         let state = self.state();
         let is_image = entry.settings.secondary == SecondaryMode::Native && state.place == Place::IMAGE;
         // Of a device nothing is told before somebody looked at what it holds.
@@ -296,6 +294,12 @@ impl Secondary {
         *lock(&self.leases) = leases;
     }
 
+    /// Runs `remove_points` with the leases ended; they are taken again when that fails.
+    pub fn release(&self, pool: &Pool, remove_points: impl FnOnce() -> Result<()>) -> Result<()> {
+        lock(&self.leases).clear();
+        remove_points().inspect_err(|_| self.lease(pool))
+    }
+
     /// From now on nothing is known of what `place` holds; durable when this returns.
     pub fn forget(&self, pool: &Pool, place: Place) -> Result<()> {
         self.doubt(place);
@@ -308,103 +312,10 @@ impl Secondary {
     }
 
     /// Nothing is relied on of what was known.
-    fn doubt(&self, place: Place) {
+    pub fn doubt(&self, place: Place) {
         *lock(&self.state) = fresh(&self.volume, place);
         lock(&self.leases).clear();
         self.is_there.store(false, Ordering::SeqCst);
-    }
-
-    /// What the settings say that it is kept on, open for writing; `None` when there is no secondary.
-    pub fn target(&self, pool: &Arc<Pool>, entry: &VolumeEntry) -> Result<Option<Target>> {
-        let target = match &entry.settings.secondary {
-            SecondaryMode::None => return Ok(None),
-            SecondaryMode::Native => Target::image(&**pool.disk(), &self.dir),
-            SecondaryMode::Device(path) => self.device(pool, entry, path),
-        };
-        let target = target.inspect_err(|_| self.is_there.store(false, Ordering::SeqCst))?;
-        if self.state().place != target.place {
-            self.doubt(target.place);
-        }
-        Ok(Some(target))
-    }
-
-    fn device(&self, pool: &Arc<Pool>, entry: &VolumeEntry, path: &str) -> Result<Target> {
-        let mut held = lock(&self.held);
-        let device = target::find_device(&**pool.disk(), path).inspect_err(|_| *held = None)?;
-        let number = |target: &Target| target.device.as_ref().map(|device| device.number);
-        let place = target::place_of(path, &device);
-        if let Some(target) = held.as_ref().filter(|held| number(held) == Some(device.number) && held.place == place) {
-            return Ok(target.clone());
-        }
-        *held = None;
-        let target = Target::device(&**pool.disk(), path, device)?;
-        self.judge(pool, entry, &target, path)?;
-        *held = Some(target.clone());
-        Ok(target)
-    }
-
-    /// Decides what a device that was just opened is worth; fails when it is somebody else's.
-    fn judge(&self, pool: &Arc<Pool>, entry: &VolumeEntry, target: &Target, path: &str) -> Result<()> {
-        let (state, name) = (self.state(), &self.volume.name);
-        let is_same = state.place == target.place;
-        if is_same && state.settled.is_none() {
-            return Ok(());
-        }
-        let told = [state.settled, state.applying].map(|point| find(entry, point)).into_iter().flatten();
-        let points: Vec<&Point> = if is_same { told.collect() } else { entry.newest().into_iter().collect() };
-        let view = |point: &&Point| PointView::open(pool, &self.volume, point, USER);
-        let views = points.iter().map(view).collect::<Result<Vec<_>>>()?;
-        match content::look(target, &views)? {
-            Content::Expected if is_same => Ok(()),
-            Content::Foreign => Err(Error::Refused(format!(
-                "{path} does not hold the secondary of {name}: it may be another device than before, or somebody wrote to it; \
-                 nothing is written to it; if it is the right one, understudyd set {name} --secondary {path} --force \
-                 overwrites what differs"
-            ))),
-            content => {
-                tracing::warn!(volume = %name, path, ?content, "the device is compared with the newest point, all of it");
-                self.doubt(target.place);
-                Ok(())
-            }
-        }
-    }
-
-    /// Runs `remove_points` with the leases ended; they are taken again when that fails.
-    pub fn release(&self, pool: &Pool, remove_points: impl FnOnce() -> Result<()>) -> Result<()> {
-        lock(&self.leases).clear();
-        remove_points().inspect_err(|_| self.lease(pool))
-    }
-
-    /// Gives the device back, or takes one.
-    pub fn hold(&self, target: Option<Target>) {
-        *lock(&self.held) = target;
-    }
-
-    /// The device that is held.
-    pub fn held(&self) -> Option<Target> {
-        lock(&self.held).clone()
-    }
-
-    /// A block of the settled point or the one being applied, if it has exactly this digest.
-    pub fn block(&self, pool: &Pool, block: BlockId, expected: Digest) -> Option<Bytes> {
-        let (entry, state) = (self.entry(pool)?, self.state());
-        let file = self.open_for_reading(pool, &entry)?;
-        let points = [state.settled, state.applying].map(|point| find(&entry, point));
-        let has = |point: &&Point| block.0 < point.map.geometry.block_count();
-        points.into_iter().flatten().filter(has).find_map(|point| {
-            let mut content = vec![0; point.map.geometry.block_len(block) as usize];
-            file.read_at(&mut content, point.map.geometry.offset(block)).ok()?;
-            (Digest::of_block(&content) == expected).then(|| content.into())
-        })
-    }
-
-    fn open_for_reading(&self, pool: &Pool, entry: &VolumeEntry) -> Option<Arc<dyn DiskFile>> {
-        let open = |path| pool.disk().open(path, Access::Read).ok();
-        match &entry.settings.secondary {
-            SecondaryMode::None => None,
-            SecondaryMode::Native => open(&target::image_path(&self.dir)),
-            SecondaryMode::Device(path) => self.held().map(|held| held.file).or_else(|| open(path.as_ref())),
-        }
     }
 }
 
@@ -417,7 +328,8 @@ fn settled(point: &Point) -> Settled {
     Settled { point: point.number, root: point.map.root() }
 }
 
-fn find(entry: &VolumeEntry, wanted: Option<Settled>) -> Option<&Point> {
+/// The point that a state names, if it is still there.
+pub fn find(entry: &VolumeEntry, wanted: Option<Settled>) -> Option<&Point> {
     entry.point(wanted?.point).filter(|point| Some(settled(point)) == wanted)
 }
 

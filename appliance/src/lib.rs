@@ -9,7 +9,7 @@
 //! [`retention`] decides which points a policy keeps.
 //!
 //! What must not happen here: the initiator's code is unknown; the time and randomness come from [`clock`] alone;
-//! nothing but [`pool`] touches segments and index, nothing but [`secondary`] touches images.
+//! nothing but [`pool`] touches segments and index, nothing but [`secondary`] touches images and devices.
 
 pub mod args;
 pub mod clock;

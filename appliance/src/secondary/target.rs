@@ -144,3 +144,25 @@ fn usage(device: &Device) -> String {
         None => "is in use (by LVM, RAID, device-mapper, swap or another program)".into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::disk::RealDisk;
+
+    #[test]
+    fn a_byte_at_either_end_makes_a_device_not_blank() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = Target::image(&RealDisk, dir.path()).unwrap();
+        for size in [512, ENDS - 512, ENDS, 3 * ENDS + 512] {
+            for at in [0, size / 2, size - 1] {
+                target.file.resize(0).unwrap();
+                target.file.resize(size).unwrap();
+                assert!(target.is_blank().unwrap(), "{size} bytes of zeros");
+                target.file.write_at(&[1], at).unwrap();
+                let is_looked_at = at < ENDS || at + ENDS >= size;
+                assert_eq!(target.is_blank().unwrap(), !is_looked_at, "{size} bytes, one at {at}");
+            }
+        }
+    }
+}

@@ -224,6 +224,7 @@ fn a_device_that_was_exchanged_is_written_to_only_when_that_harms_nobody() {
         } else {
             settled.unwrap();
         }
+        assert!(lab.disk.used.lock().unwrap().contains(&path), "it is held from the first look on");
         assert_device(&path, &bytes, 0);
     }
 }

@@ -96,11 +96,13 @@ impl Look<'_> {
         match State::decode(&bytes) {
             Err(error) => damaged(&format!("its state file: {error}")),
             Ok(state) if state.volume != entry.volume.uuid => damaged("its state file is that of another volume"),
+            Ok(State { place, .. }) if place != Place::IMAGE => {
+                Ok(Seen::unsettled("not made yet: what settled is on a device, and is not looked at"))
+            }
             Ok(State { applying: Some(Settled { point, .. }), .. }) => {
                 Ok(Seen::unsettled(format!("not settled: @{point} is being applied")))
             }
             Ok(State { settled: None, .. }) => Ok(Seen::unsettled("not made yet")),
-            Ok(State { place, .. }) if place != Place::IMAGE => Ok(Seen::unsettled("on a device, not looked at")),
             Ok(State { settled: Some(settled), .. }) => self.settled(entry, settled),
         }
     }

@@ -5,6 +5,7 @@ use std::fs;
 use understudy_format::catalogue::{RemovalRecord, SecondaryMode, Settings};
 use understudy_format::map::Builder;
 use understudy_format::point::Volume;
+use understudy_format::secondary::{Place, Settled, State};
 use understudy_format::segment::Kind;
 use understudy_format::session::Progress;
 use understudy_format::stream::{Begin, Totals};
@@ -206,4 +207,14 @@ fn a_secondary_of_a_removed_point_is_on_its_way() {
     scene.remove(2);
     let report = sound(scene.check());
     assert!(report.volumes[0].secondary.contains("@2, which was removed"), "{report:#?}");
+}
+
+#[test]
+fn a_state_about_a_device_says_nothing_of_the_image() {
+    let scene = scene();
+    fs::write(scene.path().join("volumes/v/secondary.raw"), "stale").unwrap();
+    let settled = Some(Settled { point: 3, root: scene.points[2].map.root() });
+    scene.state(State { volume: VOLUME, place: Place::device("/dev/loop77"), settled, applying: None });
+    let report = sound(scene.check());
+    assert_eq!(report.volumes[0].secondary, "not made yet: what settled is on a device, and is not looked at");
 }

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::path::Path;
 use understudy_format::catalogue::SecondaryMode;
 use understudy_format::map::Map;
-use understudy_format::secondary::State;
+use understudy_format::secondary::{Place, State};
 
 /// What every refusal ends with.
 const INSTEAD: &str = "leave out --reflink to have it written instead; nothing was written";
@@ -46,7 +46,8 @@ fn settled(dir: &Path, entry: &Entry) -> Result<Map> {
     if state.volume != entry.volume.uuid {
         return Err(refuse("has the state file of another volume"));
     }
-    let Some(settled) = state.settled.filter(|_| state.applying.is_none()) else {
+    let is_settled = state.applying.is_none() && state.place == Place::IMAGE;
+    let Some(settled) = state.settled.filter(|_| is_settled) else {
         return Err(refuse("is not settled: run understudyd until it is"));
     };
     let mut maps = entry.points.iter().filter(|held| held.point.number == settled.point).map(|held| held.point.map);

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 /// Where the pool is.
 pub const POOL: &str = "/pool";
-/// The size at which segments are sealed, bytes: small, so that a short run has many.
+/// The size at which segments are sealed unless another is chosen, bytes: small, so that a short run has many.
 const SEGMENT_SIZE: u64 = 128 << 10;
 
 /// See the module documentation.
@@ -29,6 +29,7 @@ const SEGMENT_SIZE: u64 = 128 << 10;
 pub struct Machine {
     disk: SimDisk,
     memory: Arc<MemoryStores>,
+    segment_size: u64,
     pool: Option<Arc<Pool>>,
 }
 
@@ -41,9 +42,19 @@ impl Machine {
         Self::with_disk(disk)
     }
 
+    /// Another computer for every seed: their segments differ in size.
+    pub fn any(seed: u64) -> Self {
+        Self::new(seed).with_segments((64 << 10) << (seed % 5))
+    }
+
+    /// The same with segments of another size, bytes.
+    pub fn with_segments(self, segment_size: u64) -> Self {
+        Self { segment_size, ..self }
+    }
+
     /// A computer with this disk, whose pool has no index.
     pub fn with_disk(disk: SimDisk) -> Self {
-        Self { disk, memory: Arc::default(), pool: None }
+        Self { disk, memory: Arc::default(), segment_size: SEGMENT_SIZE, pool: None }
     }
 
     /// The disk.
@@ -57,7 +68,7 @@ impl Machine {
             let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
             let stores = Arc::new(SimStores { disk: self.disk.clone(), memory: self.memory.clone() });
             let (now_ns, uuid) = (1, Uuid::from_u128(77));
-            let (inline, segment_size, new_volume) = (true, SEGMENT_SIZE, Settings::default());
+            let (inline, segment_size, new_volume) = (true, self.segment_size, Settings::default());
             let options = Options { disk, stores, inline, segment_size, new_volume, now_ns, uuid };
             self.pool = Some(Arc::new(Pool::open(Path::new(POOL), options)?));
         }

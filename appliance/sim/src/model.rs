@@ -211,8 +211,8 @@ impl Model {
             let (expected, found) = (&volume.settings, &entry.settings);
             return Err(Wrong(format!("volume {name}: {expected:?} was set, {found:?} is")));
         }
-        let both = expected.iter().zip(&entry.points);
-        both.map(|(kept, point)| check_point(pool, entry, point, &kept.image)).collect()
+        let mut both = expected.iter().zip(&entry.points);
+        both.try_for_each(|(kept, point)| check_point(pool, entry, point, &kept.image))
     }
 
     /// The image of a secondary is the newest point, byte for byte.

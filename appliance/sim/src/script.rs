@@ -85,6 +85,11 @@ impl Run {
         Self { machine: Machine::new(seed), model: Model::default(), steps, next: 0, tried: 0, streams: 0 }
     }
 
+    /// The same with segments of another size, bytes.
+    pub fn with_segments(self, size: u64) -> Self {
+        Self { machine: self.machine.with_segments(size), ..self }
+    }
+
     /// Starts the appliance, and takes all steps that are left.
     pub fn go(&mut self) -> Result<()> {
         self.machine.start()?;

@@ -24,6 +24,8 @@ use understudy_format::point::VolumeName;
 
 /// Most blocks of a volume: more than a page of its map holds.
 const BLOCKS_MAX: u64 = 300;
+/// Things that happen in one life, unless somebody asks for another number.
+pub const ACTIONS: u64 = 600;
 /// Lines of what was done that a failure shows.
 const TRACE_LINES: usize = 60;
 
@@ -108,7 +110,8 @@ impl World {
         let mut rng = Rng::new(seed);
         let primary = |name: &str| {
             let blocks = 1 + rng.below(BLOCKS_MAX);
-            let seeds = (0..blocks).map(|_| rng.below(12)).collect();
+            let unique = rng.below(100);
+            let seeds = (0..blocks).map(|_| if rng.chance(unique) { rng.next_u64() } else { rng.below(12) }).collect();
             (name.parse().expect("a name"), seeds, 0)
         };
         let primaries = ["alpha", "beta", "gamma"].map(primary).into();

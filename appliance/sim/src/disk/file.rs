@@ -59,16 +59,22 @@ impl Change {
         (kept > 0).then(|| Self::Write { offset, bytes: bytes[..kept].to_vec() })
     }
 
-    /// What is left of an unsynced change after a loss of power: any of its sectors, and garbage in one at times.
+    /// What is left of an unsynced change after a loss of power: any of its sectors, or all but a run of them, and
+    /// garbage in one at times.
     fn torn(self, rng: &mut Rng) -> Vec<Self> {
         let Self::Write { offset, bytes } = self else { return Vec::new() };
+        let sectors = bytes.len().div_ceil(SECTOR) as u64;
+        let first = rng.below(sectors);
+        let run = first..=first + rng.below(sectors - first);
+        let by_run = rng.chance(50);
         let mut left = Vec::new();
-        for (at, sector) in bytes.chunks(SECTOR).enumerate() {
-            let offset = offset + (at * SECTOR) as u64;
-            match rng.below(16) {
-                0 => left.push(Self::Write { offset, bytes: garbage(sector.len(), rng) }),
-                1..8 => left.push(Self::Write { offset, bytes: sector.to_vec() }),
-                _ => {}
+        for (at, sector) in (0..).zip(bytes.chunks(SECTOR)) {
+            let offset = offset + at * SECTOR as u64;
+            let is_lost = if by_run { run.contains(&at) } else { rng.chance(50) };
+            match (is_lost, rng.chance(6)) {
+                (false, _) => left.push(Self::Write { offset, bytes: sector.to_vec() }),
+                (true, true) => left.push(Self::Write { offset, bytes: garbage(sector.len(), rng) }),
+                (true, false) => {}
             }
         }
         left

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use understudy_format::ErrorKind;
 use understudy_format::point::VolumeName;
-use understudy_sim::disk::fault::Errno;
+use understudy_sim::disk::fault::{Errno, Kind, Operation};
 use understudy_sim::image::Image;
 use understudy_sim::rng::Rng;
 use understudy_sim::script::{Run, Step};
 
-fn name(text: &str) -> VolumeName {
+pub fn name(text: &str) -> VolumeName {
     text.parse().unwrap()
 }
 
 /// A volume of `count` zero blocks in which some blocks have content.
-fn sparse(count: usize, content: &[(usize, u64)]) -> Vec<u64> {
+pub fn sparse(count: usize, content: &[(usize, u64)]) -> Vec<u64> {
     let mut seeds = vec![0; count];
     content.iter().for_each(|(at, seed)| seeds[*at] = *seed);
     seeds
@@ -160,4 +160,36 @@ fn fail_each(errno: Errno, go_on: impl Fn(&mut Run, &mut Rng)) {
         }
         finish(&mut run, &mut rng).unwrap_or_else(|error| panic!("{context}: {error}"));
     }
+}
+
+/// Streams of many blocks into one segment: a commit is one long write, of which any part may survive.
+fn long_commits() -> Arc<[Step]> {
+    let replicate =
+        |seeds: Vec<u64>, incremental| Step::Replicate { name: name("a"), image: Image::of(&seeds, 0), incremental };
+    let first: Vec<u64> = (1..220).collect();
+    let second = first.iter().map(|seed| if seed % 3 == 0 { *seed } else { seed + 1000 }).collect();
+    vec![replicate(first, false), replicate(second, true), replicate((3000..3090).collect(), true)].into()
+}
+
+/// Cuts the power at every sync, with many outcomes each; returns what was found wrong.
+pub fn cut_each_sync(outcomes: u64) -> Vec<String> {
+    let steps = long_commits();
+    let start = || Run::new(steps.clone(), 0).with_segments(2 << 20);
+    let mut whole = start();
+    whole.go().unwrap();
+    let history = whole.machine.disk().history();
+    let is_sync = |operation: &Operation| matches!(operation.kind, Kind::Sync | Kind::SyncDir | Kind::IndexSync);
+    let syncs = (1..).zip(&history).skip(FIRST as usize - 1).filter(|(_, operation)| is_sync(operation));
+    let mut wrong = Vec::new();
+    for (at, operation) in syncs {
+        for seed in 0..outcomes {
+            let mut run = start();
+            run.machine.disk().cut_at(at);
+            assert!(run.go().is_err());
+            run.machine.lose_power(&mut Rng::new(seed));
+            wrong
+                .extend(run.recover().err().map(|error| format!("operation {at} ({operation}), seed {seed}: {error}")));
+        }
+    }
+    wrong
 }

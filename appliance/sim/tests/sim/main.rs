@@ -2,5 +2,6 @@
 
 mod canary;
 mod crash;
+mod damage;
 mod disk;
 mod world;

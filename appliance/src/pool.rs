@@ -462,9 +462,20 @@ fn no_volume(name: &VolumeName) -> Error {
     Error::refused(format!("there is no volume {name} in this pool"))
 }
 
+/// Makes a directory whose name, and the names of those above it that are new, survive a loss of power.
+fn make_durable(disk: &dyn Disk, dir: &Path) -> std::io::Result<()> {
+    let new: Vec<_> =
+        dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && disk.list(dir).is_err()).collect();
+    disk.make_dir(dir)?;
+    let parents = new.iter().filter_map(|dir| dir.parent());
+    parents
+        .map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir })
+        .try_for_each(|dir| disk.sync_dir(dir))
+}
+
 /// Makes the directories of a pool, unless `dir` holds something else.
 fn prepare(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    disk.make_dir(dir).map_err(at(dir))?;
+    make_durable(disk, dir).map_err(at(dir))?;
     let names = disk.list(dir).map_err(at(dir))?;
     let ours = ["pool", "pool.new", "lock", "control", "segments", "index", "volumes", "lost+found"];
     if !names.iter().any(|name| name == "pool") && names.iter().any(|name| !ours.contains(&name.as_str())) {

@@ -1,6 +1,8 @@
-//! The store of the index on a simulated disk: it goes off with it, and its changes and syncs are operations like others.
+//! The store of the index on a simulated disk: it goes off with it, and its changes and syncs are operations
+//! like others.
 //!
-//! Invariant: a batch or sync that failed was not done; of batches that were not synced a loss of power leaves a first part.
+//! Invariant: a batch or sync that failed was not done; of batches that were not synced a loss of power leaves a first
+//! part.
 
 use crate::disk::SimDisk;
 use crate::disk::fault::Kind;

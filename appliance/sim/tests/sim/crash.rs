@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use understudy_format::ErrorKind;
 use understudy_format::point::VolumeName;
-use understudy_sim::disk::fault::{Errno, Kind, Operation};
+use understudy_sim::disk::SimDisk;
+use understudy_sim::disk::fault::{Errno, Fault, Kind, Operation};
 use understudy_sim::image::Image;
+use understudy_sim::machine::Machine;
 use understudy_sim::rng::Rng;
 use understudy_sim::script::{Run, Step};
 
@@ -158,6 +160,33 @@ fn fail_each(errno: Errno, go_on: impl Fn(&mut Run, &mut Rng)) {
             }
             go_on(&mut run, &mut rng);
         }
+        finish(&mut run, &mut rng).unwrap_or_else(|error| panic!("{context}: {error}"));
+    }
+}
+
+#[test]
+fn a_pool_in_a_new_directory_survives_as_a_whole() {
+    for seed in 0..40 {
+        let mut run = Run::new(steps(), seed);
+        run.machine = Machine::with_disk(SimDisk::new(seed));
+        run.go().unwrap();
+        run.machine.lose_power(&mut Rng::new(seed));
+        run.recover().unwrap();
+    }
+}
+
+#[test]
+fn a_disk_without_any_space_from_each_operation_on_is_survived_once_there_is_space() {
+    let steps = steps();
+    for at in FIRST..=operations() {
+        let mut rng = Rng::new(at);
+        let mut run = Run::new(steps.clone(), at);
+        run.machine.disk().set_fault(Some(Fault::Stuck(at, Errno::NoSpace)));
+        let error = run.go().unwrap_err();
+        let context = context(&run, at, at);
+        assert_eq!(error.kind(), ErrorKind::Full, "{context}: {error}");
+        run.go().unwrap_err();
+        run.machine.disk().set_fault(None);
         finish(&mut run, &mut rng).unwrap_or_else(|error| panic!("{context}: {error}"));
     }
 }

@@ -71,12 +71,12 @@ impl Target {
     fn find(pool: &Pool, announced: &Announced, begin: &Begin, fresh: Option<&Volume>) -> Result<Self> {
         let known = pool.volume(&announced.name);
         let base = find_base(&announced.name, known.as_deref(), begin)?;
-        let number = known.as_ref().and_then(|entry| entry.points.last()).map_or(1, |point| point.number + 1);
         let volume = match (known, fresh) {
             (Some(entry), _) => same_volume(entry.volume.clone(), begin)?,
             (None, Some(fresh)) => fresh.clone(),
             (None, None) => new_volume(pool, announced, begin)?,
         };
+        let number = pool.next_number(&volume.uuid);
         let lease = base.as_ref().map(|base| lease(pool, &volume, base)).transpose()?;
         Ok(Self { volume, number, base, lease })
     }

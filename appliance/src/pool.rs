@@ -197,6 +197,11 @@ impl Pool {
         Some((entry.volume.clone(), entry.point(number)?.clone()))
     }
 
+    /// The number of the next point of a volume: no other point of it, removed or not, has it.
+    pub fn next_number(&self, volume: &Uuid) -> u64 {
+        locks::read(&self.catalogue).next_number(volume)
+    }
+
     /// How far an interrupted stream into a volume came, while it can go on.
     pub fn progress(&self, name: &VolumeName) -> Option<Arc<Progress>> {
         locks::read(&self.catalogue).progress(name)
@@ -257,9 +262,17 @@ impl Pool {
     }
 
     fn store(&self, guard: &StreamGuard, record: &NewRecord<'_>) -> Result<u64> {
-        let _pinning = self.live.pinning();
+        let pinning = self.live.pinning();
         let (location, added) = self.log.store(guard.epoch, record, Purpose::Stream)?;
         self.live.pin(&guard.name, &location);
+        drop(pinning);
+        if added > 0
+            && let Some(damaged) = self.index.get_damaged(&record.digest)?
+        {
+            // Streams that were told not to send it rely on this one now.
+            let _sweep = self.live.sweep();
+            self.live.moved(&damaged, &location);
+        }
         Ok(added)
     }
 
@@ -310,8 +323,12 @@ impl Pool {
             let removal = RemovalRecord::new(entry.volume.uuid, *number, now_ns, segment);
             self.log.enter(epoch, Record::Removal(removal), Purpose::Upkeep)?;
         }
+        if entry.points.len() == numbers.len() && entry.settings != Settings::default() {
+            // Who uses the name or the UUID anew begins without them.
+            self.log.enter(epoch, Record::Settings(entry.volume.uuid, Settings::default()), Purpose::Upkeep)?;
+        }
         self.log.sync(epoch)?;
-        catalogue.remove_points(name, numbers);
+        catalogue.remove_points(name, numbers, now_ns);
         Ok(())
     }
 
@@ -323,6 +340,9 @@ impl Pool {
             if let Some(user) = self.live.users(volume, *number).first() {
                 return Err(Error::Busy(format!("{name}@{number} is in use by {user}; try again when it is done")));
             }
+        }
+        if numbers.len() == entry.points.len() && self.live.is_streaming(name) {
+            return Err(Error::Busy(format!("{name} is being written by a stream; try again when it is done")));
         }
         let newest = entry.newest().map(|point| point.number);
         match newest.filter(|newest| numbers.contains(newest) && numbers.len() < entry.points.len()) {

@@ -1,14 +1,15 @@
 //! The catalogue in memory: which volumes and points there are, and what is set for them.
 //!
-//! Invariants: it holds what is durable and nothing else; a volume is there once it has a point; readers get what there was
-//! at one moment, shared and not copied.
+//! Invariants: it holds what is durable and nothing else, and holds the same when it is loaded anew; a volume is there once it
+//! has a point; the number of a point is never given twice in a volume; readers get what there was at one moment, shared and
+//! not copied.
 
 use super::index::Index;
 use super::record::Record;
 use crate::error::Result;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use understudy_format::catalogue::Settings;
+use understudy_format::catalogue::{RemovalRecord, Settings};
 use understudy_format::point::{Point, Volume, VolumeName};
 use understudy_format::session::Progress;
 use uuid::Uuid;
@@ -39,28 +40,44 @@ impl VolumeEntry {
     }
 }
 
+/// The removal of the last point of a volume.
+#[derive(Debug, Clone)]
+struct Gone {
+    name: VolumeName,
+    point: u64,
+    removed_ns: i64,
+}
+
 /// See the module documentation.
 #[derive(Debug, Default)]
 pub struct Catalogue {
     volumes: BTreeMap<VolumeName, Arc<VolumeEntry>>,
     progress: BTreeMap<VolumeName, Arc<Progress>>,
+    /// Volumes all of whose points were removed.
+    gone: HashMap<Uuid, Gone>,
 }
 
 impl Catalogue {
     /// What the index has.
     pub fn load(index: &Index) -> Result<Self> {
         let mut volumes = HashMap::new();
-        let (mut rest, mut own) = (Vec::new(), Self::default());
+        let (mut rest, mut removals, mut own) = (Vec::new(), Vec::new(), Self::default());
         for (record, _) in index.catalogue()? {
             match record {
                 Record::Volume(volume) => {
                     let (points, protected, settings) = Default::default();
                     volumes.insert(volume.uuid, VolumeEntry { volume, points, protected, settings });
                 }
+                Record::Removal(removal) => removals.push(removal),
                 other => rest.push(other),
             }
         }
         rest.into_iter().for_each(|record| own.load_record(record, &mut volumes));
+        for removal in removals {
+            if let Some(entry) = volumes.get(&removal.volume).filter(|entry| entry.points.is_empty()) {
+                own.is_gone(&entry.volume, removal.point, removal.removed_ns);
+            }
+        }
         for mut entry in volumes.into_values().filter(|entry| !entry.points.is_empty()) {
             entry.points.sort_unstable_by_key(|point| point.number);
             // What was recorded of a point outlives it until its segment is collected.
@@ -68,7 +85,7 @@ impl Catalogue {
             entry.protected.retain(|number| points.binary_search_by_key(number, |point| point.number).is_ok());
             own.volumes.insert(entry.volume.name.clone(), Arc::new(entry));
         }
-        own.progress.retain(|name, progress| is_resumable(progress, own.volumes.get(name).map(|entry| &**entry)));
+        own.retain_resumable();
         Ok(own)
     }
 
@@ -125,27 +142,48 @@ impl Catalogue {
             Arc::new(VolumeEntry { volume: volume.clone(), points, protected, settings: settings.clone() })
         };
         Arc::make_mut(self.volumes.entry(volume.name.clone()).or_insert_with(fresh)).points.push(point);
-        self.progress.remove(&volume.name);
+        self.gone.remove(&volume.uuid);
+        self.retain_resumable();
     }
 
     /// Takes in what became durable.
     pub fn save_progress(&mut self, progress: Arc<Progress>) {
-        let name = progress.volume.name.clone();
-        match is_resumable(&progress, self.volumes.get(&name).map(|entry| &**entry)) {
-            true => self.progress.insert(name, progress),
-            false => self.progress.remove(&name),
-        };
+        self.progress.insert(progress.volume.name.clone(), progress);
+        self.retain_resumable();
     }
 
     /// Takes in what became durable; a volume without points is gone.
-    pub fn remove_points(&mut self, name: &VolumeName, numbers: &BTreeSet<u64>) {
+    pub fn remove_points(&mut self, name: &VolumeName, numbers: &BTreeSet<u64>, removed_ns: i64) {
         let Some(shared) = self.volumes.get_mut(name) else { return };
         let entry = Arc::make_mut(shared);
         entry.points.retain(|point| !numbers.contains(&point.number));
         entry.protected.retain(|number| !numbers.contains(number));
         if entry.points.is_empty() {
+            let volume = entry.volume.clone();
             self.volumes.remove(name);
+            numbers.last().into_iter().for_each(|last| self.is_gone(&volume, *last, removed_ns));
+            self.retain_resumable();
         }
+    }
+
+    fn is_gone(&mut self, volume: &Volume, point: u64, removed_ns: i64) {
+        let gone = Gone { name: volume.name.clone(), point, removed_ns };
+        let last = self.gone.entry(volume.uuid).or_insert_with(|| gone.clone());
+        if last.point < point {
+            *last = gone;
+        }
+    }
+
+    /// Whether a removal is that of the last point of a volume that is gone: it says which numbers were given.
+    pub fn is_last(&self, removal: &RemovalRecord) -> bool {
+        self.gone.get(&removal.volume).is_some_and(|gone| gone.point == removal.point)
+    }
+
+    /// The number of the next point of a volume.
+    pub fn next_number(&self, volume: &Uuid) -> u64 {
+        let known = self.volume_by_uuid(volume);
+        let newest = known.as_ref().and_then(|entry| entry.newest()).map(|point| point.number);
+        newest.or_else(|| self.gone.get(volume).map(|gone| gone.point)).map_or(1, |last| last + 1)
     }
 
     /// Takes in what became durable.
@@ -153,6 +191,18 @@ impl Catalogue {
         if let Some(entry) = self.volumes.get_mut(name) {
             change(Arc::make_mut(entry));
         }
+    }
+
+    /// Forgets streams that cannot go on: by the same rule now and when it is loaded anew, since what an interrupted stream
+    /// brought is kept just as long as it stands here.
+    fn retain_resumable(&mut self) {
+        let Self { volumes, progress, gone } = self;
+        let removed =
+            |name: &VolumeName| gone.values().filter(|gone| gone.name == *name).map(|gone| gone.removed_ns).max();
+        progress.retain(|name, progress| {
+            let later = removed(name).is_none_or(|removed_ns| progress.recorded_ns > removed_ns);
+            later && is_resumable(progress, volumes.get(name).map(|entry| &**entry))
+        });
     }
 }
 

@@ -188,6 +188,9 @@ impl Index {
         }
         for (record, place) in &new.catalogue {
             changes.push(Change::Put(Table::Catalogue, record.key(), catalogue_value(record, *place)));
+            if let Record::Point(_) = record {
+                changes.push(Change::Put(Table::PointRecords, key_in(record, place.segment), Vec::new()));
+            }
         }
         if let Some((segment, indexed_to)) = new.indexed {
             changes.push(Change::Put(Table::Segments, segment.to_be_bytes().into(), indexed_to.to_be_bytes().into()));
@@ -220,6 +223,20 @@ impl Index {
     /// Forgets a record of the catalogue, which says nothing any more.
     pub fn forget_catalogue(&self, record: &Record) -> Result<()> {
         self.store.apply(vec![Change::Remove(Table::Catalogue, record.key())])
+    }
+
+    /// The segments that have a record of the point which a removal is about.
+    pub fn segments_with(&self, removal: &Record) -> Result<Vec<u64>> {
+        let pairs = self.store.prefix(Table::PointRecords, &removal.key())?;
+        let segment = |key: &[u8]| key.last_chunk().map(|segment| u64::from_be_bytes(*segment));
+        Ok(pairs.iter().filter_map(|(key, _)| segment(key)).collect())
+    }
+
+    /// Forgets that a segment has records of points: it is gone.
+    pub fn forget_points_in(&self, segment: u64, catalogue: &[(Record, Place)]) -> Result<()> {
+        let points = catalogue.iter().filter(|(record, _)| matches!(record, Record::Point(_)));
+        let remove = |(record, _): &(Record, Place)| Change::Remove(Table::PointRecords, key_in(record, segment));
+        self.store.apply(points.map(remove).collect())
     }
 
     /// Forgets up to which byte a segment is indexed: it is gone.
@@ -281,6 +298,11 @@ impl Index {
 
 fn digest(key: &[u8]) -> Option<Digest> {
     key.try_into().ok().map(Digest)
+}
+
+/// What a record is about, and a segment.
+fn key_in(record: &Record, segment: u64) -> Vec<u8> {
+    [&record.key()[..], &segment.to_be_bytes()].concat()
 }
 
 /// Kind, place, content.

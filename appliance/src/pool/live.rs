@@ -3,7 +3,8 @@
 //! A stream may rely on a record that no point names: one that it stored itself, or one that it was told not to send. Invariants:
 //! looking a record up for a stream and pinning it is one step against the decision that the record is dead
 //! ([`Live::sweep`]); what an ended stream relied on counts as live for a collection that is under way, because the
-//! stream's point may be newer than the roots that the collection walked.
+//! stream's point may be newer than the roots that the collection walked; it is never taken for walked, for what lies
+//! under a page that a stream relied on may be pinned by nobody.
 
 use super::index::Location;
 use crate::locks::{lock, read, write};
@@ -62,11 +63,25 @@ struct Stream {
     pins: Bits,
 }
 
+/// What the collection that is under way knows to be live.
+#[derive(Debug, Default)]
+struct Marks {
+    /// What the walk from the roots came by.
+    walked: Bits,
+    /// What streams relied on that ended meanwhile, and copies.
+    kept: Bits,
+}
+
+impl Marks {
+    fn contains(&self, location: &Location) -> bool {
+        self.walked.contains(location) || self.kept.contains(location)
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     streams: HashMap<VolumeName, Stream>,
-    /// What the collection that is under way knows to be live.
-    marks: Option<Bits>,
+    marks: Option<Marks>,
     /// Points in use: by volume and number, with who uses them.
     leases: HashMap<(Uuid, u64), Vec<&'static str>>,
 }
@@ -94,7 +109,7 @@ impl Live {
     pub fn end_stream(&self, name: &VolumeName) {
         let mut state = lock(&self.state);
         if let (Some(stream), Some(marks)) = (state.streams.remove(name), &mut state.marks) {
-            marks.merge(&stream.pins);
+            marks.kept.merge(&stream.pins);
         }
     }
 
@@ -115,20 +130,21 @@ impl Live {
         }
     }
 
-    /// A copy of a record takes its place: who relied on the one relies on the other.
+    /// A copy of a record takes its place: who relied on the one relies on the other. Under [`Live::sweep`], once nobody
+    /// finds the other place any more.
     pub fn moved(&self, from: &Location, to: &Location) {
         let mut state = lock(&self.state);
         for stream in state.streams.values_mut().filter(|stream| stream.pins.contains(from)) {
             stream.pins.insert(to);
         }
         if let Some(marks) = state.marks.as_mut().filter(|marks| marks.contains(from)) {
-            marks.insert(to);
+            marks.kept.insert(to);
         }
     }
 
     /// Begins a collection.
     pub fn begin_marks(&self) {
-        lock(&self.state).marks = Some(Bits::default());
+        lock(&self.state).marks = Some(Marks::default());
     }
 
     /// Ends a collection.
@@ -136,9 +152,9 @@ impl Live {
         lock(&self.state).marks = None;
     }
 
-    /// A point names a record; whether that was not known.
+    /// A point names a record; whether the walk had not come by it yet.
     pub fn mark(&self, location: &Location) -> bool {
-        lock(&self.state).marks.as_mut().is_some_and(|marks| marks.insert(location))
+        lock(&self.state).marks.as_mut().is_some_and(|marks| marks.walked.insert(location))
     }
 
     /// Whether a record is needed by anybody, while a collection is under way.
@@ -152,7 +168,15 @@ impl Live {
     pub fn forget(&self, segment: u64) {
         let mut state = lock(&self.state);
         state.streams.values_mut().for_each(|stream| stream.pins.forget(segment));
-        state.marks.iter_mut().for_each(|marks| marks.forget(segment));
+        if let Some(marks) = &mut state.marks {
+            marks.walked.forget(segment);
+            marks.kept.forget(segment);
+        }
+    }
+
+    /// Whether a stream into the volume is under way.
+    pub fn is_streaming(&self, name: &VolumeName) -> bool {
+        lock(&self.state).streams.contains_key(name)
     }
 
     /// Keeps a point from being removed; the caller made sure that it is there, under a lock that removing takes, too.
@@ -212,6 +236,19 @@ mod tests {
         assert!(!live.is_live(&location(3, 700)));
         live.end_marks();
         assert!(live.is_live(&location(1, 1)), "without a collection nothing is known to be dead");
+    }
+
+    /// Its point may share a page with others and be unpinned below it: the walk must go on there.
+    #[test]
+    fn what_an_ended_stream_relied_on_is_not_taken_for_walked() {
+        let (live, name) = (Live::default(), "v".parse().unwrap());
+        live.begin_marks();
+        assert!(live.begin_stream(&name, Uuid::nil()));
+        live.pin(&name, &location(3, 7));
+        live.end_stream(&name);
+        assert!(live.is_live(&location(3, 7)));
+        assert!(live.mark(&location(3, 7)), "the walk has not come by it");
+        assert!(!live.mark(&location(3, 7)));
     }
 
     #[test]

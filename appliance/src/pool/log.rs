@@ -271,13 +271,18 @@ impl Log {
         Ok((location, record.length()))
     }
 
-    /// Appends a copy of a block or page that stands at `from`; returns where it is.
-    pub fn copy(&self, epoch: Epoch, record: &NewRecord<'_>, from: Place) -> Result<Location> {
+    /// Appends a copy of a block or page that stands at `from`, unless there is another already; returns where that
+    /// is, and the bytes that were added.
+    pub fn copy(&self, epoch: Epoch, record: &NewRecord<'_>, from: Place) -> Result<(Location, u64)> {
         let mut state = self.state_of(epoch)?;
+        // Streams may rely on the other one, so the index must not come to name a third.
+        if let Some(other) = self.location(&record.digest)?.filter(|location| location.place() != from) {
+            return Ok((other, 0));
+        }
         let location = self.append(&mut state, record, Purpose::Upkeep)?;
         let generation = state.generation;
         lock(&self.pending).records.insert(record.digest, (location, Some(from), generation));
-        Ok(location)
+        Ok((location, record.length()))
     }
 
     /// Appends a record of the catalogue; it counts once [`Log::sync`] returned.
@@ -331,6 +336,11 @@ impl Log {
     /// Fails when the streams of `epoch` ended because a write failed.
     pub fn check(&self, epoch: Epoch) -> Result<()> {
         self.state_of(epoch).map(drop)
+    }
+
+    /// Takes nothing more until the pool is opened again: what the disk has is not known.
+    pub fn give_up(&self, error: &Error) {
+        *lock(&self.fault) = Some(Fault::Broken(error.to_string()));
     }
 
     fn state_of(&self, epoch: Epoch) -> Result<MutexGuard<'_, State>> {

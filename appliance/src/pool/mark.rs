@@ -2,7 +2,7 @@
 //!
 //! The points of a volume are walked one after another and each only where it differs from the one before, so marking costs the
 //! unique blocks once and then what changed. Invariants: what lies under a page that was marked is marked; a
-//! page that cannot be read ends the marking, because what lies under it is not known.
+//! page that cannot be read or is lost ends the marking, because what lies under it is not known.
 
 use super::index::Location;
 use super::{Pool, VolumeEntry};
@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use understudy_format::Digest;
 use understudy_format::map::Page;
-use understudy_format::point::Point;
 use understudy_format::session::Progress;
 
 /// A node of a map: the level that it is on, and its digest.
@@ -22,23 +21,38 @@ struct Node {
     digest: Digest,
 }
 
+/// What is live of a segment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Share {
+    /// Records, pads and footer left out.
+    pub(super) records: u64,
+    /// Bytes of them.
+    pub(super) bytes: u64,
+}
+
+impl Share {
+    /// Adds a record.
+    pub(super) fn add(&mut self, bytes: u64) {
+        self.records += 1;
+        self.bytes += bytes;
+    }
+}
+
 /// See the module documentation.
 #[derive(Debug)]
 pub(super) struct Marker<'a> {
     pool: &'a Pool,
     stop: &'a AtomicBool,
-    /// Bytes of the marked records, by segment.
-    pub(super) live_bytes: BTreeMap<u64, u64>,
-    /// Number of the marked records.
-    pub(super) records: u64,
-    /// Digests that maps name and the pool does not have.
+    /// The marked records, by segment.
+    pub(super) live: BTreeMap<u64, Share>,
+    /// Digests of blocks that maps name and the pool does not have.
     pub(super) missing: u64,
 }
 
 impl<'a> Marker<'a> {
     /// A marker that ends early when `stop` is set.
     pub(super) fn new(pool: &'a Pool, stop: &'a AtomicBool) -> Self {
-        Self { pool, stop, live_bytes: BTreeMap::new(), records: 0, missing: 0 }
+        Self { pool, stop, live: BTreeMap::new(), missing: 0 }
     }
 
     /// Marks what the points of a volume need.
@@ -47,7 +61,8 @@ impl<'a> Marker<'a> {
         for point in &entry.points {
             let top = Node { level: point.map.top_level(), digest: point.map.top };
             let old = before.filter(|old| old.level == top.level);
-            self.node(top, old).map_err(|source| unknown(entry, point, source))?;
+            let name = format!("{}@{}", entry.volume.name, point.number);
+            self.node(top, old).map_err(|source| unknown(&name, "remove that point", source))?;
             before = Some(top);
         }
         Ok(())
@@ -55,6 +70,11 @@ impl<'a> Marker<'a> {
 
     /// Marks what an interrupted stream needs to go on.
     pub(super) fn progress(&mut self, progress: &Progress) -> Result<()> {
+        let name = format!("the interrupted stream into {}", progress.volume.name);
+        self.partial(progress).map_err(|source| unknown(&name, "replicate the volume again", source))
+    }
+
+    fn partial(&mut self, progress: &Progress) -> Result<()> {
         for (level, page) in (0..).zip(&progress.map.open) {
             self.children(level, page, None)?;
         }
@@ -67,7 +87,7 @@ impl<'a> Marker<'a> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(Error::Closing);
         }
-        if node.digest.is_zero() || old.is_some_and(|old| old.digest == node.digest) || !self.mark(&node.digest)? {
+        if node.digest.is_zero() || old.is_some_and(|old| old.digest == node.digest) || !self.mark(node)? {
             return Ok(());
         }
         if node.level == 0 {
@@ -86,16 +106,15 @@ impl<'a> Marker<'a> {
         Ok(())
     }
 
-    /// Marks the record with this digest; whether it was not marked before.
-    fn mark(&mut self, digest: &Digest) -> Result<bool> {
-        let Some(location) = self.find(digest)? else {
+    /// Marks the record of a node; whether it was not marked before.
+    fn mark(&mut self, Node { level, digest }: Node) -> Result<bool> {
+        let Some(location) = self.find(&digest)? else {
             self.missing += 1;
-            return Ok(false);
+            return if level > 0 { Err(Error::Missing { what: "map page", digest }) } else { Ok(false) };
         };
         let is_new = self.pool.live.mark(&location);
         if is_new {
-            self.records += 1;
-            *self.live_bytes.entry(location.segment).or_default() += location.record_length();
+            self.live.entry(location.segment).or_default().add(location.record_length());
         }
         Ok(is_new)
     }
@@ -109,13 +128,12 @@ impl<'a> Marker<'a> {
     }
 }
 
-fn unknown(entry: &VolumeEntry, point: &Point, source: Error) -> Error {
+fn unknown(who: &str, otherwise: &str, source: Error) -> Error {
     match source {
         Error::Closing => Error::Closing,
         source => Error::Refused(format!(
-            "what {}@{} needs cannot be told: {source}; nothing was removed; run `understudyd scrub`, which repairs what it can, \
-             or remove that point",
-            entry.volume.name, point.number
+            "what {who} needs cannot be told: {source}; nothing was removed; run `understudyd scrub`, which repairs what it can, \
+             or {otherwise}"
         )),
     }
 }

@@ -4,7 +4,9 @@
 //! before it; a point record was appended only after all that it needs was durable. Invariants: nothing is published before the bytes
 //! that it names were synced, for a killed process leaves bytes that no disk has yet; a footer is believed only where the
 //! next segment proves that it was synced; only an end without any whole record behind it is cut off, back to the
-//! last aligned end of a record, because every sync leaves one; a segment with damage in it is never written on.
+//! last aligned end of a record, because every sync leaves one; a segment with damage in it is never written on, and its
+//! footer, which lists what is not there, is cut off before another segment can follow; the number of a record is unique in
+//! its segment, whatever was lost before it.
 
 use super::disk::{Access, Disk, DiskFile};
 use super::index::{Batch, Index, Location};
@@ -140,14 +142,12 @@ impl Scan {
     }
 }
 
-/// Where the numbers of records begin that stand in a damaged segment: beyond those that its records had before.
-const ORDINALS_OF_DAMAGED: u32 = 1 << 24;
-
-/// Entries with the numbers of their records. Behind damage they cannot be counted; no two records may share a number.
+/// Entries with the numbers of their records. Behind damage they cannot be counted: there the place stands for the number,
+/// which is above that of any record before it, for no two records may share one.
 fn numbered(scan: &Scan) -> impl Iterator<Item = (u32, &FooterEntry)> {
     let is_damaged = !scan.gaps.is_empty();
     (0..).zip(&scan.entries).map(move |(counted, entry)| {
-        let placed = ORDINALS_OF_DAMAGED + (entry.offset / RECORD_ALIGNMENT) as u32;
+        let placed = (entry.offset / RECORD_ALIGNMENT) as u32;
         (if is_damaged { placed } else { counted }, entry)
     })
 }
@@ -199,12 +199,14 @@ impl<'a> Replay<'a> {
     ) -> Result<Option<(u64, Vec<FooterEntry>)>> {
         let scan = self.scan(indexed_to);
         // The next segment is written only after the last sync of this one: all that is whole in an older one counts.
-        let sealed = !newest || trailer.is_some_and(|trailer| trailer.footer_offset < scan.valid);
+        let sealed = !newest || trailer.as_ref().is_some_and(|trailer| trailer.footer_offset < scan.valid);
         if !scan.gaps.is_empty() || scan.valid < indexed_to || sealed {
             if !sealed || !scan.gaps.is_empty() {
                 tracing::error!(segment = self.segment, from = scan.valid, "damaged; what can be read of it is kept");
             }
-            self.publish(index, numbered(&scan), indexed_to, self.length)?;
+            let cut = newest && trailer.is_some() && !scan.gaps.is_empty();
+            let length = if cut { self.cut_trailer()? } else { self.length };
+            self.publish(index, numbered(&scan), indexed_to, length)?;
             return Ok(None);
         }
         let entries = &scan.entries[..scan.valid_entries];
@@ -215,7 +217,8 @@ impl<'a> Replay<'a> {
     /// Where writing goes on when this is the last segment; cuts off what was never acknowledged.
     fn end(&self, open: Option<(u64, Vec<FooterEntry>)>) -> Result<End> {
         let Some((length, entries)) = open else {
-            return Ok(End { segment: self.segment, length: self.length, open: None });
+            let length = self.file.size().map_err(at(&self.segments.path(self.segment)))?;
+            return Ok(End { segment: self.segment, length, open: None });
         };
         if self.length > length {
             let bytes = self.length - length;
@@ -225,6 +228,14 @@ impl<'a> Replay<'a> {
         }
         // Nothing of it is left, not even its header: it stays empty and is never written on.
         Ok(End { segment: self.segment, length, open: (length > 0).then_some(entries) })
+    }
+
+    /// The last sync of the segment may not have come, so its footer must not be found when it is not the newest any more.
+    fn cut_trailer(&self) -> Result<u64> {
+        let length = self.length - Trailer::SIZE as u64;
+        self.file.resize(length).map_err(at(&self.segments.path(self.segment)))?;
+        self.sync()?;
+        Ok(length)
     }
 
     fn trailer(&self) -> Option<Trailer> {

@@ -67,6 +67,7 @@ impl Segments {
     pub fn raw(&self, location: Location, kind: Kind, digest: Digest) -> Result<Bytes> {
         let mut bytes = aligned::zeroed(RecordHeader::SIZE + location.stored_length as usize);
         let file = match self.file(location.segment) {
+            // A segment that is lost has lost what the index finds in it: then that must be sent again.
             Err(Error::Disk { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 return Err(damaged(location, kind, digest, "the segment is gone".into()));
             }

@@ -25,11 +25,14 @@ pub enum Table {
     Segments,
     /// When each segment was last read and found whole.
     Scrubbed,
+    /// Which segments have a record of each point, whether that counts or not.
+    PointRecords,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Records, Self::Damaged, Self::Catalogue, Self::Segments, Self::Scrubbed];
+    pub const ALL: [Self; 6] =
+        [Self::Records, Self::Damaged, Self::Catalogue, Self::Segments, Self::Scrubbed, Self::PointRecords];
 }
 
 /// One change of a batch.

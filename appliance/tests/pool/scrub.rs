@@ -11,10 +11,10 @@ use understudy_appliance::pool::Pool;
 use understudy_appliance::pool::collect;
 use understudy_appliance::scrub::report::{Damaged, Place};
 use understudy_appliance::scrub::resend::damaged_blocks;
-use understudy_format::wire::BlockRange;
 use understudy_appliance::scrub::{self, Event, Options, Scrubbed};
 use understudy_format::layout::Layout;
 use understudy_format::segment::{Kind, RecordHeader};
+use understudy_format::wire::BlockRange;
 use understudy_format::{BlockId, Digest};
 
 /// A clock that stands still: nobody may wait.

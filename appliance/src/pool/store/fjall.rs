@@ -44,6 +44,7 @@ fn name(table: Table) -> &'static str {
         Table::Catalogue => "catalogue",
         Table::Segments => "segments",
         Table::Scrubbed => "scrubbed",
+        Table::PointRecords => "point-records",
     }
 }
 

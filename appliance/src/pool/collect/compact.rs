@@ -1,0 +1,210 @@
+//! Compaction: what is live of a segment is copied to the end of the log, the rest is forgotten, the segment removed.
+//!
+//! In this order: copies are made durable, the index names them, the rest is forgotten, the segment is unlinked. Invariants: a segment
+//! is unlinked only when the index names nothing in it, durably; a record is found dead and forgotten in one step that no
+//! stream can come between ([`crate::pool::live`]); what is recorded of a removed point goes only after all segments with
+//! the point's record are durably gone; a segment that is damaged, or has records of a later version, is left
+//! alone. Interrupted at any time, the pool is whole and the next collection finds what is left.
+
+use super::{Candidate, Collection};
+use crate::error::{Error, Result, at};
+use crate::locks::{self, lock};
+use crate::pool::index::Location;
+use crate::pool::log::Purpose;
+use crate::pool::record::{Place, Record};
+use crate::pool::recovery;
+use std::collections::BTreeSet;
+use understudy_format::Digest;
+use understudy_format::codec::Codec;
+use understudy_format::segment::{FooterEntry, Kind, NewRecord};
+
+/// Records that are forgotten in one step.
+const STEP: usize = 512;
+
+/// What stands in a segment.
+struct Content {
+    entries: Vec<FooterEntry>,
+    catalogue: Vec<(Record, Place)>,
+}
+
+/// A block or page of a segment being compacted.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    digest: Digest,
+    kind: Kind,
+    location: Location,
+}
+
+impl Collection<'_> {
+    /// Empties a segment and removes it, unless it is left alone.
+    pub(super) fn compact(&mut self, candidate: Candidate) -> Result<()> {
+        let segment = candidate.segment;
+        let reason = match self.read(segment)? {
+            None => "it is damaged, or of a later version",
+            Some(content) => match self.empty(candidate, &content.entries)? {
+                false => "a record that is needed is damaged",
+                true => {
+                    self.record_again(segment, &content.catalogue)?;
+                    return self.remove(candidate, &content.catalogue);
+                }
+            },
+        };
+        tracing::warn!(segment, reason, "the space of a segment is not reclaimed");
+        self.collected.left_alone += 1;
+        Ok(())
+    }
+
+    /// What stands in a segment; `None` when that cannot be told.
+    fn read(&self, segment: u64) -> Result<Option<Content>> {
+        let entries = recovery::records(&*self.pool.disk, &self.pool.segments, self.pool.uuid, segment)?;
+        let Some(entries) = entries else { return Ok(None) };
+        match recovery::catalogue_records(&self.pool.segments, segment, &entries) {
+            Ok(catalogue) => Ok(Some(Content { entries, catalogue })),
+            Err(Error::Damaged { .. } | Error::Format(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Copies what is needed of a segment and forgets the rest; whether all that is needed could be read.
+    fn empty(&mut self, candidate: Candidate, entries: &[FooterEntry]) -> Result<bool> {
+        let (mut live, mut dead) = self.find(candidate.segment, entries)?;
+        // A segment that does not have what the index finds in it is not believed.
+        if live.iter().map(|found| found.location.record_length()).sum::<u64>() < candidate.marked {
+            return Ok(false);
+        }
+        // Streams may come to rely on what was found dead, until it is forgotten: then that is copied as well.
+        while !live.is_empty() || !dead.is_empty() {
+            if !self.copy(&live)? {
+                return Ok(false);
+            }
+            live = self.forget(&std::mem::take(&mut dead))?;
+        }
+        Ok(true)
+    }
+
+    /// The records that the index finds in a segment: those that are needed, and those that are not.
+    fn find(&self, segment: u64, entries: &[FooterEntry]) -> Result<(Vec<Found>, Vec<Found>)> {
+        let mut found = Vec::new();
+        for entry in entries {
+            let Some(kind @ (Kind::Block | Kind::Page)) = Kind::from_wire(entry.kind) else { continue };
+            let place = Place { segment, offset: entry.offset };
+            let here = |location: Option<Location>| location.filter(|location| location.place() == place);
+            let location = match here(self.pool.index.get(&entry.digest)?) {
+                None => here(self.pool.index.get_damaged(&entry.digest)?),
+                found => found,
+            };
+            found.extend(location.map(|location| Found { digest: entry.digest, kind, location }));
+        }
+        Ok(found.into_iter().partition(|found| self.pool.live.is_live(&found.location)))
+    }
+
+    /// Copies records to the end of the log, durably; whether all of them could be read.
+    fn copy(&mut self, records: &[Found]) -> Result<bool> {
+        let mut copies = Vec::with_capacity(records.len());
+        let copied = records.iter().try_for_each(|found| self.copy_one(found).map(|to| copies.push((*found, to))));
+        // Also when not all could be copied: the index comes to name those that were.
+        self.switch(&copies)?;
+        match copied {
+            Ok(()) => Ok(true),
+            Err(Error::Damaged { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn copy_one(&mut self, found: &Found) -> Result<Location> {
+        let Found { digest, kind, location } = *found;
+        let (header, stored) = self.pool.segments.stored(location, kind, digest)?;
+        let codec = Codec::from_wire(header.codec)?;
+        let record = NewRecord { kind, codec, digest, content_length: header.content_length, stored: &stored };
+        let (to, added) = self.pool.log.copy(self.epoch, &record, location.place())?;
+        self.collected.copied_bytes += added;
+        Ok(to)
+    }
+
+    /// Makes copies durable; from then on the index names them, and streams rely on them.
+    fn switch(&self, copies: &[(Found, Location)]) -> Result<()> {
+        if copies.is_empty() {
+            return Ok(());
+        }
+        self.pool.log.sync(self.epoch)?;
+        for step in copies.chunks(STEP) {
+            // A stream that found the original has pinned it by now, and whoever looks from now on finds the copy.
+            let _sweep = self.pool.live.sweep();
+            step.iter().for_each(|(found, to)| self.pool.live.moved(&found.location, to));
+        }
+        let originals: Vec<_> = copies.iter().map(|(found, _)| (found.digest, found.location.place())).collect();
+        // What they were known for as damaged, if they were.
+        self.pool.index.forget(&originals)?;
+        self.pool.index.sync()
+    }
+
+    /// Forgets dead records; returns those that streams have come to rely on.
+    fn forget(&self, dead: &[Found]) -> Result<Vec<Found>> {
+        let mut needed_now = Vec::new();
+        for step in dead.chunks(STEP) {
+            let _sweep = self.pool.live.sweep();
+            let (needed, gone): (Vec<Found>, Vec<Found>) =
+                step.iter().partition(|found| self.pool.live.is_live(&found.location));
+            let gone: Vec<_> = gone.iter().map(|found| (found.digest, found.location.place())).collect();
+            self.pool.index.forget(&gone)?;
+            needed_now.extend(needed);
+        }
+        Ok(needed_now)
+    }
+
+    /// Appends again what counts of the catalogue and stands in a segment.
+    fn record_again(&self, segment: u64, catalogue: &[(Record, Place)]) -> Result<()> {
+        let mut existing: BTreeSet<u64> = self.pool.segments.list()?.into_iter().collect();
+        existing.remove(&segment);
+        let _recording = lock(&self.pool.recording);
+        for (record, place) in catalogue {
+            let current = self.pool.index.catalogue_entry(&record.key())?;
+            if current.is_none_or(|(_, current)| current != *place) {
+                continue;
+            }
+            match self.counts(record, &existing)? {
+                true => drop(self.pool.log.enter(self.epoch, record.clone(), Purpose::Upkeep)?),
+                false => self.pool.index.forget_catalogue(record)?,
+            }
+        }
+        self.pool.log.sync(self.epoch)
+    }
+
+    /// Whether a record of the catalogue still says anything that an older one in these segments does not.
+    pub(super) fn counts(&self, record: &Record, existing: &BTreeSet<u64>) -> Result<bool> {
+        Ok(match record {
+            Record::Volume(_) | Record::Point(_) | Record::Settings(..) => true,
+            Record::Removal(removal) => {
+                existing.contains(&removal.segment)
+                    || self.pool.index.segments_with(record)?.iter().any(|segment| existing.contains(segment))
+                    || locks::read(&self.pool.catalogue).is_last(removal)
+            }
+            // Also one that ends a protection: the one before it may stand in an older segment.
+            Record::Protection(protection) => self.pool.point(&protection.volume, protection.point).is_some(),
+            Record::Progress(progress) => {
+                let current = self.pool.progress(&progress.volume.name);
+                current.is_some_and(|current| current.begin.stream == progress.begin.stream)
+            }
+        })
+    }
+
+    fn remove(&mut self, candidate: Candidate, catalogue: &[(Record, Place)]) -> Result<()> {
+        let Candidate { segment, bytes, .. } = candidate;
+        self.pool.index.sync()?;
+        let (path, dir) = (self.pool.segments.path(segment), self.pool.segments.dir());
+        self.pool.disk.remove(&path).map_err(at(&path))?;
+        if let Err(error) = self.pool.disk.sync_dir(dir).map_err(at(dir)) {
+            // It may come back, and a second sync would hide that.
+            self.pool.log.give_up(&error);
+            return Err(error);
+        }
+        self.pool.segments.forget(segment);
+        self.pool.live.forget(segment);
+        // Not before: a segment that comes back after a loss of power must not be replayed.
+        self.pool.index.forget_segment(segment)?;
+        self.pool.index.forget_points_in(segment, catalogue)?;
+        self.collected.removed_segments += 1;
+        self.collected.removed_bytes += bytes;
+        Ok(())
+    }
+}

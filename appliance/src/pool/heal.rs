@@ -112,6 +112,7 @@ impl Pool {
             let Damage { digest, kind, location } = *damage;
             let record = NewRecord { kind, codec, digest, content_length: bytes.len() as u32, stored: &stored };
             let (to, _) = self.log.store(epoch, &record, Purpose::Upkeep)?;
+            let _sweep = self.live.sweep();
             self.live.moved(&location, &to);
         }
         self.log.sync(epoch)?;
@@ -152,7 +153,8 @@ impl Pool {
             let Ok((header, stored)) = self.segments.stored(location, kind, digest) else { continue };
             let codec = Codec::from_wire(header.codec)?;
             let record = NewRecord { kind, codec, digest, content_length: header.content_length, stored: &stored };
-            let to = self.log.copy(epoch, &record, location.place())?;
+            let (to, _) = self.log.copy(epoch, &record, location.place())?;
+            let _sweep = self.live.sweep();
             self.live.moved(&location, &to);
         }
         self.log.sync(epoch)?;

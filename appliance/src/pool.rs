@@ -280,16 +280,17 @@ impl Pool {
     ///
     /// The order is that of SPEC.md: segment bytes, directory entries, index, then the point record.
     pub fn commit(&self, guard: &StreamGuard, volume: &Volume, point: Point) -> Result<()> {
-        if self.volume(&volume.name).is_none() {
-            self.log.enter(guard.epoch, Record::Volume(volume.clone()), Purpose::Stream)?;
-            self.log.enter(guard.epoch, Record::Settings(volume.uuid, self.new_volume.clone()), Purpose::Stream)?;
-        }
         // The canary is a build that breaks the order, to prove that the simulation notices.
         if !cfg!(feature = "canary") {
             self.log.sync(guard.epoch)?;
             self.index.sync()?;
         }
         let _recording = locks::lock(&self.recording);
+        if self.volume(&volume.name).is_none() {
+            self.log.enter(guard.epoch, Record::Volume(volume.clone()), Purpose::Stream)?;
+            self.log.enter(guard.epoch, Record::Settings(volume.uuid, self.new_volume.clone()), Purpose::Stream)?;
+            self.log.sync(guard.epoch)?;
+        }
         self.log.enter(guard.epoch, Record::Point(point.clone()), Purpose::Stream)?;
         self.log.sync(guard.epoch)?;
         locks::write(&self.catalogue).commit(volume, point, &self.new_volume);
@@ -322,10 +323,6 @@ impl Pool {
             let segment = self.index.catalogue_entry(&key)?.map_or(0, |(_, place)| place.segment);
             let removal = RemovalRecord::new(entry.volume.uuid, *number, now_ns, segment);
             self.log.enter(epoch, Record::Removal(removal), Purpose::Upkeep)?;
-        }
-        if entry.points.len() == numbers.len() && entry.settings != Settings::default() {
-            // Who uses the name or the UUID anew begins without them.
-            self.log.enter(epoch, Record::Settings(entry.volume.uuid, Settings::default()), Purpose::Upkeep)?;
         }
         self.log.sync(epoch)?;
         catalogue.remove_points(name, numbers, now_ns);

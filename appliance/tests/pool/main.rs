@@ -3,12 +3,14 @@
 //! Streams are made by the sans-I/O sender over volumes in memory; the model to compare with is
 //! the plain bytes of each point.
 
+mod collect;
 mod commit;
 mod crash;
 mod damage;
 mod device;
 mod full;
 mod model;
+mod remove;
 mod resume;
 mod scrub;
 mod secondary;

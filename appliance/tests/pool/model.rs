@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use understudy_appliance::error::{Error, Result};
 use understudy_appliance::ingest::{Announced, Ingest};
+use understudy_appliance::pool::collect::{self, Collected};
 use understudy_appliance::pool::disk::{Access, Device, Disk, DiskFile, Lock, RealDisk};
-use understudy_appliance::pool::store::FjallStores;
+use understudy_appliance::pool::store::memory::MemoryStores;
+use understudy_appliance::pool::store::{FjallStores, Stores};
 use understudy_appliance::pool::{Options, Pool};
 use understudy_appliance::secondary::Secondaries;
 use understudy_appliance::view::PointView;
@@ -71,7 +73,8 @@ pub fn begin(old: Option<&[u8]>, new: &[u8], stream: u128) -> Begin {
     Begin { volume: Uuid::nil(), stream, geometry: geometry(new), base, created_ns: stream.as_u128() as i64 }
 }
 
-fn entries(old: Option<&[u8]>, new: &[u8]) -> Vec<Entry> {
+/// What the stream that makes `new` out of `old` says of each block.
+pub fn entries(old: Option<&[u8]>, new: &[u8]) -> Vec<Entry> {
     let same = |at: usize, content: &[u8]| old.and_then(|old| old.chunks(BLOCK).nth(at)) == Some(content);
     let entry = |(at, content): (usize, &[u8])| match () {
         () if same(at, content) => Entry::Unchanged { count: 1 },
@@ -91,22 +94,48 @@ fn entries(old: Option<&[u8]>, new: &[u8]) -> Vec<Entry> {
 pub struct Lab {
     pub dir: TempDir,
     pub disk: Arc<TestDisk>,
+    pub stores: Arc<dyn Stores>,
     pub segment_size: u64,
 }
 
 impl Lab {
     pub fn new() -> Self {
-        Self { dir: TempDir::new().unwrap(), disk: Arc::new(TestDisk::default()), segment_size: 1 << 20 }
+        let (dir, disk) = (TempDir::new().unwrap(), Arc::new(TestDisk::default()));
+        Self { dir, disk, stores: Arc::new(FjallStores), segment_size: 1 << 20 }
+    }
+
+    /// One whose index is in memory, for tests that open many pools.
+    pub fn quick() -> Self {
+        Self { stores: Arc::new(MemoryStores::default()), segment_size: 256 << 10, ..Self::new() }
+    }
+
+    /// Takes the index away from a pool that is closed.
+    pub fn lose_index(&self) {
+        self.stores.remove(&self.dir.path().join("index")).unwrap();
+    }
+
+    /// Bytes of all segments.
+    pub fn bytes(&self) -> u64 {
+        self.segments().iter().map(|path| std::fs::metadata(path).unwrap().len()).sum()
     }
 
     pub fn open(&self) -> Arc<Pool> {
         Arc::new(Pool::open(self.dir.path(), self.options()).unwrap())
     }
 
+    /// Checks a running pool, then the same reopened, which it returns.
+    pub fn also_reopened(&self, pool: Arc<Pool>, check: impl Fn(&Arc<Pool>)) -> Arc<Pool> {
+        check(&pool);
+        drop(pool);
+        let pool = self.open();
+        check(&pool);
+        pool
+    }
+
     pub fn options(&self) -> Options {
         Options {
             disk: self.disk.clone(),
-            stores: Arc::new(FjallStores),
+            stores: self.stores.clone(),
             inline: false,
             segment_size: self.segment_size,
             new_volume: Settings::default(),
@@ -125,7 +154,12 @@ impl Lab {
 
 /// Replicates into volume `v`; the offers and needs of an online session.
 pub fn replicate(pool: &Arc<Pool>, old: Option<&[u8]>, new: &[u8], stream: u128) -> Result<Point> {
-    let (mut sender, mut ingest) = start(pool, "v", old, new, stream)?;
+    replicate_to(pool, "v", old, new, stream)
+}
+
+/// Replicates into a volume; the offers and needs of an online session.
+pub fn replicate_to(pool: &Arc<Pool>, name: &str, old: Option<&[u8]>, new: &[u8], stream: u128) -> Result<Point> {
+    let (mut sender, mut ingest) = start(pool, name, old, new, stream)?;
     feed(&mut sender, &mut ingest, old, new, usize::MAX)?;
     ingest.commit(&sender.commit(map(new).root()).map_err(Error::from)?)
 }
@@ -172,19 +206,40 @@ pub fn feed_from(
             sent += wanted.iter().filter(|wanted| **wanted).count() as u64;
             sender.need(head.sequence, &wanted)?;
         }
-        while let Some(ready) = sender.take_ready()? {
-            let content = |block: BlockId| new.chunks(BLOCK).nth(block.0 as usize).unwrap();
-            ingest.chunk(&pack(ready.head, true, content)?)?;
-        }
+        send_ready(sender, ingest, new, usize::MAX)?;
     }
     Ok(sent)
 }
 
+/// Sends at most `chunks_max` chunks whose needs are known.
+pub fn send_ready(sender: &mut Sender<()>, ingest: &mut Ingest, new: &[u8], chunks_max: usize) -> Result<()> {
+    for _ in 0..chunks_max {
+        let Some(ready) = sender.take_ready()? else { break };
+        let content = |block: BlockId| new.chunks(BLOCK).nth(block.0 as usize).unwrap();
+        ingest.chunk(&pack(ready.head, true, content)?)?;
+    }
+    Ok(())
+}
+
 /// The bytes of a point, read through its map.
 pub fn read(pool: &Arc<Pool>, number: u64) -> Result<Vec<u8>> {
-    let entry = pool.volume(&"v".parse().unwrap()).expect("the volume is there");
-    let point = entry.points.iter().find(|point| point.number == number).expect("the point is there");
-    let view = PointView::open(pool, &entry.volume, point, "a test")?;
+    read_of(pool, "v", number)
+}
+
+/// The bytes of a point of any volume, read through its map.
+pub fn read_of(pool: &Arc<Pool>, name: &str, number: u64) -> Result<Vec<u8>> {
+    read_view(&view(pool, name, number)?)
+}
+
+/// A view of a point.
+pub fn view(pool: &Arc<Pool>, name: &str, number: u64) -> Result<PointView> {
+    let entry = pool.volume(&name.parse().unwrap()).expect("the volume is there");
+    let point = entry.point(number).expect("the point is there");
+    PointView::open(pool, &entry.volume, point, "a test")
+}
+
+/// All bytes of a view.
+pub fn read_view(view: &PointView) -> Result<Vec<u8>> {
     let mut lookup = view.lookup();
     let mut bytes = Vec::new();
     for block in 0..view.geometry().block_count() {
@@ -196,9 +251,24 @@ pub fn read(pool: &Arc<Pool>, number: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Removes points of a volume.
+pub fn remove(pool: &Pool, name: &str, numbers: impl IntoIterator<Item = u64>) -> Result<()> {
+    pool.remove_points(&name.parse().unwrap(), &numbers.into_iter().collect(), 9)
+}
+
+/// Gives back the space of what nobody needs.
+pub fn collect(pool: &Pool) -> Collected {
+    pool.collect(collect::Options::default(), &AtomicBool::new(false)).unwrap()
+}
+
 /// The numbers of the points of volume `v`.
 pub fn numbers(pool: &Pool) -> Vec<u64> {
-    let entry = pool.volume(&"v".parse().unwrap());
+    numbers_of(pool, "v")
+}
+
+/// The numbers of the points of a volume.
+pub fn numbers_of(pool: &Pool, name: &str) -> Vec<u64> {
+    let entry = pool.volume(&name.parse().unwrap());
     entry.map_or(Vec::new(), |entry| entry.points.iter().map(|point| point.number).collect())
 }
 
@@ -217,36 +287,52 @@ pub const DEVICE_BYTES: u64 = 64 << 10;
 #[derive(Debug)]
 pub struct TestDisk {
     pub free: AtomicU64,
-    /// Writes and syncs count down; at 0 they fail, and so do all after it while `stuck`.
-    pub left: Arc<AtomicU64>,
-    pub error: Arc<AtomicU64>,
-    pub stuck: Arc<AtomicBool>,
+    failure: Failure,
+    fail_dir_sync: AtomicBool,
     /// Devices that somebody uses.
     pub used: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
-impl Default for TestDisk {
-    fn default() -> Self {
-        Self {
-            free: AtomicU64::new(u64::MAX),
-            left: Arc::new(AtomicU64::new(u64::MAX)),
-            error: Arc::new(AtomicU64::new(5)),
-            stuck: Arc::default(),
-            used: Arc::default(),
+/// Writes, syncs and removals count down; the one that comes to 0 fails.
+#[derive(Debug, Clone, Default)]
+struct Failure {
+    left: Arc<AtomicU64>,
+    error: Arc<AtomicU64>,
+}
+
+impl Failure {
+    fn step(&self) -> io::Result<()> {
+        let less = |left: u64| left.checked_sub(1).filter(|_| left < u64::MAX);
+        match self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) {
+            Ok(1) => Err(io::Error::from_raw_os_error(self.error.load(Ordering::SeqCst) as i32)),
+            _ => Ok(()),
         }
     }
 }
 
+impl Default for TestDisk {
+    fn default() -> Self {
+        let failure = Failure::default();
+        failure.left.store(u64::MAX, Ordering::SeqCst);
+        Self { free: AtomicU64::new(u64::MAX), failure, fail_dir_sync: AtomicBool::new(false), used: Arc::default() }
+    }
+}
+
 impl TestDisk {
-    /// The `n`th write or sync from now on fails with this `errno`, once.
+    /// The next sync of a directory fails, once.
+    pub fn fail_dir_sync(&self) {
+        self.fail_dir_sync.store(true, Ordering::SeqCst);
+    }
+
+    /// The `n`th write, sync or removal from now on fails with this `errno`, once.
     pub fn fail_at(&self, n: u64, errno: u64) {
-        self.error.store(errno, Ordering::SeqCst);
-        self.left.store(n, Ordering::SeqCst);
+        self.failure.error.store(errno, Ordering::SeqCst);
+        self.failure.left.store(n, Ordering::SeqCst);
     }
 
     /// Whether the failure that was asked for came.
     pub fn failed(&self) -> bool {
-        self.left.swap(u64::MAX, Ordering::SeqCst) == 0
+        self.failure.left.swap(u64::MAX, Ordering::SeqCst) == 0
     }
 }
 
@@ -277,13 +363,13 @@ impl Disk for TestDisk {
             _ => None,
         };
         let file = RealDisk.open(path, if used.is_some() { Access::Write } else { access })?;
-        let (left, error, stuck) = (self.left.clone(), self.error.clone(), self.stuck.clone());
-        Ok(Arc::new(TestFile { file, left, error, stuck, used }))
+        Ok(Arc::new(TestFile { file, failure: self.failure.clone(), _used: used }))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         RealDisk.rename(from, to)
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.failure.step()?;
         RealDisk.remove(path)
     }
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
@@ -304,6 +390,9 @@ impl Disk for TestDisk {
         }
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        if self.fail_dir_sync.swap(false, Ordering::SeqCst) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         RealDisk.sync_dir(dir)
     }
     fn free(&self, _: &Path) -> io::Result<u64> {
@@ -314,25 +403,8 @@ impl Disk for TestDisk {
 #[derive(Debug)]
 struct TestFile {
     file: Arc<dyn DiskFile>,
-    left: Arc<AtomicU64>,
-    error: Arc<AtomicU64>,
-    stuck: Arc<AtomicBool>,
-    used: Option<Used>,
-}
-
-impl TestFile {
-    fn step(&self) -> io::Result<()> {
-        let fail = || io::Error::from_raw_os_error(self.error.load(Ordering::SeqCst) as i32);
-        match self.left.load(Ordering::SeqCst) {
-            u64::MAX => Ok(()),
-            0 if self.stuck.load(Ordering::SeqCst) => Err(fail()),
-            0 => Ok(()),
-            n => {
-                self.left.store(n - 1, Ordering::SeqCst);
-                if n == 1 { Err(fail()) } else { Ok(()) }
-            }
-        }
-    }
+    failure: Failure,
+    _used: Option<Used>,
 }
 
 impl DiskFile for TestFile {
@@ -340,15 +412,15 @@ impl DiskFile for TestFile {
         self.file.read_at(buffer, offset)
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.step()?;
+        self.failure.step()?;
         self.file.write_at(bytes, offset)
     }
     fn zero(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.step()?;
+        self.failure.step()?;
         self.file.zero(offset, length)
     }
     fn sync(&self) -> io::Result<()> {
-        self.step()?;
+        self.failure.step()?;
         self.file.sync()
     }
     fn size(&self) -> io::Result<u64> {

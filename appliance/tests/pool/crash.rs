@@ -141,6 +141,12 @@ fn the_footer_of_the_newest_segment_is_not_believed() {
     assert!(read(&pool, 1).unwrap() == one);
     replicate(&pool, Some(&one), &two, 3).unwrap();
     assert!(read(&pool, 2).unwrap() == two, "nothing was deduplicated against what was lost");
+    drop(pool);
+    // Now another segment follows, which usually proves that the footer was synced.
+    std::fs::remove_dir_all(lab.dir.path().join("index")).unwrap();
+    let pool = lab.open();
+    replicate(&pool, None, &two, 4).unwrap();
+    assert!(read(&pool, 2).unwrap() == two && read(&pool, 3).unwrap() == two, "nor after the index is made anew");
 }
 
 /// One damaged header costs what it describes, not the acknowledged points behind it.

@@ -291,6 +291,27 @@ pub struct TestDisk {
     fail_dir_sync: AtomicBool,
     /// Devices that somebody uses.
     pub used: Arc<Mutex<BTreeSet<PathBuf>>>,
+    hooks: Arc<Hooks>,
+}
+
+type Hook = Mutex<Option<Box<dyn FnOnce() + Send>>>;
+
+/// What happens, once, in the middle of the next such operation: for interleavings that threads hardly ever meet.
+#[derive(Default)]
+pub struct Hooks {
+    read: Hook,
+    sync: Hook,
+}
+
+impl std::fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hooks")
+    }
+}
+
+fn call(hook: &Hook) {
+    let hook = hook.lock().unwrap().take();
+    hook.into_iter().for_each(|hook| hook());
 }
 
 /// Writes, syncs and removals count down; the one that comes to 0 fails.
@@ -314,11 +335,27 @@ impl Default for TestDisk {
     fn default() -> Self {
         let failure = Failure::default();
         failure.left.store(u64::MAX, Ordering::SeqCst);
-        Self { free: AtomicU64::new(u64::MAX), failure, fail_dir_sync: AtomicBool::new(false), used: Arc::default() }
+        Self {
+            free: AtomicU64::new(u64::MAX),
+            failure,
+            fail_dir_sync: AtomicBool::new(false),
+            used: Arc::default(),
+            hooks: Arc::default(),
+        }
     }
 }
 
 impl TestDisk {
+    /// Calls this before the next read of a file.
+    pub fn on_read(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.hooks.read.lock().unwrap() = Some(Box::new(hook));
+    }
+
+    /// Calls this before the next sync of a file.
+    pub fn on_sync(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.hooks.sync.lock().unwrap() = Some(Box::new(hook));
+    }
+
     /// The next sync of a directory fails, once.
     pub fn fail_dir_sync(&self) {
         self.fail_dir_sync.store(true, Ordering::SeqCst);
@@ -363,7 +400,7 @@ impl Disk for TestDisk {
             _ => None,
         };
         let file = RealDisk.open(path, if used.is_some() { Access::Write } else { access })?;
-        Ok(Arc::new(TestFile { file, failure: self.failure.clone(), _used: used }))
+        Ok(Arc::new(TestFile { file, failure: self.failure.clone(), hooks: self.hooks.clone(), used }))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         RealDisk.rename(from, to)
@@ -404,11 +441,13 @@ impl Disk for TestDisk {
 struct TestFile {
     file: Arc<dyn DiskFile>,
     failure: Failure,
-    _used: Option<Used>,
+    hooks: Arc<Hooks>,
+    used: Option<Used>,
 }
 
 impl DiskFile for TestFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        call(&self.hooks.read);
         self.file.read_at(buffer, offset)
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -420,6 +459,7 @@ impl DiskFile for TestFile {
         self.file.zero(offset, length)
     }
     fn sync(&self) -> io::Result<()> {
+        call(&self.hooks.sync);
         self.failure.step()?;
         self.file.sync()
     }

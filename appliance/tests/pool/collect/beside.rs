@@ -1,15 +1,15 @@
 //! Collections beside streams, reads, secondaries and removals.
 
 use crate::model::*;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use understudy_appliance::error::Error;
 use understudy_appliance::ingest::Ingest;
 use understudy_appliance::pool::Pool;
 use understudy_appliance::secondary::Secondaries;
-use understudy_format::ErrorKind;
 use understudy_format::chunk::ChunkHead;
 use understudy_format::session::{Prepared, Sender};
+use understudy_format::{Digest, ErrorKind};
 
 /// A stream that can be frozen between any two messages.
 struct Stream<'a> {
@@ -152,6 +152,88 @@ fn unchanged_parts_of_a_removed_base_stay() {
     remove(&pool, "v", [1]).unwrap();
     collect(&pool);
     check_rebuilt(&lab, pool, &[("v", number, &two)]);
+}
+
+/// An increment without a change stores the top of its base, which is there, and relies on nothing below.
+#[test]
+fn a_stream_that_ends_while_points_are_walked_hides_nothing_from_the_walk() {
+    let lab = Lab::quick();
+    let pool = lab.open();
+    let bytes = seeds(1..60);
+    // The first volume to be walked, whose page is not cached.
+    replicate_to(&pool, "a", None, &seeds(200..203), 1).unwrap();
+    replicate(&pool, None, &bytes, 2).unwrap();
+    replicate_to(&pool, "w", None, &seeds(300..380), 3).unwrap();
+    remove(&pool, "w", [1]).unwrap();
+    drop(pool);
+    let pool = lab.open();
+    let (own, same) = (pool.clone(), bytes.clone());
+    let committed = Arc::new(AtomicU64::new(0));
+    let number = committed.clone();
+    lab.disk.on_read(move || {
+        number.store(Stream::start(&own, "v", Some(&same), &same, 4).finish(), Ordering::SeqCst);
+    });
+    assert!(collect(&pool).removed_segments > 0);
+    assert_eq!(committed.load(Ordering::SeqCst), 2, "while points were walked");
+    check_rebuilt(&lab, pool, &[("v", 1, &bytes), ("v", 2, &bytes)]);
+}
+
+/// It stores blocks that are there and being copied: it relies on the copies once those are what is left.
+#[test]
+fn a_stream_that_stores_what_is_just_copied_relies_on_the_copy() {
+    let lab = Lab::quick();
+    let pool = lab.open();
+    let shared = seeds(1..17);
+    replicate_to(&pool, "w", None, &shared, 1).unwrap();
+    replicate_to(&pool, "x", None, &seeds(200..280), 2).unwrap();
+    remove(&pool, "x", [1]).unwrap();
+    // Nothing is left to be synced but the copies.
+    let stop = AtomicBool::new(true);
+    pool.collect(Default::default(), &stop).unwrap_err();
+    let stream = Arc::new(Mutex::new(None));
+    let (own, offline, bytes) = (pool.clone(), stream.clone(), shared.clone());
+    lab.disk.on_sync(move || {
+        let (mut sender, mut ingest) = start_offline(&own, "v", &bytes, 3);
+        send_ready(&mut sender, &mut ingest, &bytes, usize::MAX).unwrap();
+        *offline.lock().unwrap() = Some((sender, ingest));
+    });
+    assert!(collect(&pool).copied_bytes > shared.len() as u64);
+    let (sender, ingest) = stream.lock().unwrap().take().expect("the copies were synced");
+    remove(&pool, "w", [1]).unwrap();
+    replicate_to(&pool, "x", None, &seeds(300..380), 4).unwrap();
+    remove(&pool, "x", numbers_of(&pool, "x")).unwrap();
+    collect(&pool);
+    let number = ingest.commit(&sender.commit(map(&shared).root()).unwrap()).unwrap().number;
+    check_rebuilt(&lab, pool, &[("v", number, &shared)]);
+}
+
+/// Sends all blocks as data, whatever is there already.
+fn start_offline(pool: &Arc<Pool>, name: &str, bytes: &[u8], id: u128) -> (Sender<()>, Ingest) {
+    let (_, ingest) = start(pool, name, None, bytes, id).unwrap();
+    let mut sender = Sender::offline(begin(None, bytes, id));
+    sender.offer(Prepared { entries: entries(None, bytes), token: () });
+    (sender, ingest)
+}
+
+/// What a stream was told not to send was damaged, and another stream brought it again.
+#[test]
+fn a_frozen_stream_relies_on_what_healed_what_it_was_told() {
+    let lab = Lab::quick();
+    let pool = lab.open();
+    let shared = seeds(1..17);
+    replicate_to(&pool, "w", None, &shared, 1).unwrap();
+    let mut stream = Stream::start(&pool, "v", None, &shared, 2);
+    assert_eq!(stream.offer(), 0);
+    super::damaged::damage(&lab, Digest::of_block(&block(5)), 70);
+    read_of(&pool, "w", 1).unwrap_err();
+    replicate_to(&pool, "x", None, &shared, 3).unwrap();
+    remove(&pool, "x", [1]).unwrap();
+    remove(&pool, "w", [1]).unwrap();
+    for _ in 0..2 {
+        collect(&pool);
+    }
+    let number = stream.finish();
+    check_rebuilt(&lab, pool, &[("v", number, &shared)]);
 }
 
 #[test]

@@ -29,7 +29,7 @@ enum Step {
 }
 
 fn bytes_of(seeds: &[u64]) -> Vec<u8> {
-    crate::model::volume(seeds)
+    volume(seeds)
 }
 
 fn step() -> impl Strategy<Value = Step> {

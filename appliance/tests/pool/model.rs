@@ -369,7 +369,12 @@ impl TestDisk {
 
     /// Whether the failure that was asked for came.
     pub fn failed(&self) -> bool {
-        self.failure.left.swap(u64::MAX, Ordering::SeqCst) == 0
+        self.left() == 0
+    }
+
+    /// How many operations were left to the failure, which does not come any more.
+    pub fn left(&self) -> u64 {
+        self.failure.left.swap(u64::MAX, Ordering::SeqCst)
     }
 }
 

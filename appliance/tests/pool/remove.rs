@@ -112,9 +112,9 @@ fn removals_protections_and_settings_survive_everything() {
 /// The record that ends a protection stands in a segment of its own, which is collected while that of the protection stays.
 #[test]
 fn an_ended_protection_does_not_come_back_with_the_index() {
-    let lab = Lab::quick();
+    let lab = Lab { segment_size: 1 << 20, ..Lab::quick() };
     let pool = lab.open();
-    let (name, bytes) = ("v".parse().unwrap(), volume(&(1..60).collect::<Vec<_>>()));
+    let (name, bytes) = ("v".parse().unwrap(), volume(&(1..100).collect::<Vec<_>>()));
     replicate(&pool, None, &bytes, 1).unwrap();
     pool.protect(&name, &BTreeSet::from([1]), true).unwrap();
     // Seals the segment, which stays: all of it counts.

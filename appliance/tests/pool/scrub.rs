@@ -12,10 +12,10 @@ use understudy_appliance::pool::collect;
 use understudy_appliance::scrub::report::{Damaged, Place};
 use understudy_appliance::scrub::resend::damaged_blocks;
 use understudy_appliance::scrub::{self, Event, Options, Scrubbed};
+use understudy_format::Digest;
 use understudy_format::layout::Layout;
 use understudy_format::segment::{Kind, RecordHeader};
 use understudy_format::wire::BlockRange;
-use understudy_format::{BlockId, Digest};
 
 /// A clock that stands still: nobody may wait.
 struct Still;
@@ -436,7 +436,7 @@ fn a_stream_that_brings_the_damaged_blocks_of_its_base_heals_it() {
     let new = [&old[..], &volume(&[1000])[..]].concat();
     let mut known = old.clone();
     for BlockRange { first, count } in ranges {
-        known[first.0 as usize * BLOCK..][..count as usize * BLOCK].fill(0xee);
+        known[first as usize * BLOCK..][..count as usize * BLOCK].fill(0xee);
     }
     let (mut sender, mut ingest) = start(&pool, "v", Some(&old), &new, 2).unwrap();
     assert_eq!(feed(&mut sender, &mut ingest, Some(&known), &new, 99).unwrap(), 4, "three lost blocks and a new one");

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Serve(args) => serve::run(args).map(|()| Outcome::Done),
         Command::Ingest(args) => offline::run(args, std::io::stdin().lock()).map(|()| Outcome::Done),
-        Command::Upkeep(upkeep) => control::client::run(upkeep, std::env::args().skip(1).collect()),
+        Command::Upkeep(upkeep) => control::client::run(upkeep, words()),
     };
     match result {
         Ok(outcome) => outcome.into(),
@@ -25,4 +25,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The arguments of the command line as text. Only a path may be no text, and the daemon knows where its pool is.
+fn words() -> Vec<String> {
+    std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
 }

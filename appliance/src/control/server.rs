@@ -14,6 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -81,14 +82,16 @@ async fn answer(stream: UnixStream, pool: Arc<Pool>, secondaries: Arc<Secondarie
     let stop = Arc::new(AtomicBool::new(false));
     let own = stop.clone();
     let work = tokio::task::spawn_blocking(move || carry_out(&line, &pool, &secondaries, &own, &tell));
-    let mut rest = [0; 16];
+    let (mut rest, mut listening) = ([0; 16], true);
     loop {
         tokio::select! {
             biased;
             () = closing.notified() => stop.store(true, Ordering::SeqCst),
             message = told.recv() => match message {
-                Some(message) if write.write_all(format!("{message}\n").as_bytes()).await.is_ok() => {}
-                Some(_) => stop.store(true, Ordering::SeqCst),
+                Some(message) => {
+                    listening = listening && pass(&mut write, &message, closing).await;
+                    stop.fetch_or(!listening, Ordering::SeqCst);
+                }
                 None => break,
             },
             // The client has nothing more to say: when this ends, it has left.
@@ -96,6 +99,16 @@ async fn answer(stream: UnixStream, pool: Arc<Pool>, secondaries: Arc<Secondarie
         }
     }
     let _ = work.await;
+}
+
+/// Sends a line; whether it was taken. A client that does not read must not keep the daemon from ending.
+async fn pass(write: &mut OwnedWriteHalf, message: &Value, closing: &tokio::sync::Notify) -> bool {
+    let line = format!("{message}\n");
+    tokio::select! {
+        biased;
+        () = closing.notified() => false,
+        written = write.write_all(line.as_bytes()) => written.is_ok(),
+    }
 }
 
 fn carry_out(

@@ -38,6 +38,11 @@ impl Upkeep<'_> {
     fn remove_point(&mut self, args: &args::Remove) -> Result<Outcome> {
         let (entry, number) = self.point(&args.name)?;
         let name = &entry.volume.name;
+        if entry.newest().is_some_and(|newest| newest.number == number) {
+            return Err(Error::refused(format!(
+                "{name}@{number} is the newest point of its volume and stays; `remove {name} --force` removes all of it"
+            )));
+        }
         if entry.protected.contains(&number) && !args.force {
             return Err(Error::refused(format!("{name}@{number} is protected; unprotect it, or add --force")));
         }

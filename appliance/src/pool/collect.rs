@@ -80,7 +80,8 @@ impl Pool {
     pub fn collect(&self, options: Options, stop: &AtomicBool) -> Result<Collected> {
         let _only = self.only_collection()?;
         let epoch = self.log.begin()?;
-        let first_kept = self.log.seal_open(epoch)?;
+        // A dry run leaves the open segment open: it removes nothing of it anyway.
+        let first_kept = if options.dry_run { 0 } else { self.log.seal_open(epoch)? };
         // So that what stands in sealed segments is durable and published.
         self.log.sync(epoch)?;
         self.live.begin_marks();

@@ -38,22 +38,28 @@ use understudy_format::catalogue::Settings;
 
 /// Opens a pool on the disk of this machine.
 fn open_pool(dir: &Path, new_volume: Settings) -> Result<Pool> {
-    Pool::open(dir, options(new_volume))
+    Pool::open(dir, options(dir, new_volume))
 }
 
-fn options(new_volume: Settings) -> pool::Options {
+fn options(dir: &Path, new_volume: Settings) -> pool::Options {
     pool::Options {
         disk: Arc::new(RealDisk),
         stores: Arc::new(FjallStores),
         inline: false,
-        segment_size: pool::SEGMENT_SIZE,
+        segment_size: pool::space::segment_size(disk_size(dir)),
         new_volume,
         now_ns: clock::now_ns(),
         uuid: clock::random_uuid(),
     }
 }
 
+/// The size of the disk that a pool is on, or will be; a large one when it is not told.
+fn disk_size(dir: &Path) -> u64 {
+    let stat = dir.ancestors().chain([Path::new(".")]).find_map(|dir| rustix::fs::statvfs(dir).ok());
+    stat.map_or(u64::MAX, |stat| stat.f_blocks.saturating_mul(stat.f_frsize))
+}
+
 /// Opens a pool on the disk of this machine, its index made anew from the segments.
 fn reindex_pool(dir: &Path) -> Result<Pool> {
-    Pool::reindex(dir, options(Settings::default()))
+    Pool::reindex(dir, options(dir, Settings::default()))
 }

@@ -62,7 +62,7 @@ use uuid::Uuid;
 const BLOCK_CACHE_BYTES: u64 = 32 << 20;
 /// Map pages that are kept: 8 KiB each.
 const PAGE_CACHE_PAGES: usize = 2048;
-/// The size at which a segment is sealed, bytes.
+/// The size at which a segment is sealed on a large disk, bytes.
 pub const SEGMENT_SIZE: u64 = 256 << 20;
 
 /// What opening a pool needs from outside.
@@ -126,7 +126,7 @@ impl Pool {
         let index = Arc::new(open_index(&*options.stores, &dir.join("index"))?);
         let end = recovery::recover(&*disk, &segments, &index, uuid)?;
         index.sync()?;
-        let space = Space::of(disk.clone(), dir);
+        let space = Space::of(disk.clone(), dir, segment_size);
         let (own_segments, own_index) = (segments.clone(), index.clone());
         let parts = Parts {
             disk: disk.clone(),

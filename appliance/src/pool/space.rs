@@ -1,19 +1,25 @@
 //! The reserve: space on the pool's disk that streams and secondaries leave free.
 //!
 //! Invariant: what writes in bulk asks here first, so the index, state files and everything that
-//! frees space can always write. Without it a full disk would end in a pool that cannot be helped.
+//! frees space can always write. Collecting copies what is needed of a segment before it removes it, so the reserve
+//! holds a whole segment; on a small disk segments are small. Without it a full disk would end in a pool that cannot be helped.
 
 use super::disk::Disk;
 use crate::error::{Error, Result, at};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The reserve is this part of what is free when the pool is opened, ...
+/// What stays free beside the room for a segment, bytes: a journal and a table of the index.
+const INDEX: u64 = 16 << 20;
+/// Segments are this part of the disk, ...
 const DIVISOR: u64 = 64;
-/// ... at least this, bytes: a journal and a table of the index ...
-const MIN: u64 = 16 << 20;
-/// ... and at most this, bytes.
-const MAX: u64 = 256 << 20;
+/// ... at least this, bytes, and at most [`super::SEGMENT_SIZE`].
+const SEGMENT_MIN: u64 = 16 << 20;
+
+/// The size at which segments are sealed on a disk of `total` bytes.
+pub fn segment_size(total: u64) -> u64 {
+    (total / DIVISOR).clamp(SEGMENT_MIN, super::SEGMENT_SIZE)
+}
 
 /// See the module documentation.
 #[derive(Debug, Clone)]
@@ -24,10 +30,9 @@ pub struct Space {
 }
 
 impl Space {
-    /// The space of the disk that `dir` is on.
-    pub fn of(disk: Arc<dyn Disk>, dir: &Path) -> Self {
-        let free = disk.free(dir).unwrap_or(0);
-        Self { disk, dir: dir.to_owned(), reserve: (free / DIVISOR).clamp(MIN, MAX) }
+    /// The space of the disk that `dir` is on, for a pool with segments of this size.
+    pub fn of(disk: Arc<dyn Disk>, dir: &Path, segment_size: u64) -> Self {
+        Self { disk, dir: dir.to_owned(), reserve: segment_size + INDEX }
     }
 
     /// Fails unless `bytes` can be written without touching the reserve.

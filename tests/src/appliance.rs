@@ -119,7 +119,13 @@ impl Appliance {
 
     /// SIGKILL: what a crash looks like from outside.
     pub fn kill(&mut self) {
+        self.kill_when(|| {});
+    }
+
+    /// SIGKILL to a daemon that cannot end before something else happens: a write that the kernel does not let through.
+    pub fn kill_when(&mut self, happens: impl FnOnce()) {
         self.signal(Signal::KILL);
+        happens();
         self.reap();
     }
 
@@ -282,6 +288,28 @@ impl Appliance {
         tool("nbdcopy", args![self.uri(export), &copy]);
         compare::assert_same(&copy, expected, &format!("export {export} is the point's bytes"));
         std::fs::remove_file(&copy).expect("the copy can be removed");
+    }
+
+    /// A command such as `understudyd prune --pool DIR --keep-last 1` on this pool, whether a daemon runs or not.
+    pub fn upkeep_run(&self, words: &[&str]) -> Run {
+        let (command, rest) = words.split_first().expect("a command");
+        Run::ours(UNDERSTUDYD).args(args![command, "--pool", &self.pool]).args(rest.iter().map(OsString::from))
+    }
+
+    /// Runs such a command.
+    pub fn upkeep(&self, words: &[&str]) -> Outcome {
+        self.upkeep_run(words).run()
+    }
+
+    /// Bytes that the pool's history takes on its disk: segments, index and the pool's own record, secondaries left out.
+    pub fn history_bytes(&self) -> u64 {
+        ["segments", "index", "pool"].iter().map(|name| compare::disk_usage(&self.pool.join(name))).sum()
+    }
+
+    /// Loses the index, a cache of the segments. The daemon must not be running.
+    pub fn lose_index(&self) {
+        assert!(self.child.is_none(), "the index is in use");
+        std::fs::remove_dir_all(self.pool.join("index")).expect("the index can be removed");
     }
 
     /// `pool check` finds nothing wrong. The daemon must not be running.

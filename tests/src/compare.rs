@@ -7,6 +7,8 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::image;
+
 const PIECE: usize = 1 << 20;
 
 /// Both files have the same length and the same bytes; names the first difference otherwise.
@@ -49,6 +51,34 @@ pub fn size(path: &Path) -> u64 {
 /// How many bytes of a file occupy disk space.
 pub fn allocated(path: &Path) -> u64 {
     std::fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).blocks() * 512
+}
+
+/// How many bytes of a file, or of all files in a directory, occupy disk space.
+pub fn disk_usage(path: &Path) -> u64 {
+    if !path.is_dir() {
+        return allocated(path);
+    }
+    let entries = std::fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    entries.map(|entry| disk_usage(&entry.expect("a directory entry").path())).sum()
+}
+
+/// Every file of a directory with its size and MD5, by name; sockets, which hold no bytes, are left out.
+pub fn fingerprint(dir: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut open = vec![dir.to_path_buf()];
+    while let Some(dir) = open.pop() {
+        for path in std::fs::read_dir(&dir).expect("a directory").map(|entry| entry.expect("an entry").path()) {
+            match path.is_dir() {
+                true => open.push(path),
+                false if path.is_file() => {
+                    lines.push(format!("{} {} {}", path.display(), size(&path), image::md5(&path)));
+                }
+                false => {}
+            }
+        }
+    }
+    lines.sort();
+    lines
 }
 
 /// The file occupies no more disk space than this.

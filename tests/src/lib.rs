@@ -29,6 +29,7 @@ pub use proxy::Proxy;
 pub use rng::{Rng, seed};
 pub use run::{Outcome, Run, Summary, count, text, tool};
 pub use running::Running;
+pub use rustix::process::Signal;
 
 /// Mixes strings and paths into one argument list.
 #[macro_export]

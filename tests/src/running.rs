@@ -8,6 +8,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+
 use crate::proxy::Proxy;
 use crate::run::{Outcome, Run};
 use crate::wait::wait_until;
@@ -80,6 +82,20 @@ impl Running {
             Ok(Some(_)) => Ok(false),
             other => Err(format!("{} bytes passed, the process: {other:?}", proxy.passed())),
         })
+    }
+
+    /// Sends it a signal: SIGSTOP freezes it, SIGCONT lets it go on, SIGINT is Ctrl-C.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("a signal to the process");
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        let ended = waitid(
+            WaitId::Pid(Pid::from_child(&self.child)),
+            WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG,
+        );
+        ended.expect("the process can be asked").is_some()
     }
 
     /// SIGKILL, and what was left behind.

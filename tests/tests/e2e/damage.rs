@@ -95,23 +95,7 @@ fn a_secondary_that_was_lost_is_made_again_from_the_newest_point() {
 fn pool_check_changes_nothing() {
     let lab = Lab::new();
     let (appliance, _kept) = scene(&lab);
-    let before = fingerprint(appliance.pool());
+    let before = compare::fingerprint(appliance.pool());
     pool_check(appliance.pool()).expect_code(0);
-    assert_eq!(fingerprint(appliance.pool()), before, "a read-only tool leaves no trace");
-}
-
-/// Every file of a directory with its size and MD5.
-fn fingerprint(dir: &Path) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut open = vec![dir.to_path_buf()];
-    while let Some(dir) = open.pop() {
-        for path in fs::read_dir(&dir).expect("a directory").map(|entry| entry.expect("an entry").path()) {
-            match path.is_dir() {
-                true => open.push(path),
-                false => lines.push(format!("{} {} {}", path.display(), compare::size(&path), image::md5(&path))),
-            }
-        }
-    }
-    lines.sort();
-    lines
+    assert_eq!(compare::fingerprint(appliance.pool()), before, "a read-only tool leaves no trace");
 }

@@ -3,6 +3,7 @@
 //! Each module is one promise; each test is one way in which it could be broken. Tests named `incident_...` are what
 //! happened to users of other projects. A single one runs with `cargo test -p understudy-tests --test e2e NAME`.
 
+mod collection;
 mod crash;
 mod damage;
 mod extract;
@@ -11,6 +12,7 @@ mod frames;
 mod full_disk;
 mod geometry;
 mod helpers;
+mod kill_loop;
 mod many;
 mod nbd;
 mod offline;
@@ -23,5 +25,6 @@ mod secondary;
 mod selectors;
 mod source;
 mod state;
+mod upkeep;
 mod verify;
 mod zero;

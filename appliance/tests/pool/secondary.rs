@@ -3,7 +3,6 @@
 use crate::model::*;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use understudy_appliance::error::Error;
 use understudy_appliance::pool::Pool;
 use understudy_appliance::secondary::Secondaries;

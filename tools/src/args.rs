@@ -31,6 +31,8 @@ pub enum Command {
     Demo(Demo),
     /// Measure against qemu-img, nbdcopy and dd
     Bench(Bench),
+    /// Measure what is large: unique blocks, points, a sparse volume, and what an increment costs
+    Scale(Scale),
 }
 
 /// Verbs on streams.
@@ -160,4 +162,46 @@ pub struct Bench {
     /// Print JSON, one object a line
     #[arg(long)]
     pub json: bool,
+}
+
+/// `scale`.
+#[derive(Debug, Clone, Args)]
+pub struct Scale {
+    /// Unique blocks of 4 KiB in a pool
+    #[arg(long, value_name = "COUNT", default_value_t = 20_000_000, value_parser = clap::value_parser!(u64).range(2000..))]
+    pub blocks: u64,
+    /// Points of a volume
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(20..))]
+    pub points: u64,
+    /// Size of the sparse volume
+    #[arg(long, value_name = "SIZE", default_value = "64T", value_parser = crate::text::parse_size)]
+    pub sparse: u64,
+    /// Most blocks that change in a volume of 1 TiB
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub changes: u64,
+    /// Run only this part
+    #[arg(long, value_name = "PART")]
+    pub only: Option<Part>,
+    /// Work in a new directory inside this one [default: /var/tmp]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Where the sparse volume is, on a filesystem that holds such files [default: where the rest is, or /dev/shm]
+    #[arg(long, value_name = "DIR")]
+    pub sparse_dir: Option<PathBuf>,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A part of `scale`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// A pool with many unique blocks
+    Blocks,
+    /// A volume with many points
+    Points,
+    /// A large volume that is nearly all hole
+    Sparse,
+    /// What an increment costs, by what changed
+    Curve,
 }

@@ -34,9 +34,15 @@ pub struct Daemon {
 impl Daemon {
     /// Serves the pool `pool` in `dir`, whose file `understudyd.log` takes the log.
     pub fn start(dir: &Path, pool: &str) -> anyhow::Result<Self> {
+        Self::start_with(dir, pool, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(dir: &Path, pool: &str, more: &[&str]) -> anyhow::Result<Self> {
         let log = dir.join("understudyd.log");
         let mut command = Command::new(ours("understudyd")?);
-        command.args(["serve", "--pool", pool, "--listen", "127.0.0.1:0", "--nbd", "127.0.0.1:0"]).current_dir(dir);
+        command.args(["serve", "--pool", pool, "--listen", "127.0.0.1:0", "--nbd", "127.0.0.1:0"]);
+        command.args(more).current_dir(dir);
         command.stdout(Stdio::piped()).stderr(File::create(&log).context("cannot make the log")?);
         let mut running = Running::start(&mut command)?;
         let stdout = running.child().stdout.take().context("no output of understudyd")?;
@@ -80,6 +86,11 @@ impl Daemon {
     /// The most memory that the daemon has had so far, bytes.
     pub fn peak(&self) -> u64 {
         self.running.peak()
+    }
+
+    /// What the daemon has written to disks so far, bytes.
+    pub fn written(&self) -> u64 {
+        self.running.written()
     }
 
     /// A clean shutdown.

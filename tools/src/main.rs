@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 use understudy_tools::args::{Cli, Command, PoolCommand, StreamCommand};
 use understudy_tools::outcome::Outcome;
-use understudy_tools::{bench, demo, pool, stream};
+use understudy_tools::{bench, demo, pool, scale, stream};
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
@@ -27,6 +27,7 @@ fn run(cli: &Cli) -> anyhow::Result<Outcome> {
         Command::Pool(PoolCommand::Rebuild(args)) => pool::rebuild::run(args, &mut out),
         Command::Demo(args) => demo::run(args).map(|()| Outcome::Done),
         Command::Bench(args) => bench::run(args).map(|()| Outcome::Done),
+        Command::Scale(args) => scale::run(args).map(|()| Outcome::Done),
     };
     let flushed = out.flush();
     match (fine, flushed) {

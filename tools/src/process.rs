@@ -6,7 +6,7 @@
 use crate::clock::{POLL, Stopwatch, pause};
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -88,6 +88,12 @@ impl Running {
         Ok(Self(child.with_context(|| format!("cannot run {}", line(command)))?))
     }
 
+    /// Starts it with a pipe as its input.
+    pub fn start_fed(command: &mut Command) -> anyhow::Result<Self> {
+        let child = command.stdin(Stdio::piped()).spawn();
+        Ok(Self(child.with_context(|| format!("cannot run {}", line(command)))?))
+    }
+
     /// The process.
     pub fn child(&mut self) -> &mut Child {
         &mut self.0
@@ -96,6 +102,13 @@ impl Running {
     /// The most memory that it has had so far, bytes.
     pub fn peak(&self) -> u64 {
         peak(self.0.id()).unwrap_or(0)
+    }
+
+    /// What it has written to disks so far, bytes.
+    pub fn written(&self) -> u64 {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.0.id())).unwrap_or_default();
+        let count = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        count.and_then(|count| count.parse().ok()).unwrap_or(0)
     }
 }
 
@@ -117,26 +130,36 @@ pub struct Taken {
 
 /// Runs a command to its end and measures it.
 pub fn measure(command: &mut Command) -> anyhow::Result<Taken> {
+    watch(command.stdin(Stdio::null()), |_| Ok(()))
+}
+
+/// Runs a command to its end, its input what `write` writes, and measures it.
+pub fn feed(command: &mut Command, write: impl FnOnce(ChildStdin) -> anyhow::Result<()>) -> anyhow::Result<Taken> {
+    watch(command.stdin(Stdio::piped()), |child| write(child.stdin.take().context("no input")?))
+}
+
+fn watch(command: &mut Command, work: impl FnOnce(&mut Child) -> anyhow::Result<()>) -> anyhow::Result<Taken> {
     let watch = Stopwatch::start();
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-    let child = child.with_context(|| format!("cannot run {}", line(command)))?;
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut child = child.with_context(|| format!("cannot run {}", line(command)))?;
     let (id, done, most) = (child.id(), AtomicBool::new(false), AtomicU64::new(0));
     // A process that ended has no memory any more, so the mark is read while it runs.
-    let (output, seconds) = std::thread::scope(|scope| {
+    let (worked, output, seconds) = std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::SeqCst) {
                 most.fetch_max(peak(id).unwrap_or(0), Ordering::SeqCst);
                 pause(POLL);
             }
         });
+        let worked = work(&mut child);
         let output = child.wait_with_output();
         let seconds = watch.seconds();
         done.store(true, Ordering::SeqCst);
-        (output, seconds)
+        (worked, output, seconds)
     });
     let output = output.with_context(|| format!("cannot wait for {}", line(command)))?;
     match output.status.success() {
-        true => Ok(Taken { seconds, peak: most.into_inner() }),
+        true => worked.map(|()| Taken { seconds, peak: most.into_inner() }),
         false => {
             let said = String::from_utf8_lossy(&output.stderr);
             bail!("`{}` failed ({}): {}", line(command), output.status, said.trim())

@@ -21,6 +21,7 @@ mod rebuild;
 mod refusals;
 mod restore;
 mod resume;
+mod scale;
 mod secondary;
 mod selectors;
 mod source;

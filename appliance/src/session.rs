@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use understudy_format::map::{FANOUT, LEVEL_MAX, Lookup, PAGE_SIZE, span};
 use understudy_format::point::{Point, VolumeName};
-use understudy_format::wire::{Message, SESSION_VERSION, VolumeInfo, VolumeStatus};
+use understudy_format::wire::{Message, POINTS_MAX, SESSION_VERSION, VolumeInfo, VolumeStatus};
 use understudy_format::{Digest, ErrorKind, FormatError};
 use understudy_net::NetError;
 use understudy_net::framed::{MessageReader, MessageWriter};
@@ -162,9 +162,11 @@ impl Shared {
             return Ok(Message::Points { volume: None, points: Vec::new(), protected: Vec::new() });
         };
         let volume = Some(self.info(&entry)?);
-        let skip = entry.points.len().saturating_sub(newest as usize);
-        let protected = entry.protected.iter().copied().collect();
-        Ok(Message::Points { volume, points: entry.points[skip..].to_vec(), protected })
+        let skip = entry.points.len().saturating_sub(newest.min(POINTS_MAX) as usize);
+        let points = entry.points[skip..].to_vec();
+        let first = points.first().map_or(0, |point| point.number);
+        let protected = entry.protected.range(first..).copied().collect();
+        Ok(Message::Points { volume, points, protected })
     }
 
     fn point(&self, volume: &Uuid, point: u64) -> Result<(understudy_format::point::Volume, Point)> {

@@ -32,6 +32,8 @@ use uuid::Uuid;
 pub const BUFFER_BYTES: usize = 4 << 20;
 /// Writes that wait for the disk before appending waits too.
 const BUFFERS: usize = 6;
+/// Records after which what was appended is made durable and published, so that what waits for that is bounded.
+const UNPUBLISHED_MAX: usize = 1 << 15;
 
 /// What streams that run at the same time share: when a write fails, all of them end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -316,17 +318,10 @@ impl Log {
         let answer = {
             let mut state = self.state_of(epoch)?;
             let (reply, answer) = bounded(1);
-            self.pad(&mut state, 0)?;
-            self.flush(&mut state)?;
-            match &state.tail {
-                Some(tail) => {
-                    let (segment, length, file) = (tail.segment, tail.position(), tail.file.clone());
-                    let generation = state.generation;
-                    state.generation += 1;
-                    self.send(Command::Sync { file, segment, length, generation, reply: Some(reply) })?;
-                }
+            match state.tail.is_some() {
+                true => self.publish(&mut state, Some(reply))?,
                 // Everything is in sealed segments, whose syncs may still be on their way.
-                None => self.send(Command::Barrier { reply })?,
+                false => self.send(Command::Barrier { reply })?,
             }
             answer
         };
@@ -375,8 +370,23 @@ impl Log {
         Ok(location)
     }
 
+    /// Has everything that was appended to the open segment made durable and published.
+    fn publish(&self, state: &mut State, reply: Option<Sender<Result<()>>>) -> Result<()> {
+        self.pad(state, 0)?;
+        self.flush(state)?;
+        let tail = state.tail.as_ref().expect("only an open segment is published");
+        let (segment, length, file) = (tail.segment, tail.position(), tail.file.clone());
+        let generation = state.generation;
+        state.generation += 1;
+        self.send(Command::Sync { file, segment, length, generation, reply })
+    }
+
     /// Makes sure that there is an open segment which can take `length` more bytes.
     fn make_room(&self, state: &mut State, length: u64) -> Result<()> {
+        let entries = state.tail.as_ref().map_or(0, |tail| tail.entries.len());
+        if entries > 0 && entries.is_multiple_of(UNPUBLISHED_MAX) {
+            self.publish(state, None)?;
+        }
         if let Some(tail) = &state.tail {
             let entries = tail.entries.len() as u64 + 1;
             let footer = RecordHeader::SIZE as u64 + entries * FooterEntry::SIZE as u64 + 3 * 4096;

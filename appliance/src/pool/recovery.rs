@@ -23,24 +23,36 @@ use understudy_format::segment::{
 };
 use uuid::Uuid;
 
+/// Records that are published in one step: it takes memory for each.
+const PUBLISHED_MAX: usize = 1 << 15;
+
 /// Brings the index up to date with the segments, and returns where writing goes on.
 pub fn recover(disk: &dyn Disk, segments: &Segments, index: &Index, pool: Uuid) -> Result<End> {
     disk.sync_dir(segments.dir()).map_err(at(segments.dir()))?;
-    let mut found = Vec::new();
     let existing = segments.list()?;
     index.forget_segments_but(&existing)?;
-    for segment in existing {
-        found.push(Replay::open(disk, segments, pool, segment, Access::Write)?);
-    }
-    let newest = found.iter().rposition(|replay| replay.length > 0);
-    let mut end = End { segment: found.last().map_or(0, |replay| replay.segment), ..End::default() };
-    for (at, replay) in found.iter().enumerate() {
-        let open = replay.run(index, Some(at) == newest)?;
-        if at + 1 == found.len() {
+    // One at a time: a pool has more segments than a process may have files.
+    let open = |segment: &u64| Replay::open(disk, segments, pool, *segment, Access::Write);
+    let newest = newest(&existing, open)?;
+    let mut end = End::default();
+    for segment in &existing {
+        let replay = open(segment)?;
+        let open = replay.run(index, Some(*segment) == newest)?;
+        if Some(segment) == existing.last() {
             end = replay.end(open)?;
         }
     }
     Ok(end)
+}
+
+/// The newest segment that is not empty.
+fn newest<'a>(existing: &[u64], open: impl Fn(&u64) -> Result<Replay<'a>>) -> Result<Option<u64>> {
+    for segment in existing.iter().rev() {
+        if open(segment)?.length > 0 {
+            return Ok(Some(*segment));
+        }
+    }
+    Ok(None)
 }
 
 /// The records of a segment, pads and footer left out; `None` when it is damaged or has records of a later version.
@@ -345,14 +357,19 @@ impl<'a> Replay<'a> {
             return Ok(());
         }
         self.sync()?;
-        let mut batch = Batch { indexed: Some((self.segment, length)), ..Batch::default() };
+        let (mut batch, mut count) = (Batch::default(), 0);
         for (ordinal, entry) in entries.filter(|(_, entry)| entry.offset >= indexed_to) {
+            count += 1;
             if let Err(error) = self.enter(entry, ordinal, &mut batch) {
                 tracing::error!(%error, "a record of the catalogue that stands here is lost");
             }
+            // Without the mark: what is published before a crash is published again.
+            if batch.records.len() == PUBLISHED_MAX {
+                index.publish(&std::mem::take(&mut batch))?;
+            }
         }
-        let (records, catalogue) = (batch.records.len(), batch.catalogue.len());
-        tracing::info!(segment = self.segment, records, catalogue, "replayed");
+        batch.indexed = Some((self.segment, length));
+        tracing::info!(segment = self.segment, records = count, "replayed");
         index.publish(&batch)
     }
 

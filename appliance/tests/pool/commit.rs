@@ -52,6 +52,21 @@ fn the_index_is_a_cache_of_the_segments() {
     assert_eq!(replicate(&pool, Some(&two), &two, 3).unwrap().stored_bytes, 0);
 }
 
+/// A process may have 1,024 files by default; a pool of 256 GiB has as many segments.
+#[test]
+fn opening_a_pool_takes_few_files_however_many_segments_there_are() {
+    let lab = Lab { segment_size: 32 << 10, ..Lab::new() };
+    let bytes = volume(&(1..900).collect::<Vec<_>>());
+    replicate(&lab.open(), None, &bytes, 1).unwrap();
+    assert!(lab.segments().len() > 100);
+    std::fs::remove_dir_all(lab.dir.path().join("index")).unwrap();
+    lab.disk.open_most.store(0, std::sync::atomic::Ordering::SeqCst);
+    let pool = lab.open();
+    let most = lab.disk.open_most.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(most <= 4, "{most} files were open at the same time");
+    assert!(read(&pool, 1).unwrap() == bytes);
+}
+
 #[test]
 fn a_stream_that_ends_early_leaves_no_point_and_the_volume_free() {
     let lab = Lab::new();

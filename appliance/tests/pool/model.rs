@@ -292,6 +292,10 @@ pub struct TestDisk {
     /// Devices that somebody uses.
     pub used: Arc<Mutex<BTreeSet<PathBuf>>>,
     hooks: Arc<Hooks>,
+    /// The most files that were open at the same time.
+    pub open_most: AtomicU64,
+    /// Shared by all files that are open.
+    open: Arc<()>,
 }
 
 type Hook = Mutex<Option<Box<dyn FnOnce() + Send>>>;
@@ -341,6 +345,8 @@ impl Default for TestDisk {
             fail_dir_sync: AtomicBool::new(false),
             used: Arc::default(),
             hooks: Arc::default(),
+            open_most: AtomicU64::new(0),
+            open: Arc::default(),
         }
     }
 }
@@ -405,7 +411,10 @@ impl Disk for TestDisk {
             _ => None,
         };
         let file = RealDisk.open(path, if used.is_some() { Access::Write } else { access })?;
-        Ok(Arc::new(TestFile { file, failure: self.failure.clone(), hooks: self.hooks.clone(), used }))
+        let (failure, hooks) = (self.failure.clone(), self.hooks.clone());
+        let file = TestFile { file, failure, hooks, used, _open: self.open.clone() };
+        self.open_most.fetch_max(Arc::strong_count(&self.open) as u64 - 1, Ordering::SeqCst);
+        Ok(Arc::new(file))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         RealDisk.rename(from, to)
@@ -448,6 +457,7 @@ struct TestFile {
     failure: Failure,
     hooks: Arc<Hooks>,
     used: Option<Used>,
+    _open: Arc<()>,
 }
 
 impl DiskFile for TestFile {

@@ -110,16 +110,25 @@ impl MapFile {
         let zero = self.node(0, first).is_zero();
         let end = first + max;
         let mut at = first;
-        while at < end && (zero || at - first < RUN_STEPS_MAX) && self.node(0, at).is_zero() == zero {
-            at += if zero { span(self.zero_subtree(at)) } else { 1 };
+        while at < end && (zero || at - first < RUN_STEPS_MAX) {
+            match self.zero_span(at) {
+                0 if !zero => at += 1,
+                count if zero && count > 0 => at += count,
+                _ => break,
+            }
         }
         (zero, at.min(end) - first)
     }
 
-    /// The level of the largest subtree that starts at a block that is zero and is all zero.
-    fn zero_subtree(&self, block: u64) -> u8 {
-        let fits = |level: &u8| block.is_multiple_of(span(*level)) && self.node(*level, block / span(*level)).is_zero();
-        (1..=self.shape.top_level()).take_while(fits).last().unwrap_or(0)
+    /// Blocks of the largest subtree that starts at a block and is all zero; 0 when the block is not.
+    ///
+    /// Looks at the highest level first: what is below a node that is zero is not touched, so that a file that is
+    /// mostly holes is not read through the page cache.
+    fn zero_span(&self, block: u64) -> u64 {
+        let levels = (1..=self.shape.top_level()).take_while(|level| block.is_multiple_of(span(*level)));
+        let highest = levels.last().unwrap_or(0);
+        let zero = (0..=highest).rev().find(|level| self.node(*level, block / span(*level)).is_zero());
+        zero.map_or(0, span)
     }
 
     /// Fails unless every node follows from the nodes below it, and the root from the top.

@@ -4,6 +4,7 @@
 //! 2. The segments are read, in order; a damaged record is marked at once, and not deduplicated against any more.
 //! 3. Only if there is damage: who needs it is found by walking the maps again ([`find`]), and its content is looked for
 //!    ([`heal`]). Pages are healed first, for what is beneath them is not known before.
+//! 4. The secondaries are compared with the points that they settled at, and repaired.
 //!
 //! Invariants: a record is told as healed only when its new copy is durable; what cannot be healed stays
 //! marked, so the next stream that offers it is asked to send it; nothing is locked or leased for longer than a
@@ -19,22 +20,24 @@ pub mod resend;
 mod walk;
 
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pool::check::Checked;
 use crate::pool::heal::Content;
 use crate::pool::live::Bits;
 use crate::pool::{Pool, VolumeEntry};
+use crate::secondary::Secondaries;
 use find::{Finder, Wound, Wounds};
 use heal::Healer;
 use need::Needed;
 use pace::Pace;
+use report::Secondary;
 pub use report::{Event, Scrubbed};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use understudy_format::Digest;
 use understudy_format::map::LEVEL_MAX;
-use understudy_format::point::VolumeName;
+use understudy_format::point::{Volume, VolumeName};
 use understudy_format::segment::Kind;
 use walk::Walk;
 
@@ -57,16 +60,17 @@ pub struct Options {
 /// Whom a scrub tells what happens.
 pub type Report<'a> = dyn FnMut(Event) + 'a;
 
-/// Scrubs a pool; `stop` ends it early with [`Error::Closing`](crate::error::Error::Closing).
+/// Scrubs a pool; `stop` ends it early with [`Error::Closing`].
 pub fn run(
     pool: &Pool,
+    secondaries: &Secondaries,
     options: &Options,
     clock: &dyn Clock,
     stop: &AtomicBool,
     report: &mut Report<'_>,
 ) -> Result<Scrubbed> {
     let pace = Pace::new(options.rate, clock, stop);
-    Scrub { pool, options, pace, report, scrubbed: Scrubbed::default(), told: BTreeSet::new() }.run()
+    Scrub { pool, secondaries, options, pace, report, scrubbed: Scrubbed::default(), told: BTreeSet::new() }.run()
 }
 
 /// Content that was found.
@@ -79,6 +83,7 @@ struct Healed<'w> {
 
 struct Scrub<'a, 'r> {
     pool: &'a Pool,
+    secondaries: &'a Secondaries,
     options: &'a Options,
     pace: Pace<'a>,
     report: &'r mut Report<'r>,
@@ -98,6 +103,9 @@ impl Scrub<'_, '_> {
             (self.report)(Event::Progress { done, segments, bytes });
         }
         self.heal()?;
+        for entry in self.volumes()? {
+            self.compare(&entry.volume)?;
+        }
         Ok(self.scrubbed)
     }
 
@@ -158,6 +166,28 @@ impl Scrub<'_, '_> {
         Ok(())
     }
 
+    /// Compares the secondary of a volume with the point that it settled at, and repairs it.
+    fn compare(&mut self, volume: &Volume) -> Result<()> {
+        let (name, pace) = (volume.name.to_string(), &mut self.pace);
+        let compared = match self.secondaries.compare(volume, true, &mut |bytes| pace.take(bytes)) {
+            Ok(Some(compared)) => compared,
+            Ok(None) => return Ok(()),
+            Err(Error::Closing) => return Err(Error::Closing),
+            Err(error) => {
+                self.scrubbed.secondaries_failed += 1;
+                (self.report)(Event::SecondaryFailed { volume: name, reason: error.to_string() });
+                return Ok(());
+            }
+        };
+        self.scrubbed.secondaries += 1;
+        self.scrubbed.secondary_blocks += compared.differing;
+        self.scrubbed.secondary_blocks_repaired += compared.repaired;
+        if compared.differing > 0 {
+            (self.report)(Event::Secondary(Secondary::new(name, &compared)));
+        }
+        Ok(())
+    }
+
     /// Finds who needs what is damaged, and heals what can be healed.
     fn heal(&mut self) -> Result<()> {
         // Every round heals pages of at least one level, and shows what is beneath them.
@@ -197,7 +227,7 @@ impl Scrub<'_, '_> {
                 self.unneeded(wound)?;
                 continue;
             }
-            let found = Healer { pool: self.pool, pace: &mut self.pace }.find(wound)?;
+            let found = Healer { pool: self.pool, secondaries: self.secondaries, pace: &mut self.pace }.find(wound)?;
             match found.content {
                 Some((content, from)) => {
                     bytes += content.len();

@@ -121,6 +121,11 @@ impl Secondaries {
         self.get(volume).ok()?.block(&self.pool, block, expected)
     }
 
+    /// The content of a block out of a volume's secondary, whatever it is and whatever point it is of: worth what a digest proves.
+    pub fn unproven_block(&self, volume: &Volume, block: BlockId) -> Option<Bytes> {
+        self.get(volume).ok()?.unproven_block(&self.pool, block)
+    }
+
     /// Ends all threads; what is half applied is finished when the pool is opened again.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);

@@ -5,14 +5,14 @@
 
 use super::find::{Source, Wound};
 use super::pace::Pace;
+use super::walk::Node;
 use crate::error::Result;
 use crate::pool::Pool;
-use crate::pool::disk::{Access, DiskFile};
+use crate::secondary::Secondaries;
 use bytes::Bytes;
-use std::sync::Arc;
 use understudy_format::map::{FANOUT, Page, span};
 use understudy_format::segment::Kind;
-use understudy_format::{BlockId, Digest, Geometry};
+use understudy_format::{BlockId, Digest};
 
 /// What was found out about a damaged record.
 pub struct Found {
@@ -26,6 +26,8 @@ pub struct Found {
 pub struct Healer<'a, 'p, 'c> {
     /// The pool.
     pub pool: &'a Pool,
+    /// Its secondaries.
+    pub secondaries: &'a Secondaries,
     /// Asked before each read of a secondary.
     pub pace: &'p mut Pace<'c>,
 }
@@ -53,57 +55,42 @@ impl Healer<'_, '_, '_> {
     }
 
     fn in_secondary(&mut self, source: &Source, digest: Digest) -> Result<Option<Bytes>> {
-        let (Some(geometry), Some(file)) = (geometry(source), self.image(source)) else { return Ok(None) };
-        let mut image = Image { file: &*file, geometry, pace: self.pace };
-        let content = match source.node.kind() {
-            Kind::Block => image.block(source.node.index)?,
-            _ => image.page(source.node.level, source.node.index)?.map(|page| Bytes::copy_from_slice(page.bytes())),
-        };
-        Ok(content.filter(|content| source.node.kind().digest(content) == digest))
+        let Node { level, index, .. } = source.node;
+        match source.node.kind() {
+            Kind::Block => {
+                let block = BlockId(index);
+                self.pace.take(source.volume.volume.block_size.bytes().into())?;
+                Ok(self.secondaries.block(&source.volume.volume, block, digest))
+            }
+            _ => {
+                let page = self.page(source, level, index)?.filter(|page| page.digest() == digest);
+                Ok(page.map(|page| Bytes::copy_from_slice(page.bytes())))
+            }
+        }
     }
 
-    fn image(&self, source: &Source) -> Option<Arc<dyn DiskFile>> {
-        let path = self.pool.dir().join("volumes").join(source.volume.volume.name.as_str()).join("secondary.raw");
-        self.pool.disk().open(&path, Access::Read).ok()
-    }
-}
-
-fn geometry(source: &Source) -> Option<Geometry> {
-    source.volume.newest().map(|point| point.map.geometry)
-}
-
-/// A secondary, of whose content nothing is known.
-struct Image<'a, 'p, 'c> {
-    file: &'a dyn DiskFile,
-    geometry: Geometry,
-    pace: &'p mut Pace<'c>,
-}
-
-impl Image<'_, '_, '_> {
-    /// The content of a block; `None` when it cannot be read.
-    fn block(&mut self, block: u64) -> Result<Option<Bytes>> {
-        let length = self.geometry.block_len(BlockId(block));
-        self.pace.take(length.into())?;
-        let mut bytes = vec![0; length as usize];
-        let read = self.file.read_at(&mut bytes, self.geometry.offset(BlockId(block)));
-        Ok(read.ok().map(|()| bytes.into()))
-    }
-
-    /// The map page over node `index` of `level`, computed from all blocks beneath it.
-    fn page(&mut self, level: u8, index: u64) -> Result<Option<Page>> {
+    /// The map page over node `index` of `level`, computed from all blocks beneath it; `None` when one cannot be read.
+    fn page(&mut self, source: &Source, level: u8, index: u64) -> Result<Option<Page>> {
+        let blocks = source.volume.newest().map_or(0, |point| point.map.geometry.block_count());
         let mut page = Page::zero();
         for slot in 0..FANOUT {
             let child = index * FANOUT + slot;
-            if child * span(level - 1) >= self.geometry.block_count() {
+            if child * span(level - 1) >= blocks {
                 break;
             }
             let digest = match level {
-                1 => self.block(child)?.map(|content| Digest::of_block(&content)),
-                _ => self.page(level - 1, child)?.map(|page| page.digest()),
+                1 => self.digest(source, BlockId(child))?,
+                _ => self.page(source, level - 1, child)?.map(|page| page.digest()),
             };
             let Some(digest) = digest else { return Ok(None) };
             page.set(slot as usize, digest);
         }
         Ok(Some(page))
+    }
+
+    fn digest(&mut self, source: &Source, block: BlockId) -> Result<Option<Digest>> {
+        let volume = &source.volume.volume;
+        self.pace.take(volume.block_size.bytes().into())?;
+        Ok(self.secondaries.unproven_block(volume, block).map(|content| Digest::of_block(&content)))
     }
 }

@@ -2,8 +2,12 @@
 //!
 //! Every event is text for people by [`Display`](fmt::Display) and an object for programs by [`Event::json`].
 
+use crate::secondary::compare::{Compared, Difference};
 use serde_json::{Value, json};
 use std::fmt;
+
+/// Blocks that are named of one secondary.
+const BLOCKS_MAX: usize = 16;
 
 /// Somebody who needs a damaged record: a range of blocks, in a run of points.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +43,40 @@ pub struct Damaged {
     pub places: Vec<Place>,
     /// How many more do.
     pub more_places: u64,
+}
+
+/// A secondary that was not what its point says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secondary {
+    /// The volume's name.
+    pub volume: String,
+    /// The number of the point that it had settled at.
+    pub point: u64,
+    /// Blocks that differed.
+    pub differing: u64,
+    /// Those of them that were repaired, durably.
+    pub repaired: u64,
+    /// The first of them: block, byte offset, and whether it was repaired.
+    pub blocks: Vec<(u64, u64, bool)>,
+}
+
+impl Secondary {
+    /// What a comparison found.
+    pub fn new(volume: String, compared: &Compared) -> Self {
+        let Compared { point, differing, repaired, named, .. } = compared;
+        let block = |own: &Difference| (own.block.0, own.offset, own.repaired);
+        let blocks = named.iter().take(BLOCKS_MAX).map(block).collect();
+        Self { volume, point: *point, differing: *differing, repaired: *repaired, blocks }
+    }
+
+    fn json(&self) -> Value {
+        let Self { volume, point, differing, repaired, blocks } = self;
+        let block = |(block, offset, repaired): &(u64, u64, bool)| json!({"block": block, "offset": offset, "repaired": repaired});
+        json!({
+            "event": "secondary", "volume": volume, "point": point, "differing": differing, "repaired": repaired,
+            "blocks": blocks.iter().map(block).collect::<Vec<_>>(),
+        })
+    }
 }
 
 /// What happened.
@@ -83,6 +121,15 @@ pub enum Event {
         /// Which.
         digest: String,
     },
+    /// A secondary was not what its point says.
+    Secondary(Secondary),
+    /// A secondary could not be compared.
+    SecondaryFailed {
+        /// The volume's name.
+        volume: String,
+        /// Why.
+        reason: String,
+    },
     /// What the catalogue had was recorded once more, because a segment's own header or those records are damaged.
     Recorded {
         /// The segment.
@@ -120,6 +167,10 @@ impl Event {
             Self::Healed { digest, from } => json!({"event": "healed", "digest": digest, "from": from}),
             Self::Unhealed { digest, volumes } => json!({"event": "unhealed", "digest": digest, "volumes": volumes}),
             Self::Unneeded { digest } => json!({"event": "unneeded", "digest": digest}),
+            Self::Secondary(secondary) => secondary.json(),
+            Self::SecondaryFailed { volume, reason } => {
+                json!({"event": "secondary_failed", "volume": volume, "reason": reason})
+            }
             Self::Recorded { segment, records } => {
                 json!({"event": "recorded", "segment": segment, "records": records})
             }
@@ -155,6 +206,23 @@ impl fmt::Display for Damaged {
     }
 }
 
+impl fmt::Display for Secondary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { volume, point, differing, repaired, blocks } = self;
+        for (block, offset, repaired) in blocks {
+            let outcome = if *repaired { "repaired" } else { "not repaired" };
+            writeln!(
+                f,
+                "secondary of volume {volume}, point {point}, block {block} (byte offset {offset}): {outcome}"
+            )?;
+        }
+        write!(
+            f,
+            "secondary of volume {volume}: {differing} blocks were not those of point {point}, {repaired} repaired"
+        )
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -176,6 +244,10 @@ impl fmt::Display for Event {
             }
             Self::Unneeded { digest } => {
                 write!(f, "no point needs {digest}; the next collection gives its space back")
+            }
+            Self::Secondary(secondary) => secondary.fmt(f),
+            Self::SecondaryFailed { volume, reason } => {
+                write!(f, "the secondary of volume {volume} cannot be compared: {reason}")
             }
             Self::Recorded { segment, records } => {
                 write!(f, "segment {segment:016x}: recorded {records} records of the catalogue once more")
@@ -205,22 +277,35 @@ pub struct Scrubbed {
     pub unneeded: u64,
     /// Damage that costs no content.
     pub warnings: u64,
+    /// Secondaries that were compared.
+    pub secondaries: u64,
+    /// Secondaries that could not be compared.
+    pub secondaries_failed: u64,
+    /// Blocks of secondaries that were not what their points say.
+    pub secondary_blocks: u64,
+    /// Those of them that are now.
+    pub secondary_blocks_repaired: u64,
 }
 
 impl Scrubbed {
     /// The numbers as an object with an `event`.
     pub fn json(&self) -> Value {
-        let Self { segments, passed_over, records, bytes, damaged, healed, unhealed, unneeded, warnings } = self;
+        let Self { segments, passed_over, records, bytes, damaged, healed, unhealed, unneeded, warnings, .. } = self;
         json!({
             "event": "scrubbed", "segments": segments, "passed_over": passed_over, "records": records, "bytes": bytes,
             "damaged": damaged, "healed": healed, "unhealed": unhealed, "unneeded": unneeded, "warnings": warnings,
+            "secondaries": self.secondaries, "secondaries_failed": self.secondaries_failed,
+            "secondary_blocks": self.secondary_blocks,
+            "secondary_blocks_repaired": self.secondary_blocks_repaired,
         })
     }
 
     /// For the shell: 0 nothing found, 3 damage found and all of it repaired, 4 damage remains.
     pub fn exit_code(&self) -> u8 {
-        match (self.damaged, self.unhealed) {
-            (0, 0) => 0,
+        let found = self.damaged + self.secondary_blocks + self.secondaries_failed;
+        let left = self.unhealed + self.secondaries_failed + (self.secondary_blocks - self.secondary_blocks_repaired);
+        match (found, left) {
+            (0, _) => 0,
             (_, 0) => 3,
             _ => 4,
         }

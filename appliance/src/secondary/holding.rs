@@ -97,6 +97,17 @@ impl Secondary {
         })
     }
 
+    /// A block as long as it is in the settled point, whatever it holds.
+    pub fn unproven_block(&self, pool: &Pool, block: BlockId) -> Option<Bytes> {
+        let entry = self.entry(pool)?;
+        let geometry = find(&entry, self.state().settled)?.map.geometry;
+        let is_there = block.0 < geometry.block_count();
+        let file = self.open_for_reading(pool, &entry).filter(|_| is_there)?;
+        let mut content = vec![0; geometry.block_len(block) as usize];
+        file.read_at(&mut content, geometry.offset(block)).ok()?;
+        Some(content.into())
+    }
+
     fn open_for_reading(&self, pool: &Pool, entry: &VolumeEntry) -> Option<Arc<dyn DiskFile>> {
         let open = |path| pool.disk().open(path, Access::Read).ok();
         match &entry.settings.secondary {

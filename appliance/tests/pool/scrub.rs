@@ -12,6 +12,7 @@ use understudy_appliance::pool::collect;
 use understudy_appliance::scrub::report::{Damaged, Place};
 use understudy_appliance::scrub::resend::damaged_blocks;
 use understudy_appliance::scrub::{self, Event, Options, Scrubbed};
+use understudy_appliance::secondary::Secondaries;
 use understudy_format::Digest;
 use understudy_format::layout::Layout;
 use understudy_format::segment::{Kind, RecordHeader};
@@ -29,13 +30,17 @@ impl Clock for Still {
     }
 }
 
-fn scrub_with(pool: &Pool, options: &Options) -> (Scrubbed, Vec<Event>) {
+fn scrub_with(pool: &Arc<Pool>, options: &Options) -> (Scrubbed, Vec<Event>) {
     let mut events = Vec::new();
-    let scrubbed = scrub::run(pool, options, &Still, &AtomicBool::new(false), &mut |event| events.push(event)).unwrap();
+    let scrubbed =
+        scrub::run(pool, &Secondaries::new(pool.clone()), options, &Still, &AtomicBool::new(false), &mut |event| {
+            events.push(event)
+        })
+        .unwrap();
     (scrubbed, events)
 }
 
-fn scrub(pool: &Pool) -> (Scrubbed, Vec<Event>) {
+fn scrub(pool: &Arc<Pool>) -> (Scrubbed, Vec<Event>) {
     scrub_with(pool, &Options { now_ns: 1000, ..Options::default() })
 }
 
@@ -366,14 +371,14 @@ fn a_segment_that_was_removed_by_hand_is_healed_from_the_secondary() {
     assert_eq!(scrub(&pool).0.exit_code(), 0);
 }
 
-fn interrupt_after(pool: &Pool, done_max: u64, options: &Options) -> Result<Scrubbed> {
+fn interrupt_after(pool: &Arc<Pool>, done_max: u64, options: &Options) -> Result<Scrubbed> {
     let stop = AtomicBool::new(false);
     let mut report = |event| {
         if let Event::Progress { done, .. } = event {
             stop.store(done >= done_max, Ordering::SeqCst);
         }
     };
-    scrub::run(pool, options, &Still, &stop, &mut report)
+    scrub::run(pool, &Secondaries::new(pool.clone()), options, &Still, &stop, &mut report)
 }
 
 #[test]
@@ -412,7 +417,8 @@ fn one_volume_costs_what_it_needs_and_is_no_scrub_of_the_segments() {
     assert!(scrubbed.records < 20 && scrubbed.bytes < 40 * BLOCK as u64, "{scrubbed:?}");
     let (scrubbed, _) = scrub_with(&pool, &Options { older_than_ns: Some(5), ..only("v") });
     assert_eq!((scrubbed.exit_code(), scrubbed.passed_over), (4, 0));
-    let unknown = scrub::run(&pool, &only("x"), &Still, &AtomicBool::new(false), &mut |_| {});
+    let unknown =
+        scrub::run(&pool, &Secondaries::new(pool.clone()), &only("x"), &Still, &AtomicBool::new(false), &mut |_| {});
     assert!(unknown.unwrap_err().to_string().contains("there is no volume x"));
 }
 
@@ -482,9 +488,16 @@ fn a_failure_while_healing_loses_nothing() {
         let pool = lab.open();
         lab.disk.fail_at(n, 5);
         let mut healed = 0;
-        let result = scrub::run(&pool, &Options::default(), &Still, &AtomicBool::new(false), &mut |event| {
-            healed += u64::from(matches!(event, Event::Healed { .. }));
-        });
+        let result = scrub::run(
+            &pool,
+            &Secondaries::new(pool.clone()),
+            &Options::default(),
+            &Still,
+            &AtomicBool::new(false),
+            &mut |event| {
+                healed += u64::from(matches!(event, Event::Healed { .. }));
+            },
+        );
         let failed = lab.disk.failed();
         assert_eq!(result.is_ok(), healed == 1, "failure {n}");
         drop(pool);
@@ -498,4 +511,29 @@ fn a_failure_while_healing_loses_nothing() {
             return assert!(n > 1, "{n} writes and syncs were tried");
         }
     }
+}
+
+#[test]
+fn a_secondary_that_is_not_what_its_point_says_is_told_and_repaired() {
+    let (lab, versions) = two_points(true);
+    let image = lab.dir.path().join("volumes/v/secondary.raw");
+    flip(&image, BLOCK as u64 + 5);
+    let pool = lab.open();
+    let (scrubbed, events) = scrub(&pool);
+    let counts = (scrubbed.secondaries, scrubbed.secondary_blocks, scrubbed.secondary_blocks_repaired);
+    assert_eq!((counts, scrubbed.exit_code()), ((1, 1, 1), 3), "{events:?}");
+    let text = events.last().unwrap().to_string();
+    assert!(text.starts_with("secondary of volume v, point 2, block 1 (byte offset 4096): repaired"), "{text}");
+    assert!(std::fs::read(&image).unwrap() == versions[1]);
+    assert_eq!(scrub(&pool).0.exit_code(), 0);
+}
+
+#[test]
+fn what_is_damaged_in_the_pool_and_in_the_secondary_stays_damaged_in_both() {
+    let (lab, _) = two_points(true);
+    damage(&lab, digest(2), IN_CONTENT);
+    flip(&lab.dir.path().join("volumes/v/secondary.raw"), BLOCK as u64 + 5);
+    let (scrubbed, events) = scrub(&lab.open());
+    let counts = (scrubbed.unhealed, scrubbed.secondary_blocks, scrubbed.secondary_blocks_repaired);
+    assert_eq!((counts, scrubbed.exit_code()), ((1, 1, 0), 4), "{events:?}");
 }

@@ -18,7 +18,8 @@ impl Upkeep<'_> {
             Event::Progress { .. } if !json => {}
             event => tell(Told { text: event.to_string(), event: event.json() }),
         };
-        let scrubbed = scrub::run(self.pool, &options, &SystemClock::start(), self.stop, &mut report)?;
+        let scrubbed =
+            scrub::run(self.pool, self.secondaries, &options, &SystemClock::start(), self.stop, &mut report)?;
         self.tell(summary(&scrubbed), scrubbed.json());
         Ok(Outcome::from_code(scrubbed.exit_code().into()).unwrap_or(Outcome::Different))
     }
@@ -34,6 +35,14 @@ fn summary(scrubbed: &Scrubbed) -> String {
         (_, 0) => format!("; {damaged} were damaged, all of them are healed"),
         _ => format!("; {damaged} were damaged, {healed} are healed, {unhealed} are not"),
     };
+    let Scrubbed { secondaries, secondaries_failed, secondary_blocks, secondary_blocks_repaired, .. } = *scrubbed;
+    text += &format!("; {secondaries} secondaries compared");
+    if secondary_blocks > 0 {
+        text += &format!(", {secondary_blocks_repaired} of {secondary_blocks} wrong blocks repaired");
+    }
+    if secondaries_failed > 0 {
+        text += &format!(", {secondaries_failed} could not be compared");
+    }
     if warnings > 0 {
         text += &format!("; {warnings} places are damaged that cost no content");
     }

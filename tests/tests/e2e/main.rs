@@ -22,6 +22,7 @@ mod refusals;
 mod restore;
 mod resume;
 mod scale;
+mod scrub;
 mod secondary;
 mod selectors;
 mod source;

@@ -4,6 +4,7 @@ use clap::Parser;
 use std::process::ExitCode;
 use understudy_initiator::args::Arguments;
 use understudy_initiator::outcome::FAILED;
+use understudy_initiator::text::one_line;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -17,15 +18,4 @@ fn main() -> ExitCode {
             }
         },
     }
-}
-
-/// What failed and why, outermost first; a cause that its effect has told already is left out.
-fn one_line(error: &anyhow::Error) -> String {
-    let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if !line.ends_with(&cause) {
-            line = if line.is_empty() { cause } else { format!("{line}: {cause}") };
-        }
-    }
-    line.replace('\n', " ")
 }

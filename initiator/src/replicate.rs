@@ -22,6 +22,7 @@ use crate::report::{Lines, Report};
 use crate::retry::{self, Tries};
 use crate::source::{self, Source};
 use crate::state::{NewFile, VolumeState};
+use crate::text;
 use anyhow::{Context, Result, bail};
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,7 +105,7 @@ impl Run<'_> {
         let (window, cursor, again) = match open_stream(self.args, &mut appliance, &flight.begin).await {
             Ok(Answer::Accepted(window, cursor, again)) => (window, cursor, again),
             Ok(Answer::Stored(point)) => return Ok(self.stored_elsewhere(flight, *point)),
-            Err(error) if resumed && retry::is_void(&error) => return Ok(self.void(flight, &format!("{error:#}"))),
+            Err(error) if resumed && retry::is_void(&error) => return Ok(self.void(flight, &text::one_line(&error))),
             Err(error) => {
                 self.flight = Some(flight);
                 return Err(error);
@@ -209,7 +210,7 @@ impl Run<'_> {
     /// The stream that an earlier run did not finish, unless it is of no use any more.
     fn unfinished(&mut self, existing: Option<&Existing>) -> Option<Begin> {
         let fits = |stream: Unfinished| goes_on(&stream.begin, existing, self.wish()).map(|()| stream.begin);
-        match self.state.unfinished()?.map_err(|error| format!("{error:#}")).and_then(fits) {
+        match self.state.unfinished()?.map_err(|error| text::one_line(&error)).and_then(fits) {
             Ok(begin) => Some(begin),
             Err(reason) => {
                 self.state.forget();

@@ -2,6 +2,17 @@
 
 use understudy_format::Digest;
 
+/// What failed and why, outermost first; a cause that its effect has told already is left out.
+pub fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !line.ends_with(&cause) {
+            line = if line.is_empty() { cause } else { format!("{line}: {cause}") };
+        }
+    }
+    line.replace('\n', " ")
+}
+
 /// A number of bytes, with a decimal unit.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
@@ -55,6 +66,12 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let error = anyhow::anyhow!("reset").context("connection: reset").context("appliance a");
+        assert_eq!(one_line(&error), "appliance a: connection: reset");
+    }
 
     #[test]
     fn bytes_have_decimal_units() {

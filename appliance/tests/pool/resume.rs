@@ -49,11 +49,14 @@ fn progress(pool: &Pool) -> Option<Arc<Progress>> {
 #[test]
 fn a_stream_goes_on_after_the_pool_was_closed_and_makes_the_same_point() {
     let (old, new) = volumes();
-    for reopened in [false, true] {
+    for (reopened, reindexed) in [(false, false), (true, false), (true, true)] {
         let lab = Lab::new();
         let mut pool = cut(&lab, &old, &new);
         if reopened {
             drop(pool);
+            if reindexed {
+                std::fs::remove_dir_all(lab.dir.path().join("index")).unwrap();
+            }
             pool = lab.open();
         }
         assert_eq!(progress(&pool).unwrap().recorded_ns, 5);

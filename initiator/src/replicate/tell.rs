@@ -68,7 +68,7 @@ pub(super) fn again(ranges: &[BlockRange], report: &mut Report) {
 
 /// The connection was lost, another one is tried.
 pub(super) fn retry(next: &Try, tries: &Tries, error: &anyhow::Error, report: &mut Report) {
-    let (seconds, reason) = (next.delay.as_secs_f64(), format!("{error:#}"));
+    let (seconds, reason) = (next.delay.as_secs_f64(), text::one_line(error));
     let event = json!({"event": "retry", "try": next.number, "of": tries.max(), "seconds": seconds, "reason": &reason});
     report.tell(event, &format!("{reason}; try {} of {} in {seconds} s", next.number, tries.max()));
 }

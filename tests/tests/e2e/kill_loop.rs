@@ -8,10 +8,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use understudy_tests::image::{self, Filesystem, MIB, WITNESS};
-use understudy_tests::{Appliance, Lab, NbdFuse, Outcome, Proxy, Rng, Running, count, have_root, seed};
+use understudy_tests::{Appliance, Lab, NbdFuse, Outcome, Proxy, Rng, Run, Running, count, have_root, seed};
 
 /// Accidents in a run of `make test`.
-const ROUNDS: u64 = 12;
+const ROUNDS: u64 = 8;
 /// What an increment sends at least; where a full ends is not known before.
 const INCREMENT: u64 = 2 * MIB;
 
@@ -95,18 +95,16 @@ impl Life {
         Aftermath { stream: Some(run.finish()), ..Aftermath::default() }
     }
 
-    /// The points that the policy does not keep now.
-    fn doomed(&self) -> BTreeSet<u64> {
-        let plan = self.appliance.upkeep(&["prune", "--keep-last", "2", "--dry-run", "--json"]).expect_code(0);
-        let points = plan.events().into_iter().filter(|event| event["event"] == "point" && event["keep"] == false);
-        points.map(|point| count(&point, "point")).collect()
+    /// The command that removes what a policy does not keep, or tells what that is.
+    fn prune(&self, more: &str) -> Run {
+        self.appliance.upkeep_run(&["prune", "--keep-last", "2", "--json", more])
     }
 
     /// The daemon dies after it told of so many points, or right away.
     fn die_in_a_prune(&mut self) -> Aftermath {
-        let doomed = self.doomed();
+        let doomed = gone(&self.prune("--dry-run").run());
         let lines = self.rng.below(self.points.len() as u64 + 2);
-        let run = self.appliance.upkeep_run(&["prune", "--keep-last", "2", "--collect", "--json"]).start();
+        let run = self.prune("--collect").start();
         let run = (0..lines).fold(run, |run, _| run.wait_line(""));
         self.appliance.kill();
         Aftermath { doomed, prune: Some(run.finish()), ..Aftermath::default() }
@@ -139,8 +137,7 @@ impl Life {
         let proxy = Proxy::hold_after(self.appliance.address(), limit);
         let mut stream = self.stream(&proxy, false);
         stream.is_held(&proxy);
-        let doomed = self.doomed();
-        self.appliance.upkeep(&["prune", "--keep-last", "2"]).expect_code(0);
+        let doomed = gone(&self.prune("--collect").run().expect_code(0));
         self.points.retain(|point, _| !doomed.contains(point));
         if self.rng.below(2) == 0 {
             // It goes on after one collection, and ends before the next one, which is cut short.
@@ -216,7 +213,15 @@ impl Life {
         let next = self.next();
         self.appliance.replicate(&self.source(), "v").expect_count("point", next..=next);
         self.keep(next);
+        // A secondary that is on its way keeps the points that it comes from and goes to.
+        self.appliance.settle("v");
     }
+}
+
+/// The points that a prune did not keep, or would not.
+fn gone(prune: &Outcome) -> BTreeSet<u64> {
+    let points = prune.events().into_iter().filter(|event| event["event"] == "point" && event["keep"] == false);
+    points.map(|point| count(&point, "point")).collect()
 }
 
 fn rounds() -> u64 {

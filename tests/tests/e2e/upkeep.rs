@@ -55,6 +55,8 @@ impl Scene {
         let run = self.appliance.replicate_with(&source, volume, &["--label", &format!("day-{number}")]);
         run.expect_count("point", number..=number);
         image::keep(&source, &self.lab.file(&format!("{volume}@{number}")));
+        // A secondary that is on its way keeps the points that it comes from and goes to.
+        self.appliance.settle(volume);
     }
 
     /// Exactly these points exist, and each is what its volume was.
@@ -81,13 +83,16 @@ impl Scene {
     }
 }
 
+/// What keeps the point that the secondary settled on, whatever else does: whether it has settled is a matter of time.
+const SETTLED: &str = "; in use: the secondary";
+
 /// What became of each point, from the lines of `prune`: `("v@1 \"day-1\"", "keep: newest")`.
 fn verdicts(outcome: &Outcome) -> Vec<(String, String)> {
     let split = |line: &str| {
         let parts: Vec<&str> = line.split("  ").collect();
         let [point, time, verdict] = parts[..] else { panic!("not `POINT  TIME  VERDICT`: {line}") };
         assert!(time.len() == 20 && time.ends_with('Z'), "a time in UTC: {line}");
-        (point.to_string(), verdict.to_string())
+        (point.to_string(), verdict.replace(SETTLED, ""))
     };
     outcome.out().lines().filter(|line| line.contains('@')).map(split).collect()
 }
@@ -218,7 +223,6 @@ fn protected_points_and_the_newest_stay() {
 #[test]
 fn a_volume_goes_with_force_only_and_its_name_is_free_again() {
     let mut scene = Scene::new(&[("v", 3), ("w", 1)]);
-    scene.appliance.settle("v");
     scene.appliance.upkeep(&["set", "v", "--keep-last", "2"]).expect_code(0);
     scene.appliance.upkeep(&["protect", "v@1"]).expect_code(0);
     scene.appliance.upkeep(&["remove", "v"]).expect_refusal().says("all of its 3 points").says("--force");
@@ -316,7 +320,7 @@ fn what_is_set_and_what_is_protected_survives_everything() {
     let shown = |scene: &Scene| {
         let set = scene.appliance.upkeep(&["set", "v", "--json"]).expect_code(0);
         let plan = scene.appliance.upkeep(&["prune", "--dry-run", "--json"]).expect_code(0);
-        set.out() + &plan.out()
+        (set.out() + &plan.out()).replace(SETTLED, "")
     };
     let before = shown(&scene);
     for word in ["keep-last=2 keep-weekly=1 keep-within=3d minimum-age=36h", "protected; younger than"] {
@@ -532,7 +536,6 @@ fn a_collection_in_the_middle_can_be_interrupted_killed_and_not_doubled() {
     let mount = Mount::new(&disk, &lab.file("disk"), "loop");
     let mut scene = Scene::on(lab, &mount.path().join("pool"), &[("v", 4)]);
     scene.mount = Some(mount);
-    scene.appliance.settle("v");
     scene.appliance.upkeep(&["prune", "--keep-last", "1"]).expect_code(0);
 
     // Ctrl-C: the daemon stops what nobody waits for, and gives nothing back.

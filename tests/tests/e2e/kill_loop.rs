@@ -11,7 +11,7 @@ use understudy_tests::image::{self, Filesystem, MIB, WITNESS};
 use understudy_tests::{Appliance, Lab, NbdFuse, Outcome, Proxy, Rng, Run, Running, count, have_root, seed};
 
 /// Accidents in a run of `make test`.
-const ROUNDS: u64 = 8;
+const ROUNDS: u64 = 6;
 /// What an increment sends at least; where a full ends is not known before.
 const INCREMENT: u64 = 2 * MIB;
 

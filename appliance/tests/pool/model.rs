@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use understudy_appliance::error::{Error, Result};
@@ -288,7 +288,8 @@ pub const DEVICE_BYTES: u64 = 64 << 10;
 pub struct TestDisk {
     pub free: AtomicU64,
     failure: Failure,
-    fail_dir_sync: AtomicBool,
+    /// 2: once a file was removed; 1: next; 0: not.
+    fail_dir_sync: AtomicU64,
     /// Devices that somebody uses.
     pub used: Arc<Mutex<BTreeSet<PathBuf>>>,
     hooks: Arc<Hooks>,
@@ -342,7 +343,7 @@ impl Default for TestDisk {
         Self {
             free: AtomicU64::new(u64::MAX),
             failure,
-            fail_dir_sync: AtomicBool::new(false),
+            fail_dir_sync: AtomicU64::new(0),
             used: Arc::default(),
             hooks: Arc::default(),
             open_most: AtomicU64::new(0),
@@ -362,9 +363,9 @@ impl TestDisk {
         *self.hooks.sync.lock().unwrap() = Some(Box::new(hook));
     }
 
-    /// The next sync of a directory fails, once.
+    /// The sync of a directory after the next removal fails, once.
     pub fn fail_dir_sync(&self) {
-        self.fail_dir_sync.store(true, Ordering::SeqCst);
+        self.fail_dir_sync.store(2, Ordering::SeqCst);
     }
 
     /// The `n`th write, sync or removal from now on fails with this `errno`, once.
@@ -421,6 +422,7 @@ impl Disk for TestDisk {
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.failure.step()?;
+        let _ = self.fail_dir_sync.compare_exchange(2, 1, Ordering::SeqCst, Ordering::SeqCst);
         RealDisk.remove(path)
     }
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
@@ -441,7 +443,7 @@ impl Disk for TestDisk {
         }
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        if self.fail_dir_sync.swap(false, Ordering::SeqCst) {
+        if self.fail_dir_sync.compare_exchange(1, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
             return Err(io::Error::from_raw_os_error(5));
         }
         RealDisk.sync_dir(dir)

@@ -195,9 +195,9 @@ fn a_number_is_given_once() {
 /// A collection that was interrupted leaves a second record of a point; a removal counts for both.
 #[test]
 fn a_removed_point_does_not_come_back_from_a_segment_that_was_kept() {
-    let lab = Lab::quick();
+    let lab = Lab { segment_size: 1 << 20, ..Lab::quick() };
     let pool = lab.open();
-    let (small, large) = (volume(&[1, 2]), volume(&(100..140).collect::<Vec<_>>()));
+    let (small, large) = (volume(&[1, 2]), volume(&(100..300).collect::<Vec<_>>()));
     replicate_to(&pool, "w", None, &large, 1).unwrap();
     replicate(&pool, None, &small, 2).unwrap();
     replicate(&pool, Some(&small), &volume(&[1, 3]), 3).unwrap();
@@ -214,8 +214,7 @@ fn a_removed_point_does_not_come_back_from_a_segment_that_was_kept() {
     assert_eq!(numbers(&pool), [1, 2]);
     replicate_to(&pool, "x", None, &large, 4).unwrap();
     remove(&pool, "v", [1]).unwrap();
-    replicate_to(&pool, "y", None, &volume(&(200..240).collect::<Vec<_>>()), 5).unwrap();
-    collect(&pool);
+    replicate_to(&pool, "y", None, &volume(&(400..440).collect::<Vec<_>>()), 5).unwrap();
     remove(&pool, "y", [1]).unwrap();
     for _ in 0..3 {
         collect(&pool);

@@ -184,10 +184,12 @@ fn a_stream_that_stores_what_is_just_copied_relies_on_the_copy() {
     let lab = Lab::quick();
     let pool = lab.open();
     let shared = seeds(1..17);
-    replicate_to(&pool, "w", None, &shared, 1).unwrap();
-    replicate_to(&pool, "x", None, &seeds(200..280), 2).unwrap();
-    remove(&pool, "x", [1]).unwrap();
-    // Nothing is left to be synced but the copies.
+    let more = [&shared[..], &seeds(200..230)].concat();
+    replicate_to(&pool, "w", None, &more, 1).unwrap();
+    replicate_to(&pool, "w", Some(&more), &shared, 2).unwrap();
+    remove(&pool, "w", [1]).unwrap();
+    // The one segment is sealed: the first that is synced are the copies.
+    assert_eq!(lab.segments().len(), 1);
     let stop = AtomicBool::new(true);
     pool.collect(Default::default(), &stop).unwrap_err();
     let stream = Arc::new(Mutex::new(None));
@@ -199,7 +201,7 @@ fn a_stream_that_stores_what_is_just_copied_relies_on_the_copy() {
     });
     assert!(collect(&pool).copied_bytes > shared.len() as u64);
     let (sender, ingest) = stream.lock().unwrap().take().expect("the copies were synced");
-    remove(&pool, "w", [1]).unwrap();
+    remove(&pool, "w", [2]).unwrap();
     replicate_to(&pool, "x", None, &seeds(300..380), 4).unwrap();
     remove(&pool, "x", numbers_of(&pool, "x")).unwrap();
     collect(&pool);
@@ -224,6 +226,10 @@ fn a_frozen_stream_relies_on_what_healed_what_it_was_told() {
     replicate_to(&pool, "w", None, &shared, 1).unwrap();
     let mut stream = Stream::start(&pool, "v", None, &shared, 2);
     assert_eq!(stream.offer(), 0);
+    // What comes from now on is in another segment.
+    for _ in 0..2 {
+        collect(&pool);
+    }
     super::damaged::damage(&lab, Digest::of_block(&block(5)), 70);
     read_of(&pool, "w", 1).unwrap_err();
     replicate_to(&pool, "x", None, &shared, 3).unwrap();

@@ -8,12 +8,14 @@ use crate::stores::SimStores;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use understudy_appliance::clock::Clock;
 use understudy_appliance::error::{Error, Result};
 use understudy_appliance::pool::collect::{self, Collected};
 use understudy_appliance::pool::disk::Disk;
 use understudy_appliance::pool::store::Stores;
 use understudy_appliance::pool::store::memory::MemoryStores;
 use understudy_appliance::pool::{Options, Pool};
+use understudy_appliance::scrub::{self, Scrubbed};
 use understudy_appliance::secondary::Secondaries;
 use understudy_format::catalogue::Settings;
 use understudy_format::point::VolumeName;
@@ -23,6 +25,17 @@ use uuid::Uuid;
 pub const POOL: &str = "/pool";
 /// The size at which segments are sealed unless another is chosen, bytes: small, so that a short run has many.
 const SEGMENT_SIZE: u64 = 128 << 10;
+
+/// A clock that stands: nothing here keeps to a rate.
+struct NoTime;
+
+impl Clock for NoTime {
+    fn elapsed_ns(&self) -> u64 {
+        0
+    }
+
+    fn wait(&self, _: u64) {}
+}
 
 /// See the module documentation.
 #[derive(Debug)]
@@ -120,6 +133,12 @@ impl Machine {
     pub fn collect(&self) -> Result<Collected> {
         let options = collect::Options { dead_max: 0.0, ..collect::Options::default() };
         self.pool()?.collect(options, &AtomicBool::new(false))
+    }
+
+    /// Reads everything that is stored and checks it, healing what it can.
+    pub fn scrub(&self) -> Result<Scrubbed> {
+        let never = AtomicBool::new(false);
+        scrub::run(self.pool()?, &scrub::Options::default(), &NoTime, &never, &mut |_| {})
     }
 
     /// The bytes of the secondary of a volume.

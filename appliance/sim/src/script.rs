@@ -63,6 +63,8 @@ pub enum Step {
     },
     /// Space is given back.
     Collect,
+    /// Everything is checked.
+    Scrub,
 }
 
 /// A course of events on its way.
@@ -115,6 +117,7 @@ impl Run {
             Step::Remove { name, numbers } => self.remove(&name, numbers)?,
             Step::Protect { name, numbers, protected } => self.protect(&name, numbers, protected)?,
             Step::Keep { name, last } => self.keep(&name, last)?,
+            Step::Scrub => drop(self.machine.scrub()?),
             Step::Collect => drop(self.machine.collect()?),
         }
         self.next += 1;

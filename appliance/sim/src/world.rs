@@ -158,6 +158,7 @@ impl World {
             982..984 => return self.protect(),
             984..988 => return self.collect(),
             988..990 => return self.set(),
+            990..993 => return self.scrub(),
             _ => return self.compare(),
         }
         Ok(())

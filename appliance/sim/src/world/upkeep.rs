@@ -83,6 +83,17 @@ impl World {
         Ok(())
     }
 
+    /// Everything is checked, beside whatever streams there are; nothing is damaged here.
+    pub(super) fn scrub(&mut self) -> Checked {
+        let result = self.machine.scrub();
+        self.note(format!("scrub: {:?}", result.as_ref().map_err(ToString::to_string)));
+        match result {
+            Ok(scrubbed) if scrubbed.damaged > 0 && !self.is_excused() => Err(Wrong(format!("{scrubbed:?}"))),
+            Ok(_) => Ok(()),
+            Err(error) => self.upkeep_failed(&error),
+        }
+    }
+
     /// Space is given back, beside whatever streams there are.
     pub(super) fn collect(&mut self) -> Checked {
         let result = self.machine.collect();

@@ -44,7 +44,7 @@ fn a_disk_whose_syncs_of_secondaries_lie_is_caught() {
 /// With `--features canary` the appliance appends the point record before the blocks are durable.
 #[test]
 fn an_appliance_that_commits_in_the_wrong_order_is_caught() {
-    let wrong = cut_each_sync(60);
+    let wrong = cut_each_sync(40);
     match cfg!(feature = "canary") {
         true => assert!(!wrong.is_empty(), "nothing was noticed"),
         false => assert!(wrong.is_empty(), "{wrong:#?}"),

@@ -138,7 +138,8 @@ impl Machine {
     /// Reads everything that is stored and checks it, healing what it can.
     pub fn scrub(&self) -> Result<Scrubbed> {
         let never = AtomicBool::new(false);
-        scrub::run(self.pool()?, &scrub::Options::default(), &NoTime, &never, &mut |_| {})
+        let (pool, options) = (self.pool()?, scrub::Options::default());
+        scrub::run(pool, &Secondaries::new(pool.clone()), &options, &NoTime, &never, &mut |_| {})
     }
 
     /// The bytes of the secondary of a volume.

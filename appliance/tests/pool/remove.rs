@@ -263,9 +263,8 @@ fn an_interrupted_stream_is_kept_and_dropped_alike_by_running_and_reopened_pools
     let (name, bytes) = ("v".parse().unwrap(), volume(&[11, 12, 13, 14]));
     let pool = lab.open();
     replicate(&pool, None, &volume(&[1]), 5).unwrap();
-    let saved = progress(&pool, "v", &bytes, 8, 2);
-    // The source of this one was read before that of the interrupted one, so that may still go on.
     replicate(&pool, None, &volume(&[2]), 7).unwrap();
+    let saved = progress(&pool, "v", &bytes, 8, 2);
     remove(&pool, "v", [1]).unwrap();
     let pool = lab.also_reopened(pool, |pool| {
         collect(pool);

@@ -53,7 +53,7 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>>;
     /// The keys that start with `prefix`, ascending, with their values.
     fn prefix(&self, table: Table, prefix: &[u8]) -> Result<Pairs>;
-    /// Applies a batch as a whole.
+    /// Applies a batch as a whole; after an error nothing of it is there, then or later.
     fn apply(&self, changes: Vec<Change>) -> Result<()>;
     /// Makes everything that was applied durable.
     fn sync(&self) -> Result<()>;

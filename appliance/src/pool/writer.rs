@@ -49,6 +49,7 @@ impl Fault {
         match error {
             Error::Full { detail } => Self::Full(detail.clone()),
             Error::Disk { source, .. } if is_full(source) => Self::Full(error.to_string()),
+            Error::Index(fjall::Error::Io(source)) if is_full(source) => Self::Full(error.to_string()),
             Error::Broken(reason) => Self::Broken(reason.clone()),
             other => Self::Broken(other.to_string()),
         }
@@ -123,8 +124,7 @@ impl Writer {
             self.disk.sync_dir(self.segments.dir()).map_err(at(self.segments.dir()))?;
         }
         let batch = lock(&self.pending).batch(generation, (segment, length));
-        // The bytes are durable already, so cutting them off does not undo this; what the index has of them is not known.
-        self.index.publish(&batch).map_err(|error| Error::Broken(error.to_string()))?;
+        self.index.publish(&batch)?;
         lock(&self.pending).published(generation);
         // Not before: what is refused although it is durable must be cut off by a reset as well.
         self.durable = (segment, length);

@@ -91,6 +91,6 @@ fn replicate(daemon: &crate::daemon::Daemon, source: &Path) -> anyhow::Result<u6
     let told = output(&mut command)?;
     let lines = String::from_utf8_lossy(&told.stdout);
     let values = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let sent = values.filter_map(|value| value["bytes_sent"].as_u64()).last();
+    let sent = values.filter_map(|value| value["bytes_sent"].as_u64()).next_back();
     sent.with_context(|| format!("`{}` does not tell what it sent", line(&command)))
 }

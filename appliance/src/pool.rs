@@ -17,6 +17,7 @@
 pub mod catalogue;
 pub mod check;
 pub mod collect;
+mod directory;
 pub mod disk;
 pub mod heal;
 pub mod index;
@@ -30,11 +31,12 @@ pub mod space;
 pub mod store;
 mod writer;
 
-use crate::error::{Error, Result, at};
+use crate::error::{Error, Result};
 use crate::locks;
 use bytes::Bytes;
 use catalogue::Catalogue;
 pub use catalogue::VolumeEntry;
+use directory::{identity, lock, open_index, prepare};
 use disk::{Disk, Lock};
 use index::Index;
 use live::{Lease, Live};
@@ -53,7 +55,6 @@ use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, Settings};
 use understudy_format::codec::{Codec, encode_into};
 use understudy_format::map::{Page, PageStore};
 use understudy_format::point::{Point, Volume, VolumeName};
-use understudy_format::pool::PoolRecord;
 use understudy_format::segment::{Kind, NewRecord};
 use understudy_format::session::Progress;
 use uuid::Uuid;
@@ -477,64 +478,4 @@ impl Drop for StreamGuard {
 
 fn no_volume(name: &VolumeName) -> Error {
     Error::refused(format!("there is no volume {name} in this pool"))
-}
-
-/// Makes a directory whose name, and the names of those above it that are new, survive a loss of power.
-fn make_durable(disk: &dyn Disk, dir: &Path) -> std::io::Result<()> {
-    let new: Vec<_> =
-        dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && disk.list(dir).is_err()).collect();
-    disk.make_dir(dir)?;
-    let parents = new.iter().filter_map(|dir| dir.parent());
-    parents
-        .map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir })
-        .try_for_each(|dir| disk.sync_dir(dir))
-}
-
-/// Makes the directories of a pool, unless `dir` holds something else.
-fn prepare(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    make_durable(disk, dir).map_err(at(dir))?;
-    let names = disk.list(dir).map_err(at(dir))?;
-    let ours = ["pool", "pool.new", "lock", "control", "segments", "index", "volumes", "lost+found"];
-    if !names.iter().any(|name| name == "pool") && names.iter().any(|name| !ours.contains(&name.as_str())) {
-        let reason = format!("{} is neither a pool nor an empty directory; name another one", dir.display());
-        return Err(Error::Refused(reason));
-    }
-    for name in ["segments", "volumes"] {
-        disk.make_dir(&dir.join(name)).map_err(at(dir))?;
-    }
-    disk.sync_dir(dir).map_err(at(dir))
-}
-
-fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Lock>> {
-    let path = dir.join("lock");
-    disk.lock(&path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => Error::Busy(format!(
-            "the pool {} is in use by another understudyd; stop that one first or name another pool",
-            dir.display()
-        )),
-        _ => at(&path)(error),
-    })
-}
-
-fn identity(dir: &Path, options: &Options) -> Result<Uuid> {
-    let path = dir.join("pool");
-    if let Some(bytes) = disk::read_all(&*options.disk, &path).map_err(at(&path))? {
-        return Ok(PoolRecord::decode(&bytes)?.pool);
-    }
-    let record = PoolRecord::new(options.uuid, options.now_ns);
-    disk::replace(&*options.disk, &path, &record.encode()).map_err(at(&path))?;
-    Ok(record.pool)
-}
-
-/// The index is a cache: one that cannot be opened is made anew from the segments.
-fn open_index(stores: &dyn Stores, dir: &Path) -> Result<Index> {
-    let store = match stores.open(dir) {
-        Err(Error::Index(error)) if !matches!(error, fjall::Error::Io(_) | fjall::Error::Locked) => {
-            tracing::warn!(%error, "the index cannot be opened and is rebuilt from the segments");
-            stores.remove(dir)?;
-            stores.open(dir)
-        }
-        store => store,
-    };
-    Ok(Index::new(store?))
 }

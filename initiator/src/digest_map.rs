@@ -4,7 +4,7 @@
 //! it), so what is mapped does not change; a map is trusted as a base only after [`MapFile::check`] found that its root
 //! follows from its digests. Layout: `understudy_format::mapfile`.
 
-use crate::source::{FileSource, Source};
+use crate::source::{Extent, FileSource, Source};
 use memmap2::Mmap;
 use std::fs::File;
 use std::io;
@@ -157,8 +157,7 @@ impl MapFile {
 
     /// Pages under a zero node must be zero, too; where the file has holes they are.
     fn check_nothing_under_zeros(&self) -> Result<(), MapFault> {
-        let file = self.file.try_clone()?;
-        let source = FileSource::from_file(file, "digest map".into()).map_err(|e| MapFault::Damaged(e.to_string()))?;
+        let source = self.extents()?.file;
         let mut at = DIGESTS_OFFSET;
         while at < source.size() {
             let extent = source.extent_at(at)?;
@@ -168,6 +167,12 @@ impl MapFile {
             at = extent.end;
         }
         Ok(())
+    }
+
+    /// Where the file has holes.
+    pub fn extents(&self) -> io::Result<Extents> {
+        let file = FileSource::from_file(self.file.try_clone()?, "digest map".into());
+        Ok(Extents { file: file.map_err(io::Error::other)?, shape: self.shape, last: None })
     }
 
     fn check_zeros(&self, start: u64, end: u64) -> Result<(), MapFault> {
@@ -182,6 +187,30 @@ impl MapFile {
             }
         }
         Ok(())
+    }
+}
+
+/// Where the file of a digest map has holes: the digests that stand there are zero, and need not be read.
+#[derive(Debug)]
+pub struct Extents {
+    file: FileSource,
+    shape: Shape,
+    /// The last extent that was found: the file is asked once for each.
+    last: Option<Extent>,
+}
+
+impl Extents {
+    /// Whether the digest of block `first` stands in a hole, and how many blocks from it on are the same in that; at most
+    /// `max`. Blocks are asked for in ascending order.
+    pub fn run(&mut self, first: u64, max: u64) -> io::Result<(bool, u64)> {
+        let start = self.shape.node(0, first).start as u64;
+        let extent = match self.last.filter(|extent| start < extent.end) {
+            Some(extent) => extent,
+            None => *self.last.insert(self.file.extent_at(start)?),
+        };
+        // A digest that only begins in a hole is one that is read.
+        let whole = (extent.end - start) / <Digest as Field>::SIZE as u64;
+        Ok(if whole == 0 { (false, 1) } else { (extent.hole, whole.min(max)) })
     }
 }
 

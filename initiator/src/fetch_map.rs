@@ -9,8 +9,7 @@ use crate::digest_map::MapFile;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use understudy_format::digest::is_zero;
-use understudy_format::map::{PAGE_SIZE, span};
+use understudy_format::map::FANOUT;
 use understudy_format::mapfile::{MapFileId, Shape};
 use understudy_format::point::Point;
 use uuid::Uuid;
@@ -42,19 +41,13 @@ pub async fn fetch_map(appliance: &mut Appliance, point: &Point, stale: Option<&
     Ok(fetched)
 }
 
-/// Copies all pages below a node.
+/// Copies all pages below a node; below one that is zero there are none.
 fn copy_below(stale: &MapFile, shape: &Shape, level: u8, index: u64, into: &File) -> Result<()> {
-    for below in (0..level).filter(|_| !stale.node(level, index).is_zero()) {
-        let count = span(level - below - 1);
-        let last = shape.pages(below).min(stale.shape().pages(below));
-        for page in (index * count)..((index + 1) * count).min(last) {
-            let bytes = stale.page(below, page);
-            debug_assert_eq!(bytes.len(), PAGE_SIZE);
-            if !is_zero(bytes) {
-                let offset = shape.page(below, page).start as u64;
-                into.write_all_at(bytes, offset).context("digest map: writing")?;
-            }
-        }
+    if level == 0 || stale.node(level, index).is_zero() {
+        return Ok(());
     }
-    Ok(())
+    let offset = shape.page(level - 1, index).start as u64;
+    into.write_all_at(stale.page(level - 1, index), offset).context("digest map: writing")?;
+    let children = if level == 1 { 0..0 } else { index * FANOUT..(index + 1) * FANOUT };
+    children.into_iter().try_for_each(|child| copy_below(stale, shape, level - 1, child, into))
 }

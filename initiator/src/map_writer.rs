@@ -258,6 +258,23 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_in_holes_of_the_file_is_zero_and_all_of_it_is_told() {
+        let blocks = 1 << 20;
+        let (_file, map) = write(blocks, &[5, 6, 1 << 19, blocks - 1]);
+        let (mut extents, mut next, mut in_holes) = (map.extents().unwrap(), 0, 0);
+        while next < blocks {
+            let (hole, count) = extents.run(next, blocks - next).unwrap();
+            assert!(count > 0 && next + count <= blocks);
+            if hole {
+                assert!((next..next + count).all(|block| map.node(0, block).is_zero()), "{count} blocks from {next}");
+                in_holes += count;
+            }
+            next += count;
+        }
+        assert!(in_holes > blocks / 2, "{in_holes}");
+    }
+
+    #[test]
     fn every_damaged_page_is_noticed() {
         let (file, map) = write(70_000, &[3, 69_999]);
         let shape = *map.shape();

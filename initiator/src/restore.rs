@@ -165,8 +165,15 @@ fn take(left: &mut VecDeque<BlockRange>, head: &ChunkHead, geometry: &Geometry) 
 fn prove(map: &MapFile, point: &Point) -> Result<()> {
     let blocks = point.map.geometry.block_count();
     let mut proof = MapWriter::new(point.map.geometry, None)?;
+    let mut extents = map.extents()?;
     while proof.next_block() < blocks {
-        let count = FANOUT.min(blocks - proof.next_block());
+        // What stands above the blocks is that of the target before it was written: only holes tell of zeros.
+        let (hole, count) = extents.run(proof.next_block(), blocks - proof.next_block())?;
+        if hole {
+            proof.zeros(count);
+            continue;
+        }
+        let count = count.min(FANOUT);
         let digests: Vec<Digest> = map.blocks(proof.next_block(), count).iter().map(|bytes| Digest(*bytes)).collect();
         proof.blocks(&digests)?;
     }

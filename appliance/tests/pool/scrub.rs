@@ -437,7 +437,7 @@ fn a_stream_that_brings_the_damaged_blocks_of_its_base_heals_it() {
     let pool = lab.open();
     assert_eq!(scrub(&pool).0.exit_code(), 4);
     let ranges = damaged_blocks(&pool, &base).unwrap();
-    let range = |first, count| BlockRange { first: first, count };
+    let range = |first, count| BlockRange { first, count };
     assert_eq!(ranges, [range(7, 2), range(256, 256), range(598, 1)]);
     let new = [&old[..], &volume(&[1000])[..]].concat();
     let mut known = old.clone();

@@ -57,17 +57,16 @@ impl Scene {
 
     /// Removes the volume, once the appliance is done with the initiator that was killed.
     fn settle_and_remove(&self) {
-        let pool = self.appliance.pool();
-        wait_until("the volume can be removed", || {
-            let run = Run::ours(UNDERSTUDYD).args(args!["remove", "--pool", pool, "v", "--force"]).run();
-            if run.code == Some(0) { Ok(()) } else { Err(run.to_string()) }
-        });
+        self.remove("v");
     }
 
-    /// `understudyd remove`, beside the running daemon.
+    /// `understudyd remove`, beside the running daemon, once nobody uses what is removed.
     fn remove(&self, name: &str) {
-        let run = Run::ours(UNDERSTUDYD).args(args!["remove", "--pool", self.appliance.pool(), name, "--force"]);
-        run.run().expect_code(0);
+        let pool = self.appliance.pool();
+        wait_until(&format!("{name} can be removed"), || {
+            let run = Run::ours(UNDERSTUDYD).args(args!["remove", "--pool", pool, name, "--force"]).run();
+            if run.code == Some(0) { Ok(()) } else { Err(run.to_string()) }
+        });
     }
 
     /// A run whose line is held after so many bytes, and which is killed there.

@@ -61,6 +61,6 @@ fn an_increment_costs_what_changed() {
     for row in &rows {
         // A block of which 4 KiB cannot be compressed, and the pages of three levels above it.
         let (changed, each) = (count(row, "changed_blocks"), count(row, "segment_bytes_per_block"));
-        assert!(each <= 5000 + 3 * 8400 + 16_384 / changed, "{row}");
+        assert!(each <= 5000 + 3 * 8400 + 24_576 / changed, "{row}");
     }
 }

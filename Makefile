@@ -27,6 +27,7 @@ test: cargo peers ## the gate: format, lints, unit tests, end-to-end tests
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo build --workspace --bins
 	cargo test --workspace
+	cargo test -p understudy-sim --features canary --test sim canary::an_appliance
 
 bench: cargo peers ## measure against qemu-img, nbdcopy and dd
 	cargo build --release --workspace --bins
@@ -39,7 +40,7 @@ scale: cargo ## measure 20 million unique blocks, 10,000 points, 64 TiB, and the
 fuzz: cargo ## run every fuzz target for FUZZ_SECONDS (60) each
 	.ci/fuzz
 
-soak: cargo peers ## repeat the kill -9 tests with new seeds for SOAK_MINUTES (30)
+soak: cargo peers ## repeat the kill -9 tests and the simulation with new seeds for SOAK_MINUTES (30)
 	cargo build --workspace --bins
 	.ci/soak
 

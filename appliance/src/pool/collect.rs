@@ -1,8 +1,8 @@
 //! Collection: space of records that nobody needs is given back, beside running streams and reads.
 //!
 //! Mark from the roots ([`super::mark`]), choose the segments that are mostly dead, and compact one after another
-//! ([`compact`]). Invariants: what is appended from the sealing of the open segment on is in no candidate; a segment that
-//! was just compacted is not compacted again. Memory: two bits a record at most, and the records of one segment.
+//! ([`compact`]). Many small ones become one. Invariants: what is appended from the sealing of the open segment on is in no candidate; a
+//! segment that was just compacted is not compacted again. Memory: two bits a record at most, and the records of one segment.
 
 mod compact;
 
@@ -19,6 +19,11 @@ use understudy_format::segment::{ALIGNMENT, FooterEntry, RECORD_ALIGNMENT, Recor
 
 /// What is not worth compacting, bytes: the pads of a segment that was just compacted.
 const PADS_BYTES: u64 = 3 * ALIGNMENT;
+
+/// A segment is small below this part of the size at which one is sealed, ...
+const SMALL: u64 = 16;
+/// ... and so many small ones become one: each collection seals the one that is open, however little is in it.
+const SMALL_MAX: usize = 8;
 
 /// How a pool is collected.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -143,14 +148,21 @@ impl Collection<'_> {
         let segments = self.pool.segments.list()?;
         let all = self.with_catalogue(marked, &segments.iter().copied().collect())?;
         let share = |of: &BTreeMap<u64, Share>, segment: u64| of.get(&segment).copied().unwrap_or_default();
-        let mut candidates = Vec::new();
+        let (mut candidates, mut small) = (Vec::new(), Vec::new());
         for segment in segments {
             let (bytes, live) = (self.size(segment)?, share(&all, segment));
             self.collected.segments += 1;
             self.collected.bytes += bytes;
-            if segment < first_kept && self.is_worth_it(bytes, live) {
-                candidates.push(Candidate { segment, bytes, marked: share(marked, segment).bytes, live: live.bytes });
+            let candidate = Candidate { segment, bytes, marked: share(marked, segment).bytes, live: live.bytes };
+            match () {
+                () if segment >= first_kept => {}
+                () if self.is_worth_it(bytes, live) => candidates.push(candidate),
+                () if bytes < self.pool.log.segment_size() / SMALL => small.push(candidate),
+                () => {}
             }
+        }
+        if small.len() >= SMALL_MAX {
+            candidates.append(&mut small);
         }
         candidates.sort_by_key(|candidate| candidate.live);
         Ok(candidates)

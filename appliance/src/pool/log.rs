@@ -249,6 +249,11 @@ impl Log {
         answer.recv().map_err(|_| Error::Closing)?
     }
 
+    /// The size at which a segment is sealed, bytes.
+    pub fn segment_size(&self) -> u64 {
+        self.parts.segment_size
+    }
+
     /// Where the record with this digest is, if it is stored or will be with the next sync.
     pub fn location(&self, digest: &Digest) -> Result<Option<Location>> {
         let pending = lock(&self.pending).records.get(digest).map(|(location, ..)| *location);

@@ -50,6 +50,22 @@ fn a_second_collection_right_after_changes_nothing() {
     }
 }
 
+/// Each collection seals the open segment, however little is in it.
+#[test]
+fn collecting_often_leaves_no_heap_of_small_segments() {
+    let lab = Lab { segment_size: 8 << 20, ..Lab::quick() };
+    let pool = lab.open();
+    let mut old: Option<Vec<u8>> = None;
+    for at in 0..40 {
+        let new = volume(&[1, at + 2, 3, at + 200]);
+        replicate(&pool, old.as_deref(), &new, u128::from(at) + 1).unwrap();
+        collect(&pool);
+        old = Some(new);
+    }
+    assert!(lab.segments().len() < 12, "{} segments", lab.segments().len());
+    assert!(read(&pool, 7).unwrap() == volume(&[1, 8, 3, 206]));
+}
+
 #[test]
 fn a_dry_run_tells_and_removes_nothing() {
     let lab = Lab::quick();

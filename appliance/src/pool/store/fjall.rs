@@ -1,10 +1,16 @@
 //! The store of a real pool: fjall, an LSM tree, because digests arrive in random order.
 //!
-//! Measured with 10 million random digests and durable commits, an LSM tree writes 25 times less than B-trees do and does not
-//! slow down as it grows. Invariant: its memory is bounded by the constants here, whatever the pool's size.
+//! Measured with random digests of 32 bytes and places of 29, 4,000 a batch, durable every 40,000, a quarter as many look-ups of
+//! which half find nothing, on two busy cores: of each entry fjall 3 writes 0.65 KB, redb 4 2.8 KB, LMDB 8.7 KB and, durable every
+//! 300,000, redb 1.2 KB and LMDB 11 KB; the two B-trees took 10,000 and 19,000 entries a second, fjall 44,000. After kill -9 they open
+//! in 0.2 s and at once, fjall in 0.8 to 6 s. B-trees look up 5 to 15 times as fast. What is bound by the disk here is writing.
+//!
+//! Invariant: its memory is bounded by the constants here, whatever the pool's size, and so is what a look-up reads: filters and
+//! block indexes are kept in pages of 4 KiB.
 
 use super::{Change, Pairs, Store, Stores, Table};
 use crate::error::{Result, at};
+use ::fjall::config::PartitioningPolicy;
 use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +29,12 @@ pub struct FjallStores;
 impl Stores for FjallStores {
     fn open(&self, dir: &Path) -> Result<Arc<dyn Store>> {
         let database = Database::builder(dir).cache_size(CACHE_BYTES).max_journaling_size(JOURNALS_BYTES).open()?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+        let options = || {
+            let options = KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+            // Whole filters do not fit the cache from some 15 million records on: each look-up would read one, half a megabyte.
+            let options = options.filter_block_partitioning_policy(PartitioningPolicy::all(true));
+            options.index_block_partitioning_policy(PartitioningPolicy::all(true))
+        };
         let tables = Table::ALL.map(|table| database.keyspace(name(table), options));
         let tables = tables.into_iter().collect::<Result<_, _>>()?;
         Ok(Arc::new(FjallStore { database, tables }))

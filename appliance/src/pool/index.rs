@@ -220,6 +220,18 @@ impl Index {
         self.store.apply(changes)
     }
 
+    /// Forgets that records are damaged, each only if it is known to be so at that place.
+    pub fn forget_damaged(&self, records: &[(Digest, Place)]) -> Result<()> {
+        let _changing = lock(&self.changing);
+        let mut changes = Vec::new();
+        for (digest, place) in records {
+            if self.get_damaged(digest)?.is_some_and(|location| location.place() == *place) {
+                changes.push(Change::Remove(Table::Damaged, digest.0.into()));
+            }
+        }
+        self.store.apply(changes)
+    }
+
     /// Forgets a record of the catalogue, which says nothing any more.
     pub fn forget_catalogue(&self, record: &Record) -> Result<()> {
         self.store.apply(vec![Change::Remove(Table::Catalogue, record.key())])

@@ -363,8 +363,10 @@ impl<'a> Replay<'a> {
             if let Err(error) = self.enter(entry, ordinal, &mut batch) {
                 tracing::error!(%error, "a record of the catalogue that stands here is lost");
             }
-            // Without the mark: what is published before a crash is published again.
             if batch.records.len() == PUBLISHED_MAX {
+                // What was published is never numbered anew: after a crash and damage it would be so in another way.
+                batch.indexed =
+                    Some((self.segment, entry.offset + location(self.segment, entry, ordinal).record_length()));
                 index.publish(&std::mem::take(&mut batch))?;
             }
         }

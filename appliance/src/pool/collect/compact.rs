@@ -84,7 +84,9 @@ impl Collection<'_> {
 
     /// The records that the index finds in a segment: those that are needed, and those that are not.
     fn find(&self, segment: u64, entries: &[FooterEntry]) -> Result<(Vec<Found>, Vec<Found>)> {
-        let mut found = Vec::new();
+        let (mut found, mut entries) = (Vec::new(), entries.to_vec());
+        // Neighbours in the index are looked up, and forgotten, one after another: that is several times faster.
+        entries.sort_unstable_by_key(|entry| entry.digest);
         for entry in entries {
             let Some(kind @ (Kind::Block | Kind::Page)) = Kind::from_wire(entry.kind) else { continue };
             let place = Place { segment, offset: entry.offset };
@@ -95,7 +97,10 @@ impl Collection<'_> {
             };
             found.extend(location.map(|location| Found { digest: entry.digest, kind, location }));
         }
-        Ok(found.into_iter().partition(|found| self.pool.live.is_live(&found.location)))
+        let is_live = |found: &Found| self.pool.live.is_live(&found.location);
+        let (mut live, dead): (Vec<Found>, Vec<Found>) = found.into_iter().partition(is_live);
+        live.sort_unstable_by_key(|found| found.location.offset);
+        Ok((live, dead))
     }
 
     /// Copies records to the end of the log, durably; whether all of them could be read.
@@ -133,8 +138,7 @@ impl Collection<'_> {
             step.iter().for_each(|(found, to)| self.pool.live.moved(&found.location, to));
         }
         let originals: Vec<_> = copies.iter().map(|(found, _)| (found.digest, found.location.place())).collect();
-        // What they were known for as damaged, if they were.
-        self.pool.index.forget(&originals)?;
+        self.pool.index.forget_damaged(&originals)?;
         self.pool.index.sync()
     }
 

@@ -3,7 +3,7 @@
 //! Measured with random digests of 32 bytes and places of 29, 4,000 a batch, durable every 40,000, a quarter as many look-ups of
 //! which half find nothing, on two busy cores: of each entry fjall 3 writes 0.65 KB, redb 4 2.8 KB, LMDB 8.7 KB and, durable every
 //! 300,000, redb 1.2 KB and LMDB 11 KB; the two B-trees took 10,000 and 19,000 entries a second, fjall 44,000. After kill -9 they open
-//! in 0.2 s and at once, fjall in 0.8 to 6 s. B-trees look up 5 to 15 times as fast. What is bound by the disk here is writing.
+//! in 0.2 s and at once, fjall in 0.8 to 6 s. B-trees look up 6 to 20 times as fast. What is bound by the disk here is writing.
 //!
 //! Invariant: its memory is bounded by the constants here, whatever the pool's size, and so is what a look-up reads: filters and
 //! block indexes are kept in pages of 4 KiB.

@@ -286,6 +286,8 @@ impl World {
 
     fn upkeep_failed(&mut self, error: &Error) -> Checked {
         match error.kind() {
+            // A directory whose sync failed is not believed again: that takes a restart.
+            ErrorKind::Full if self.is_excused() && error.to_string().starts_with("/pool/segments:") => self.kill(),
             ErrorKind::Full if self.is_excused() => {
                 self.links.iter_mut().for_each(|link| link.is_doomed = true);
                 self.machine.disk().set_fault(None);

@@ -85,7 +85,7 @@ impl Collection<'_> {
     /// The records that the index finds in a segment: those that are needed, and those that are not.
     fn find(&self, segment: u64, entries: &[FooterEntry]) -> Result<(Vec<Found>, Vec<Found>)> {
         let (mut found, mut entries) = (Vec::new(), entries.to_vec());
-        // Neighbours in the index are looked up, and forgotten, one after another: that is several times faster.
+        // Neighbours in the index are looked up, and forgotten, one after another, so that each of its pages is read once.
         entries.sort_unstable_by_key(|entry| entry.digest);
         for entry in entries {
             let Some(kind @ (Kind::Block | Kind::Page)) = Kind::from_wire(entry.kind) else { continue };

@@ -1,6 +1,7 @@
 //! Numbers, times and tables for people. Pure functions.
 
 use understudy_format::Digest;
+pub use understudy_format::text::{bytes, time};
 
 /// What failed and why, outermost first; a cause that its effect has told already is left out.
 pub fn one_line(error: &anyhow::Error) -> String {
@@ -13,30 +14,9 @@ pub fn one_line(error: &anyhow::Error) -> String {
     line.replace('\n', " ")
 }
 
-/// A number of bytes, with a decimal unit.
-pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
-    let mut value = count as f64;
-    let mut unit = 0;
-    while value >= 999.95 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}
-
-/// A time in nanoseconds since 1970 as RFC 3339, to the second.
-pub fn time(ns: i64) -> String {
-    timestamp(ns).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
 /// A time in nanoseconds since 1970 as RFC 3339, exactly.
 pub fn exact_time(ns: i64) -> String {
-    timestamp(ns).to_string()
-}
-
-fn timestamp(ns: i64) -> jiff::Timestamp {
-    jiff::Timestamp::from_nanosecond(ns.into()).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    jiff::Timestamp::from_nanosecond(ns.into()).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
 /// The first digits of a digest, or a dash for none.

@@ -1,7 +1,7 @@
 //! How lines, numbers and times are written for people, and sizes read from them.
 
-use jiff::Timestamp;
 use std::io::Write;
+pub use understudy_format::text::time;
 
 /// Prints a line; whoever closed the pipe has seen enough, and that is no failure.
 pub fn say(line: &str) {
@@ -32,12 +32,6 @@ pub fn binary(count: u64) -> String {
 /// `1 point`, `2 points`.
 pub fn plural(count: u64, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
-}
-
-/// Nanoseconds since 1970 as RFC 3339 in UTC, to the second.
-pub fn time(ns: i64) -> String {
-    let time = Timestamp::from_nanosecond(ns.into());
-    time.map_or_else(|_| format!("{ns} ns"), |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
 /// Reads `1T`, `4G`, `512M` or a number of bytes; whole mebibytes only.

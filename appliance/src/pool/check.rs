@@ -44,7 +44,7 @@ pub struct Checked {
     pub warnings: Vec<(u64, String)>,
 }
 
-/// A record to be checked.
+/// A record, to be checked or copied.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
     /// What the index finds it by.

@@ -8,7 +8,7 @@
 use super::Pool;
 use super::check::Target;
 use super::index::Location;
-use super::log::Purpose;
+use super::log::{Epoch, Purpose};
 use super::record::{Place, Record};
 use crate::error::{Error, Result};
 use crate::locks::lock;
@@ -146,18 +146,31 @@ impl Pool {
     /// Copies blocks and pages to the end of the log, durably; those that cannot be read are passed over.
     pub fn copy_again(&self, records: &[Target]) -> Result<()> {
         let epoch = self.log.begin()?;
-        for Target { digest, kind, location } in records.iter().copied() {
+        for target in records {
+            let Target { digest, kind, location } = *target;
             if self.index.get(&digest)? != Some(location) {
                 continue;
             }
             let Ok((header, stored)) = self.segments.stored(location, kind, digest) else { continue };
-            let codec = Codec::from_wire(header.codec)?;
-            let record = NewRecord { kind, codec, digest, content_length: header.content_length, stored: &stored };
-            let (to, _) = self.log.copy(epoch, &record, location.place())?;
+            let (to, _) = self.append_copy(epoch, target, &header, &stored)?;
             let _sweep = self.live.sweep();
             self.live.moved(&location, &to);
         }
         self.log.sync(epoch)?;
         self.index.sync()
+    }
+
+    /// Appends a record as it was read from its place; returns where the copy is, and the bytes that were added.
+    pub(super) fn append_copy(
+        &self,
+        epoch: Epoch,
+        target: &Target,
+        header: &RecordHeader,
+        stored: &[u8],
+    ) -> Result<(Location, u64)> {
+        let Target { digest, kind, location } = *target;
+        let codec = Codec::from_wire(header.codec)?;
+        let record = NewRecord { kind, codec, digest, content_length: header.content_length, stored };
+        self.log.copy(epoch, &record, location.place())
     }
 }

@@ -3,7 +3,7 @@
 use super::{Outcome, Upkeep};
 use crate::args;
 use crate::error::{Error, Result};
-use crate::pool::VolumeEntry;
+use crate::pool::{VolumeEntry, collect};
 use crate::retention::policy::Policy;
 use crate::retention::{Candidate, Decision, plan};
 use jiff::tz::TimeZone;
@@ -31,7 +31,7 @@ impl Upkeep<'_> {
             self.prune_volume(args, &zone, entry)?;
         }
         match args.collect && !args.dry_run {
-            true => self.collect(&args::Collect::after_prune(args)),
+            true => self.reclaim(collect::Options::default()),
             false => Ok(Outcome::Done),
         }
     }

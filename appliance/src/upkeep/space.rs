@@ -9,7 +9,11 @@ use understudy_format::text::bytes;
 
 impl Upkeep<'_> {
     pub(super) fn collect(&mut self, args: &args::Collect) -> Result<Outcome> {
-        let options = Options { dead_max: f64::from(args.dead_max) / 100.0, dry_run: args.dry_run };
+        self.reclaim(Options { dead_max: f64::from(args.dead_max) / 100.0, dry_run: args.dry_run })
+    }
+
+    /// Collects, and tells what came of it.
+    pub(super) fn reclaim(&mut self, options: Options) -> Result<Outcome> {
         let collected = self.pool.collect(options, self.stop)?;
         let Collected { segments, live_records, live_bytes, missing, removed_segments, .. } = collected;
         let freed = collected.removed_bytes.saturating_sub(collected.copied_bytes);
@@ -17,7 +21,7 @@ impl Upkeep<'_> {
             "event": "collected", "segments": segments, "bytes": collected.bytes, "live_records": live_records,
             "live_bytes": live_bytes, "missing": missing, "removed_segments": removed_segments,
             "removed_bytes": collected.removed_bytes, "copied_bytes": collected.copied_bytes, "freed_bytes": freed,
-            "left_alone": collected.left_alone, "dry_run": args.dry_run,
+            "left_alone": collected.left_alone, "dry_run": options.dry_run,
         });
         let dead = collected.bytes.saturating_sub(live_bytes);
         let mut text = format!(
@@ -26,7 +30,7 @@ impl Upkeep<'_> {
             bytes(live_bytes),
             bytes(dead)
         );
-        if !args.dry_run {
+        if !options.dry_run {
             text += &format!(
                 "\n{removed_segments} segments removed, {} copied out of them, {} given back",
                 bytes(collected.copied_bytes),
@@ -49,13 +53,5 @@ impl Upkeep<'_> {
             self.tell(text, json!({"event": "warning", "missing": missing}));
         }
         Ok(if left_alone + missing > 0 { Outcome::Warnings } else { Outcome::Done })
-    }
-}
-
-impl args::Collect {
-    /// What `prune --collect` collects with.
-    pub fn after_prune(args: &args::Prune) -> Self {
-        let place = args::Place { pool: args.place.pool.clone(), json: args.place.json };
-        Self { place, dead_max: 10, dry_run: false }
     }
 }

@@ -58,18 +58,23 @@ fn seeds(range: std::ops::Range<u64>) -> Vec<u8> {
     volume(&range.collect::<Vec<_>>())
 }
 
+/// In the pool, in the pool reopened, without its index, and after another collection.
+fn check_everywhere(lab: &Lab, pool: Arc<Pool>, check: impl Fn(&Arc<Pool>)) {
+    drop(lab.also_reopened(pool, &check));
+    lab.lose_index();
+    let pool = lab.open();
+    check(&pool);
+    collect(&pool);
+    check(&pool);
+}
+
 fn check_rebuilt(lab: &Lab, pool: Arc<Pool>, points: &[(&str, u64, &[u8])]) {
     let check = |pool: &Arc<Pool>| {
         for (name, number, bytes) in points {
             assert!(read_of(pool, name, *number).unwrap() == *bytes, "{name}@{number}");
         }
     };
-    drop(lab.also_reopened(pool, check));
-    lab.lose_index();
-    let pool = lab.open();
-    check(&pool);
-    collect(&pool);
-    check(&pool);
+    check_everywhere(lab, pool, check);
 }
 
 /// What it was told not to send is named by no point any more, and moved twice, before it goes on.
@@ -389,10 +394,5 @@ fn everything_at_once() {
             }
         }
     };
-    drop(lab.also_reopened(pool, check));
-    lab.lose_index();
-    let pool = lab.open();
-    check(&pool);
-    collect(&pool);
-    check(&pool);
+    check_everywhere(&lab, pool, check);
 }

@@ -128,11 +128,10 @@ impl Pool {
         let end = recovery::recover(&*disk, &segments, &index, uuid)?;
         index.sync()?;
         let space = Space::of(disk.clone(), dir, segment_size);
-        let (own_segments, own_index) = (segments.clone(), index.clone());
         let parts = Parts {
             disk: disk.clone(),
-            segments: own_segments,
-            index: own_index,
+            segments: segments.clone(),
+            index: index.clone(),
             pool: uuid,
             segment_size,
             space: space.clone(),
@@ -315,9 +314,7 @@ impl Pool {
         let _recording = locks::lock(&self.recording);
         // Leases are given under the read lock: none can come between looking and removing.
         let mut catalogue = locks::write(&self.catalogue);
-        let unknown =
-            || Error::refused(format!("there is no volume {name}; \"understudyd points\" lists what there is"));
-        let entry = catalogue.volume(name).ok_or_else(unknown)?;
+        let entry = catalogue.volume(name).ok_or_else(|| no_volume(name))?;
         self.check_removable(&entry, numbers)?;
         for number in numbers {
             let key = Record::Removal(RemovalRecord::new(entry.volume.uuid, *number, now_ns, 0)).key();
@@ -354,9 +351,10 @@ impl Pool {
         let epoch = self.log.begin()?;
         let _recording = locks::lock(&self.recording);
         let entry = self.known(name)?;
+        if let Some(absent) = numbers.iter().find(|number| entry.point(**number).is_none()) {
+            return Err(Error::refused(format!("there is no point {name}@{absent}")));
+        }
         for number in numbers {
-            let point = entry.point(*number);
-            point.ok_or_else(|| Error::refused(format!("there is no point {name}@{number}")))?;
             let record = ProtectionRecord::new(entry.volume.uuid, *number, protected);
             self.log.enter(epoch, Record::Protection(record), Purpose::Upkeep)?;
         }
@@ -368,11 +366,13 @@ impl Pool {
         Ok(())
     }
 
-    /// Sets what is set for a volume: durable when this returns.
-    pub fn set(&self, name: &VolumeName, settings: Settings) -> Result<()> {
+    /// Changes what is set for a volume: durable when this returns. Two changes at once come one after the other.
+    pub fn set(&self, name: &VolumeName, change: impl FnOnce(&mut Settings)) -> Result<()> {
         let epoch = self.log.begin()?;
         let _recording = locks::lock(&self.recording);
-        let volume = self.known(name)?.volume.uuid;
+        let entry = self.known(name)?;
+        let (volume, mut settings) = (entry.volume.uuid, entry.settings.clone());
+        change(&mut settings);
         self.log.enter(epoch, Record::Settings(volume, settings.clone()), Purpose::Upkeep)?;
         self.log.sync(epoch)?;
         locks::write(&self.catalogue).change(name, |entry| entry.settings = settings);

@@ -174,7 +174,7 @@ impl Run {
 
     fn keep(&mut self, name: &VolumeName, last: u32) -> Result<()> {
         let settings = Settings { keep: [last, 0, 0, 0, 0, 0], ..Settings::default() };
-        match self.machine.pool()?.set(name, settings.clone()) {
+        match self.machine.pool()?.set(name, |set| set.clone_from(&settings)) {
             Ok(()) => self.model.set(name, settings),
             Err(error) => {
                 self.model.doubt_settings(name, settings);

@@ -90,7 +90,8 @@ impl Pool {
         // So that what stands in sealed segments is durable and published.
         self.log.sync(epoch)?;
         self.live.begin_marks();
-        let result = Collection { pool: self, epoch, stop, options, collected: Collected::default() }.run(first_kept);
+        let (collected, catalogue, points) = Default::default();
+        let result = Collection { pool: self, epoch, stop, options, collected, catalogue, points }.run(first_kept);
         self.live.end_marks();
         result
     }
@@ -111,6 +112,11 @@ struct Collection<'a> {
     stop: &'a AtomicBool,
     options: Options,
     collected: Collected,
+    /// What counts of the catalogue, by the segment where it stood when the segments were chosen: it is none of these that
+    /// what is recorded later stands in.
+    catalogue: BTreeMap<u64, Vec<Vec<u8>>>,
+    /// See [`super::index::Index::points_by_segment`].
+    points: BTreeMap<u64, Vec<Vec<u8>>>,
 }
 
 impl Collection<'_> {
@@ -146,6 +152,7 @@ impl Collection<'_> {
 
     fn choose(&mut self, marked: &BTreeMap<u64, Share>, first_kept: u64) -> Result<Vec<Candidate>> {
         let segments = self.pool.segments.list()?;
+        self.points = self.pool.index.points_by_segment()?;
         let all = self.with_catalogue(marked, &segments.iter().copied().collect())?;
         let share = |of: &BTreeMap<u64, Share>, segment: u64| of.get(&segment).copied().unwrap_or_default();
         let (mut candidates, mut small) = (Vec::new(), Vec::new());
@@ -174,9 +181,14 @@ impl Collection<'_> {
     }
 
     /// What is live of each segment, with the records of the catalogue that count.
-    fn with_catalogue(&self, marked: &BTreeMap<u64, Share>, existing: &BTreeSet<u64>) -> Result<BTreeMap<u64, Share>> {
+    fn with_catalogue(
+        &mut self,
+        marked: &BTreeMap<u64, Share>,
+        existing: &BTreeSet<u64>,
+    ) -> Result<BTreeMap<u64, Share>> {
         let mut all = marked.clone();
         for (record, place) in self.pool.index.catalogue()? {
+            self.catalogue.entry(place.segment).or_default().push(record.key());
             if self.counts(&record, existing)? {
                 let length = RecordHeader::SIZE as u64 + record.encode().len() as u64;
                 all.entry(place.segment).or_default().add(length.next_multiple_of(RECORD_ALIGNMENT));

@@ -9,6 +9,7 @@ use super::record::{Place, Record};
 use super::store::{Change, Store, Table};
 use crate::error::Result;
 use crate::locks::lock;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use understudy_format::Digest;
@@ -244,11 +245,19 @@ impl Index {
         Ok(pairs.iter().filter_map(|(key, _)| segment(key)).collect())
     }
 
-    /// Forgets that a segment has records of points: it is gone.
-    pub fn forget_points_in(&self, segment: u64, catalogue: &[(Record, Place)]) -> Result<()> {
-        let points = catalogue.iter().filter(|(record, _)| matches!(record, Record::Point(_)));
-        let remove = |(record, _): &(Record, Place)| Change::Remove(Table::PointRecords, key_in(record, segment));
-        self.store.apply(points.map(remove).collect())
+    /// All that says that a segment has the record of a point, by segment.
+    pub fn points_by_segment(&self) -> Result<BTreeMap<u64, Vec<Vec<u8>>>> {
+        let mut all: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
+        for (key, _) in self.store.prefix(Table::PointRecords, &[])? {
+            let segment = key.last_chunk().map_or(0, |segment| u64::from_be_bytes(*segment));
+            all.entry(segment).or_default().push(key);
+        }
+        Ok(all)
+    }
+
+    /// Forgets some of [`Index::points_by_segment`]: the segment is gone.
+    pub fn forget_points(&self, keys: Vec<Vec<u8>>) -> Result<()> {
+        self.store.apply(keys.into_iter().map(|key| Change::Remove(Table::PointRecords, key)).collect())
     }
 
     /// Forgets up to which byte a segment is indexed: it is gone.

@@ -23,8 +23,8 @@ use understudy_format::Digest;
 use understudy_format::codec::Codec;
 use understudy_format::layout::Layout;
 use understudy_format::segment::{
-    FooterEntry, Kind, NewRecord, RECORD_ALIGNMENT, RecordHeader, SegmentHeader, Trailer, encode_footer,
-    footer_entries_max, pad_header,
+    ALIGNMENT, FooterEntry, Kind, NewRecord, RECORD_ALIGNMENT, RecordHeader, SegmentHeader, Trailer, encode_footer,
+    pad_header,
 };
 use uuid::Uuid;
 
@@ -34,6 +34,8 @@ pub const BUFFER_BYTES: usize = 4 << 20;
 const BUFFERS: usize = 6;
 /// Records after which what was appended is made durable and published, so that what waits for that is bounded.
 const UNPUBLISHED_MAX: usize = 1 << 15;
+/// Records of a segment, which are held in memory until it is sealed and while it is collected: 8 MiB.
+const RECORDS_MAX: u64 = 1 << 17;
 
 /// What streams that run at the same time share: when a write fails, all of them end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -395,7 +397,7 @@ impl Log {
         if let Some(tail) = &state.tail {
             let entries = tail.entries.len() as u64 + 1;
             let footer = RecordHeader::SIZE as u64 + entries * FooterEntry::SIZE as u64 + 3 * 4096;
-            if tail.position() + length + footer <= self.parts.segment_size && entries < footer_entries_max() {
+            if tail.position() + length + footer <= self.parts.segment_size && entries < RECORDS_MAX {
                 return Ok(());
             }
             self.seal(state)?;
@@ -438,7 +440,7 @@ impl Log {
         self.send(Command::Sync { file, segment, length, generation, reply: None })
     }
 
-    /// Fills the segment up to the alignment, `reserve` bytes before it.
+    /// Fills the segment up to where `reserve` more bytes end at the alignment.
     fn pad(&self, state: &mut State, reserve: u64) -> Result<()> {
         let Some(tail) = &state.tail else { return Ok(()) };
         let Some(header) = pad_header(tail.position(), reserve) else { return Ok(()) };

@@ -55,18 +55,37 @@ fn newest<'a>(existing: &[u64], open: impl Fn(&u64) -> Result<Replay<'a>>) -> Re
     Ok(None)
 }
 
-/// The records of a segment, pads and footer left out; `None` when it is damaged or has records of a later version.
-pub fn records(disk: &dyn Disk, segments: &Segments, pool: Uuid, segment: u64) -> Result<Option<Vec<FooterEntry>>> {
+/// What can be told of the records of a segment, pads and footer left out.
+#[derive(Debug)]
+pub enum Records {
+    /// All of them.
+    Whole(Vec<FooterEntry>),
+    /// Not all: it is damaged.
+    Damaged,
+    /// There are some of a later version.
+    Later,
+}
+
+/// The records of a segment.
+pub fn records(disk: &dyn Disk, segments: &Segments, pool: Uuid, segment: u64) -> Result<Records> {
     let replay = Replay::open(disk, segments, pool, segment, Access::Read)?;
     if replay.length == 0 {
-        return Ok(Some(Vec::new()));
+        return Ok(Records::Whole(Vec::new()));
     }
-    let entries = match replay.trailer().and_then(|trailer| replay.footer(&trailer)) {
-        Some(entries) => Some(entries),
-        None if replay.check_header().is_err() => None,
-        None => Some(replay.scan(u64::MAX)).filter(|scan| scan.gaps.is_empty()).map(|scan| scan.entries),
-    };
-    Ok(entries.filter(|entries| entries.iter().all(|entry| Kind::from_wire(entry.kind).is_some())))
+    let footer = replay.trailer().and_then(|trailer| replay.footer(&trailer));
+    let (entries, is_whole) = footer.map_or_else(
+        || {
+            let scan = replay.scan(u64::MAX);
+            let is_whole = scan.gaps.is_empty() && replay.check_header().is_ok();
+            (scan.entries, is_whole)
+        },
+        |entries| (entries, true),
+    );
+    Ok(match () {
+        () if entries.iter().any(|entry| Kind::from_wire(entry.kind).is_none()) => Records::Later,
+        () if is_whole => Records::Whole(entries),
+        () => Records::Damaged,
+    })
 }
 
 /// What a segment says of itself.
@@ -102,15 +121,6 @@ pub fn survey(disk: &dyn Disk, segments: &Segments, pool: Uuid, segment: u64, li
         (None, false) => None,
     };
     Ok(Survey { entries: scan.entries, gaps: scan.gaps, header, footer })
-}
-
-/// The records of the catalogue among those of a segment, and where they stand.
-pub fn catalogue_records(segments: &Segments, segment: u64, entries: &[FooterEntry]) -> Result<Vec<(Record, Place)>> {
-    let mut found = Vec::new();
-    for entry in entries {
-        found.extend(catalogue_record(segments, segment, entry)?);
-    }
-    Ok(found)
 }
 
 fn catalogue_record(segments: &Segments, segment: u64, entry: &FooterEntry) -> Result<Option<(Record, Place)>> {

@@ -12,7 +12,7 @@ use crate::locks::lock;
 use crate::pool::VolumeEntry;
 use crate::pool::disk::Device;
 use std::sync::atomic::Ordering;
-use understudy_format::catalogue::{DEVICE_MAX, SecondaryMode, Settings};
+use understudy_format::catalogue::{DEVICE_MAX, SecondaryMode};
 use understudy_format::point::{Volume, VolumeName};
 use understudy_format::secondary::Place;
 
@@ -45,7 +45,7 @@ impl Secondaries {
         let is_renamed = target.is_some() && number(own.held()) == number(target.clone());
         let is_image_kept = mode == SecondaryMode::Native && entry.settings.secondary == SecondaryMode::Native;
         own.generation.fetch_add(1, Ordering::SeqCst);
-        self.pool.set(&entry.volume.name, Settings { secondary: mode.clone(), ..entry.settings.clone() })?;
+        self.pool.set(&entry.volume.name, |settings| settings.secondary.clone_from(&mode))?;
         let place = target.as_ref().map_or(Place::IMAGE, |target| target.place);
         own.hold(target);
         match () {

@@ -9,11 +9,10 @@ use understudy_format::catalogue::SecondaryMode;
 
 impl Upkeep<'_> {
     pub(super) fn set(&mut self, args: &args::Set) -> Result<Outcome> {
-        let entry = self.volume(&args.volume)?;
+        self.volume(&args.volume)?;
         if args.retention.given() {
-            let mut settings = entry.settings.clone();
-            args.retention.policy().store(&mut settings);
-            self.pool.set(&args.volume, settings)?;
+            let policy = args.retention.policy();
+            self.pool.set(&args.volume, |settings| policy.store(settings))?;
         }
         if let Some(mode) = args.secondary.as_deref().map(parse_mode).transpose()? {
             self.secondaries.set_mode(&args.volume, mode, args.force)?;

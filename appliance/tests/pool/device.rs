@@ -294,7 +294,7 @@ fn an_image_that_another_mode_left_behind_is_removed_when_the_pool_is_opened() {
     secondaries.settle(&v(&pool)).unwrap();
     let entry = pool.known(&"v".parse().unwrap()).unwrap();
     let settings = understudy_format::catalogue::Settings { secondary: SecondaryMode::None, ..entry.settings.clone() };
-    pool.set(&entry.volume.name, settings).unwrap();
+    pool.set(&entry.volume.name, |set| *set = settings).unwrap();
     drop((pool, secondaries, entry));
     let pool = lab.open();
     let _secondaries = Secondaries::new(pool.clone());

@@ -83,10 +83,10 @@ fn removals_protections_and_settings_survive_everything() {
     let versions = history(&pool, "v", 1..6);
     let (name, keep) = ("v".parse().unwrap(), Settings { keep: [7, 0, 0, 0, 0, 1], ..Settings::default() });
     pool.protect(&name, &BTreeSet::from([2, 3, 4]), true).unwrap();
-    pool.set(&name, Settings { keep_within: "PT1H".into(), ..Settings::default() }).unwrap();
+    pool.set(&name, |set| *set = Settings { keep_within: "PT1H".into(), ..Settings::default() }).unwrap();
     collect(&pool);
     remove(&pool, "v", [1]).unwrap();
-    pool.set(&name, keep.clone()).unwrap();
+    pool.set(&name, |set| set.clone_from(&keep)).unwrap();
     pool.protect(&name, &BTreeSet::from([3]), false).unwrap();
     let check = |pool: &Arc<Pool>, when: &str| {
         assert_eq!((numbers(pool), protected(pool)), (vec![2, 3, 4, 5], BTreeSet::from([2, 4])), "{when}");
@@ -136,7 +136,7 @@ fn a_volume_without_points_is_gone_and_its_name_free() {
     let name = "v".parse().unwrap();
     history(&pool, "v", 1..4);
     pool.protect(&name, &BTreeSet::from([1, 3]), true).unwrap();
-    pool.set(&name, Settings { keep: [1; 6], ..Settings::default() }).unwrap();
+    pool.set(&name, |set| set.keep = [1; 6]).unwrap();
     remove(&pool, "v", [1, 2, 3]).unwrap();
     lab.also_reopened(pool, |pool| {
         assert!(pool.volumes().is_empty());
@@ -175,7 +175,7 @@ fn a_number_is_given_once() {
         assert_eq!(again(&pool, round.into()), round);
         assert!(protected(&pool).is_empty(), "what was said of v@{} says nothing of v@{round}", round - 1);
         pool.protect(&name, &BTreeSet::from([round]), true).unwrap();
-        pool.set(&name, Settings { keep: [3; 6], ..Settings::default() }).unwrap();
+        pool.set(&name, |set| set.keep = [3; 6]).unwrap();
         remove(&pool, "v", [round]).unwrap();
         for _ in 0..round {
             collect(&pool);

@@ -71,7 +71,7 @@ impl World {
             return Ok(());
         }
         let Ok(pool) = self.machine.pool() else { return Ok(()) };
-        let result = pool.set(&name, settings.clone());
+        let result = pool.set(&name, |set| set.clone_from(&settings));
         self.note(format!("set {:?} for {name}: {:?}", settings.keep, result.as_ref().map_err(ToString::to_string)));
         match result {
             Ok(()) => self.model.set(&name, settings),

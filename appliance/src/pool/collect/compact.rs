@@ -3,50 +3,40 @@
 //! In this order: copies are made durable, the index names them, the rest is forgotten, the segment is unlinked. Invariants: a segment
 //! is unlinked only when the index names nothing in it, durably; a record is found dead and forgotten in one step that no
 //! stream can come between ([`crate::pool::live`]); what is recorded of a removed point goes only after all segments with
-//! the point's record are durably gone; a segment that is damaged, or has records of a later version, is left
-//! alone. Interrupted at any time, the pool is whole and the next collection finds what is left.
+//! the point's record are durably gone; a segment with a needed record that cannot be read, or with records of a later version, is
+//! left alone. Interrupted at any time, the pool is whole and the next collection finds what is left.
 
 use super::{Candidate, Collection};
 use crate::error::{Error, Result, at};
 use crate::locks::{self, lock};
+use crate::pool::check::Target;
 use crate::pool::index::Location;
 use crate::pool::log::Purpose;
 use crate::pool::record::{Place, Record};
-use crate::pool::recovery;
+use crate::pool::recovery::{self, Records};
 use std::collections::BTreeSet;
 use understudy_format::Digest;
-use understudy_format::codec::Codec;
-use understudy_format::segment::{FooterEntry, Kind, NewRecord};
+use understudy_format::segment::{FooterEntry, Kind};
 
 /// Records that are forgotten in one step.
 const STEP: usize = 512;
-
-/// What stands in a segment.
-struct Content {
-    entries: Vec<FooterEntry>,
-    catalogue: Vec<(Record, Place)>,
-}
-
-/// A block or page of a segment being compacted.
-#[derive(Debug, Clone, Copy)]
-struct Found {
-    digest: Digest,
-    kind: Kind,
-    location: Location,
-}
+/// Records of a segment that are looked up and copied together: memory of 10 MiB.
+const PART: usize = 1 << 15;
 
 impl Collection<'_> {
     /// Empties a segment and removes it, unless it is left alone.
     pub(super) fn compact(&mut self, candidate: Candidate) -> Result<()> {
         let segment = candidate.segment;
-        let reason = match self.read(segment)? {
-            None => "it is damaged, or of a later version",
-            Some(content) => match self.empty(candidate, &content.entries)? {
+        let reason = match recovery::records(&*self.pool.disk, &self.pool.segments, self.pool.uuid, segment)? {
+            Records::Later => "it has records of a later version",
+            Records::Damaged if self.collected.missing > 0 => "it is damaged, and something is missing",
+            Records::Damaged => match self.empty_damaged(segment)? {
                 false => "a record that is needed is damaged",
-                true => {
-                    self.record_again(segment, &content.catalogue)?;
-                    return self.remove(candidate, &content.catalogue);
-                }
+                true => return self.remove(candidate),
+            },
+            Records::Whole(entries) => match self.empty(candidate, entries)? {
+                false => "a record that is needed is damaged",
+                true => return self.remove(candidate),
             },
         };
         tracing::warn!(segment, reason, "the space of a segment is not reclaimed");
@@ -54,26 +44,36 @@ impl Collection<'_> {
         Ok(())
     }
 
-    /// What stands in a segment; `None` when that cannot be told.
-    fn read(&self, segment: u64) -> Result<Option<Content>> {
-        let entries = recovery::records(&*self.pool.disk, &self.pool.segments, self.pool.uuid, segment)?;
-        let Some(entries) = entries else { return Ok(None) };
-        match recovery::catalogue_records(&self.pool.segments, segment, &entries) {
-            Ok(catalogue) => Ok(Some(Content { entries, catalogue })),
-            Err(Error::Damaged { .. } | Error::Format(_)) => Ok(None),
-            Err(error) => Err(error),
+    /// Copies what is needed of a segment and forgets the rest; whether all that is needed could be read.
+    fn empty(&mut self, candidate: Candidate, mut entries: Vec<FooterEntry>) -> Result<bool> {
+        // Neighbours in the index are looked up, and forgotten, one after another, so that each of its pages is read once.
+        entries.sort_unstable_by_key(|entry| entry.digest);
+        let (mut found, mut all_read) = (0, true);
+        for part in entries.chunks(PART) {
+            let (live, dead) = self.find(candidate.segment, part)?;
+            found += live.iter().map(|found| found.location.record_length()).sum::<u64>();
+            all_read &= self.empty_part(live, dead)?;
         }
+        // A segment that does not have what the index finds in it is not believed.
+        Ok(all_read && found >= candidate.marked)
     }
 
-    /// Copies what is needed of a segment and forgets the rest; whether all that is needed could be read.
-    fn empty(&mut self, candidate: Candidate, entries: &[FooterEntry]) -> Result<bool> {
-        let (mut live, mut dead) = self.find(candidate.segment, entries)?;
-        // A segment that does not have what the index finds in it is not believed.
-        if live.iter().map(|found| found.location.record_length()).sum::<u64>() < candidate.marked {
-            return Ok(false);
-        }
+    /// The same for a segment that does not tell what it has: what is needed of it is what the index names there.
+    fn empty_damaged(&mut self, segment: u64) -> Result<bool> {
+        let named = self.pool.index.find_in(segment, std::slice::from_ref(&(0..u64::MAX)))?;
+        let damaged = self.pool.index.damaged()?.into_iter().filter(|(_, location)| location.segment == segment);
+        let target = |(digest, location): (Digest, Location)| {
+            Kind::from_wire(location.kind).map(|kind| Target { digest, kind, location })
+        };
+        let is_live = |found: &Target| self.pool.live.is_live(&found.location);
+        let (live, dead) = named.into_iter().chain(damaged).filter_map(target).partition(is_live);
+        self.empty_part(live, dead)
+    }
+
+    fn empty_part(&mut self, mut live: Vec<Target>, mut dead: Vec<Target>) -> Result<bool> {
         // Streams may come to rely on what was found dead, until it is forgotten: then that is copied as well.
         while !live.is_empty() || !dead.is_empty() {
+            live.sort_unstable_by_key(|found| found.location.offset);
             if !self.copy(&live)? {
                 return Ok(false);
             }
@@ -83,10 +83,8 @@ impl Collection<'_> {
     }
 
     /// The records that the index finds in a segment: those that are needed, and those that are not.
-    fn find(&self, segment: u64, entries: &[FooterEntry]) -> Result<(Vec<Found>, Vec<Found>)> {
-        let (mut found, mut entries) = (Vec::new(), entries.to_vec());
-        // Neighbours in the index are looked up, and forgotten, one after another, so that each of its pages is read once.
-        entries.sort_unstable_by_key(|entry| entry.digest);
+    fn find(&self, segment: u64, entries: &[FooterEntry]) -> Result<(Vec<Target>, Vec<Target>)> {
+        let (mut live, mut dead) = (Vec::new(), Vec::new());
         for entry in entries {
             let Some(kind @ (Kind::Block | Kind::Page)) = Kind::from_wire(entry.kind) else { continue };
             let place = Place { segment, offset: entry.offset };
@@ -95,16 +93,15 @@ impl Collection<'_> {
                 None => here(self.pool.index.get_damaged(&entry.digest)?),
                 found => found,
             };
-            found.extend(location.map(|location| Found { digest: entry.digest, kind, location }));
+            let Some(location) = location else { continue };
+            let of = if self.pool.live.is_live(&location) { &mut live } else { &mut dead };
+            of.push(Target { digest: entry.digest, kind, location });
         }
-        let is_live = |found: &Found| self.pool.live.is_live(&found.location);
-        let (mut live, dead): (Vec<Found>, Vec<Found>) = found.into_iter().partition(is_live);
-        live.sort_unstable_by_key(|found| found.location.offset);
         Ok((live, dead))
     }
 
     /// Copies records to the end of the log, durably; whether all of them could be read.
-    fn copy(&mut self, records: &[Found]) -> Result<bool> {
+    fn copy(&mut self, records: &[Target]) -> Result<bool> {
         let mut copies = Vec::with_capacity(records.len());
         let copied = records.iter().try_for_each(|found| self.copy_one(found).map(|to| copies.push((*found, to))));
         // Also when not all could be copied: the index comes to name those that were.
@@ -116,18 +113,15 @@ impl Collection<'_> {
         }
     }
 
-    fn copy_one(&mut self, found: &Found) -> Result<Location> {
-        let Found { digest, kind, location } = *found;
-        let (header, stored) = self.pool.segments.stored(location, kind, digest)?;
-        let codec = Codec::from_wire(header.codec)?;
-        let record = NewRecord { kind, codec, digest, content_length: header.content_length, stored: &stored };
-        let (to, added) = self.pool.log.copy(self.epoch, &record, location.place())?;
+    fn copy_one(&mut self, found: &Target) -> Result<Location> {
+        let (header, stored) = self.pool.segments.stored(found.location, found.kind, found.digest)?;
+        let (to, added) = self.pool.append_copy(self.epoch, found, &header, &stored)?;
         self.collected.copied_bytes += added;
         Ok(to)
     }
 
     /// Makes copies durable; from then on the index names them, and streams rely on them.
-    fn switch(&self, copies: &[(Found, Location)]) -> Result<()> {
+    fn switch(&self, copies: &[(Target, Location)]) -> Result<()> {
         if copies.is_empty() {
             return Ok(());
         }
@@ -143,11 +137,11 @@ impl Collection<'_> {
     }
 
     /// Forgets dead records; returns those that streams have come to rely on.
-    fn forget(&self, dead: &[Found]) -> Result<Vec<Found>> {
+    fn forget(&self, dead: &[Target]) -> Result<Vec<Target>> {
         let mut needed_now = Vec::new();
         for step in dead.chunks(STEP) {
             let _sweep = self.pool.live.sweep();
-            let (needed, gone): (Vec<Found>, Vec<Found>) =
+            let (needed, gone): (Vec<Target>, Vec<Target>) =
                 step.iter().partition(|found| self.pool.live.is_live(&found.location));
             let gone: Vec<_> = gone.iter().map(|found| (found.digest, found.location.place())).collect();
             self.pool.index.forget(&gone)?;
@@ -156,19 +150,17 @@ impl Collection<'_> {
         Ok(needed_now)
     }
 
-    /// Appends again what counts of the catalogue and stands in a segment.
-    fn record_again(&self, segment: u64, catalogue: &[(Record, Place)]) -> Result<()> {
+    /// Appends again what counts of the catalogue and stands in a segment, as the index knows it.
+    fn record_again(&mut self, segment: u64) -> Result<()> {
         let mut existing: BTreeSet<u64> = self.pool.segments.list()?.into_iter().collect();
         existing.remove(&segment);
         let _recording = lock(&self.pool.recording);
-        for (record, place) in catalogue {
-            let current = self.pool.index.catalogue_entry(&record.key())?;
-            if current.is_none_or(|(_, current)| current != *place) {
-                continue;
-            }
-            match self.counts(record, &existing)? {
-                true => drop(self.pool.log.enter(self.epoch, record.clone(), Purpose::Upkeep)?),
-                false => self.pool.index.forget_catalogue(record)?,
+        for key in self.catalogue.remove(&segment).unwrap_or_default() {
+            let current = self.pool.index.catalogue_entry(&key)?.filter(|(_, place)| place.segment == segment);
+            let Some((record, _)) = current else { continue };
+            match self.counts(&record, &existing)? {
+                true => drop(self.pool.log.enter(self.epoch, record, Purpose::Upkeep)?),
+                false => self.pool.index.forget_catalogue(&record)?,
             }
         }
         self.pool.log.sync(self.epoch)
@@ -192,8 +184,9 @@ impl Collection<'_> {
         })
     }
 
-    fn remove(&mut self, candidate: Candidate, catalogue: &[(Record, Place)]) -> Result<()> {
+    fn remove(&mut self, candidate: Candidate) -> Result<()> {
         let Candidate { segment, bytes, .. } = candidate;
+        self.record_again(segment)?;
         self.pool.index.sync()?;
         let (path, dir) = (self.pool.segments.path(segment), self.pool.segments.dir());
         self.pool.disk.remove(&path).map_err(at(&path))?;
@@ -206,7 +199,7 @@ impl Collection<'_> {
         self.pool.live.forget(segment);
         // Not before: a segment that comes back after a loss of power must not be replayed.
         self.pool.index.forget_segment(segment)?;
-        self.pool.index.forget_points_in(segment, catalogue)?;
+        self.pool.index.forget_points(self.points.remove(&segment).unwrap_or_default())?;
         self.collected.removed_segments += 1;
         self.collected.removed_bytes += bytes;
         Ok(())

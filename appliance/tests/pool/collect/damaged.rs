@@ -86,9 +86,9 @@ fn a_damaged_or_lost_page_ends_the_collection() {
     }
 }
 
-/// A record of the catalogue that cannot be read is not thrown away; other segments are collected all the same.
+/// The index knows what cannot be read of the catalogue: it is recorded once more.
 #[test]
-fn a_damaged_record_of_the_catalogue_keeps_its_segment_only() {
+fn a_damaged_record_of_the_catalogue_is_not_lost_with_its_segment() {
     let lab = Lab::quick();
     let (pool, small) = with_dead_segment(&lab);
     // What is left of the segment, and sealed.
@@ -100,8 +100,45 @@ fn a_damaged_record_of_the_catalogue_keeps_its_segment_only() {
     remove(&pool, "v", [2]).unwrap();
     damage(&lab, Kind::Volume.digest(&volume_record), RecordHeader::SIZE + 1);
     let collected = collect(&pool);
-    assert_eq!((collected.left_alone, collected.removed_segments), (1, 1));
-    assert!(read(&pool, 3).unwrap() == volume(&[7]));
+    assert_eq!((collected.left_alone, collected.removed_segments), (0, 2));
+    drop(pool);
+    lab.lose_index();
+    assert!(read(&lab.open(), 3).unwrap() == volume(&[7]));
+}
+
+/// With nothing needed missing, a segment that does not tell what it has is as good as one that does.
+#[test]
+fn a_segment_with_a_gap_is_reclaimed() {
+    let lab = Lab::quick();
+    let (pool, small) = with_dead_segment(&lab);
+    let before = lab.bytes();
+    drop(pool);
+    damage(&lab, Digest::of_block(&block(40)), 8);
+    let pool = lab.open();
+    let collected = collect(&pool);
+    assert_eq!((collected.left_alone, collected.removed_segments), (0, 1), "{collected:?}");
+    assert!(lab.bytes() < before / 2, "{} bytes", lab.bytes());
+    drop(pool);
+    lab.lose_index();
+    let pool = lab.open();
+    assert!(read(&pool, 2).unwrap() == small);
+    assert_eq!((numbers(&pool), pool.next_number(&pool.volumes()[0].volume.uuid)), (vec![2], 3));
+}
+
+/// What is missing may stand in the gap.
+#[test]
+fn a_segment_with_a_gap_stays_while_something_is_missing() {
+    let lab = Lab::quick();
+    let (pool, small) = with_dead_segment(&lab);
+    drop(pool);
+    damage(&lab, Digest::of_block(&block(2)), 8);
+    lab.lose_index();
+    let pool = lab.open();
+    let collected = collect(&pool);
+    assert_eq!((collected.left_alone, collected.removed_segments, collected.missing), (1, 0, 1), "{collected:?}");
+    replicate(&pool, None, &small, 3).unwrap();
+    assert_eq!(collect(&pool).left_alone, 0);
+    assert!(read(&pool, 2).unwrap() == small);
 }
 
 #[test]

@@ -135,6 +135,7 @@ impl Pool {
             pool: uuid,
             segment_size,
             space: space.clone(),
+            shares_from: disk.shares_from(dir),
             inline,
         };
         let log = Log::new(parts, end)?;

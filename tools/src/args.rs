@@ -100,7 +100,7 @@ pub struct Extract {
     /// Where to write it: a new file; with --force an existing file or a block device; - is standard output
     #[arg(value_name = "OUT")]
     pub out: PathBuf,
-    /// Share what the settled secondary has, and write only what differs; for XFS and btrfs
+    /// Share what the settled secondary and the segments have as it is, and write only the rest; for XFS and btrfs
     #[arg(long)]
     pub reflink: bool,
     /// Believe that the secondary is what its state says, instead of reading all of it

@@ -31,6 +31,8 @@ struct State {
     /// Space of the whole disk, bytes.
     limit: Option<u64>,
     lie: Option<Lie>,
+    /// Whether files can share bytes.
+    shares: bool,
     /// Files that somebody holds a lock on.
     locked: Vec<PathBuf>,
 }
@@ -54,6 +56,7 @@ impl State {
             failed: false,
             limit: None,
             lie: None,
+            shares: seed % 2 == 1,
             locked,
         }
     }

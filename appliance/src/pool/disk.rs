@@ -56,6 +56,12 @@ pub trait Disk: std::fmt::Debug + Send + Sync {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes that can still be written, for an unprivileged writer.
     fn free(&self, dir: &Path) -> io::Result<u64>;
+    /// From which length on it is worth it that files in a directory share bytes, so that these are stored once; they stand at
+    /// multiples of [`DIRECT_ALIGNMENT`] in both then. `None` where files cannot.
+    fn shares_from(&self, dir: &Path) -> Option<usize> {
+        let _ = dir;
+        None
+    }
     /// Locks a file, created when absent, until what is returned is dropped; `WouldBlock` when another process has it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
 }
@@ -89,6 +95,9 @@ pub trait DiskFile: std::fmt::Debug + Send + Sync {
 
 /// Reads and writes whose memory, offset and length are multiples of this, bytes, bypass the page cache.
 pub const DIRECT_ALIGNMENT: usize = 4096;
+
+/// Aligning costs up to 4096 bytes: a 16th of this.
+const SHARED_MIN: usize = 16 * DIRECT_ALIGNMENT;
 
 /// The disk of this machine.
 #[derive(Debug, Default)]
@@ -131,6 +140,19 @@ impl Disk for RealDisk {
     fn free(&self, dir: &Path) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(dir)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn shares_from(&self, dir: &Path) -> Option<usize> {
+        // Tried with two files that have no name: what a filesystem is called says nothing of how it was made.
+        let unnamed = || {
+            let flags = rustix::fs::OFlags::TMPFILE.bits() as i32;
+            OpenOptions::new().read(true).write(true).custom_flags(flags).open(dir)
+        };
+        let tried = unnamed().and_then(|from| {
+            from.write_all_at(&[1; DIRECT_ALIGNMENT], 0)?;
+            Ok(rustix::fs::ioctl_ficlone(unnamed()?, from)?)
+        });
+        tried.is_ok().then_some(SHARED_MIN)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {

@@ -179,6 +179,8 @@ pub struct Parts {
     pub segment_size: u64,
     /// What streams must leave free.
     pub space: Space,
+    /// From which length on other files can share what stands in a segment, bytes; see [`Disk::shares_from`].
+    pub shares_from: Option<usize>,
     /// Whether the thread that appends also writes: then the order of all operations is always the same.
     pub inline: bool,
 }
@@ -360,7 +362,10 @@ impl Log {
         if purpose == Purpose::Stream {
             self.parts.space.check(self.unwritten.load(Ordering::Relaxed) + record.length())?;
         }
-        self.make_room(state, record.length())?;
+        self.make_room(state, record.length() + ALIGNMENT)?;
+        if self.parts.shares_from.is_some_and(|from| is_shared(record, from)) {
+            self.pad(state, RecordHeader::SIZE as u64)?;
+        }
         let tail = state.tail.as_mut().expect("make_room opened a segment");
         let offset = tail.position();
         let header = record.header(offset);
@@ -490,4 +495,11 @@ impl Log {
     fn send(&self, command: Command) -> Result<()> {
         self.writer.send(command)
     }
+}
+
+/// Whether a record's content is what a file has there, byte for byte, and worth sharing.
+fn is_shared(record: &NewRecord<'_>, from: usize) -> bool {
+    let length = record.stored.len();
+    let is_plain = record.kind == Kind::Block && record.codec == Codec::Stored;
+    is_plain && length >= from && length.is_multiple_of(ALIGNMENT as usize)
 }

@@ -52,6 +52,27 @@ fn the_index_is_a_cache_of_the_segments() {
     assert_eq!(replicate(&pool, Some(&two), &two, 3).unwrap().stored_bytes, 0);
 }
 
+/// Another file can share what stands at whole disk pages only.
+#[test]
+fn where_files_share_bytes_blocks_stand_at_whole_disk_pages() {
+    let lab = Lab::new();
+    let bytes = volume(&(1..700).collect::<Vec<_>>());
+    let aligned = || {
+        let segments: Vec<_> = lab.segments().iter().map(|path| std::fs::read(path).unwrap()).collect();
+        let pages: std::collections::HashSet<_> = segments.iter().flat_map(|bytes| bytes.chunks(BLOCK)).collect();
+        bytes.chunks(BLOCK).filter(|block| pages.contains(block)).count()
+    };
+    replicate(&lab.open(), None, &bytes[..64 * BLOCK], 1).unwrap();
+    assert!(aligned() < 64, "it costs space where nothing is shared");
+    lab.disk.shares.store(true, std::sync::atomic::Ordering::SeqCst);
+    replicate(&lab.open(), None, &bytes[64 * BLOCK..], 2).unwrap();
+    assert!(aligned() >= 699 - 64);
+    lab.lose_index();
+    let pool = lab.open();
+    assert!(read(&pool, 2).unwrap() == bytes[64 * BLOCK..]);
+    assert!(lab.segments().len() > 4, "segments were sealed on the way");
+}
+
 /// A process may have 1,024 files by default; a pool of 256 GiB has as many segments.
 #[test]
 fn opening_a_pool_takes_few_files_however_many_segments_there_are() {

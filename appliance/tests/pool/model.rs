@@ -287,6 +287,8 @@ pub const DEVICE_BYTES: u64 = 64 << 10;
 #[derive(Debug)]
 pub struct TestDisk {
     pub free: AtomicU64,
+    /// Whether files can share bytes.
+    pub shares: AtomicBool,
     failure: Failure,
     /// 2: once a file was removed; 1: next; 0: not.
     fail_dir_sync: AtomicU64,
@@ -342,6 +344,7 @@ impl Default for TestDisk {
         failure.left.store(u64::MAX, Ordering::SeqCst);
         Self {
             free: AtomicU64::new(u64::MAX),
+            shares: AtomicBool::new(false),
             failure,
             fail_dir_sync: AtomicU64::new(0),
             used: Arc::default(),
@@ -450,6 +453,9 @@ impl Disk for TestDisk {
     }
     fn free(&self, _: &Path) -> io::Result<u64> {
         Ok(self.free.load(Ordering::SeqCst))
+    }
+    fn shares_from(&self, _: &Path) -> Option<usize> {
+        self.shares.load(Ordering::SeqCst).then_some(BLOCK)
     }
 }
 

@@ -19,7 +19,7 @@ use understudy_format::codec::{Codec, decode_into};
 use understudy_format::layout::Layout;
 use understudy_format::map::{PAGE_SIZE, Page};
 use understudy_format::point::Point;
-use understudy_format::segment::{Kind, RecordHeader};
+use understudy_format::segment::{ALIGNMENT, Kind, RecordHeader};
 
 /// Segment files that are held open.
 const OPEN_MAX: usize = 64;
@@ -42,9 +42,17 @@ pub struct Reader {
     stored: Vec<u8>,
 }
 
+/// A content that was read and has its digest.
+#[derive(Debug)]
+pub struct Content {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    place: Place,
+}
+
 /// What came of reading one copy.
 enum Copy {
-    Good(Vec<u8>),
+    Good(Content),
     Bad(Absent),
     Vanished,
 }
@@ -56,17 +64,28 @@ impl Reader {
     }
 
     /// The block with this digest and length.
-    pub fn block(&mut self, digest: Digest, length: u32) -> anyhow::Result<Result<Vec<u8>, Absent>> {
+    pub fn block(&mut self, digest: Digest, length: u32) -> anyhow::Result<Result<Content, Absent>> {
         self.content(Kind::Block, digest, length as usize)
     }
 
     /// The map page with this digest.
     pub fn page(&mut self, digest: Digest) -> anyhow::Result<Result<Page, Absent>> {
-        let bytes = self.content(Kind::Page, digest, PAGE_SIZE)?;
-        Ok(bytes.map(|bytes| Page::from_bytes(&bytes)))
+        let content = self.content(Kind::Page, digest, PAGE_SIZE)?;
+        Ok(content.map(|content| Page::from_bytes(&content.bytes)))
     }
 
-    fn content(&mut self, kind: Kind, digest: Digest, length: usize) -> anyhow::Result<Result<Vec<u8>, Absent>> {
+    /// The file that has a content as it is, and from where on, when another file can share it there.
+    pub fn shareable(&mut self, content: &Content) -> io::Result<Option<(&File, u64)>> {
+        let (place, length) = (content.place, content.bytes.len());
+        let from = place.offset + RecordHeader::SIZE as u64;
+        let is_plain = place.stored_length as usize == length;
+        match is_plain && from.is_multiple_of(ALIGNMENT) && length.is_multiple_of(ALIGNMENT as usize) {
+            true => Ok(Some((self.file(place.segment)?, from))),
+            false => Ok(None),
+        }
+    }
+
+    fn content(&mut self, kind: Kind, digest: Digest, length: usize) -> anyhow::Result<Result<Content, Absent>> {
         for again in 0..TRIES {
             match self.look(kind, digest, length)? {
                 Copy::Good(content) => return Ok(Ok(content)),
@@ -100,7 +119,7 @@ impl Reader {
         let read = self.file(place.segment).and_then(|file| file.read_exact_at(&mut record, place.offset));
         let copy = match read {
             Ok(()) => match decoded(kind, digest, length, &record[RecordHeader::SIZE..]) {
-                Some(content) => Copy::Good(content),
+                Some(bytes) => Copy::Good(Content { bytes, place }),
                 None => Copy::Bad(told(place, &damage(&record, place))),
             },
             Err(error) if error.kind() == ErrorKind::NotFound => Copy::Vanished,

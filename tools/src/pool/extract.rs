@@ -11,7 +11,7 @@ mod output;
 mod share;
 
 use super::catalogue::Entry;
-use super::content::Reader;
+use super::content::{Content, Reader};
 use super::survey::{Survey, survey};
 use crate::args::Extract;
 use crate::outcome::Outcome;
@@ -256,12 +256,23 @@ impl<W: Write> Work<'_, W> {
             Ok(content) => content,
             Err(reason) => return self.lost(block, 1, &reason),
         };
-        self.target.write(geometry.offset(block), &content)?;
-        self.counts.written += 1;
-        self.counts.bytes += content.len() as u64;
+        self.put(geometry.offset(block), &content)?;
         self.done(block, 1);
         self.note(1, digest);
         Ok(())
+    }
+
+    /// Writes a block, or shares it with the segment that has it as it is.
+    fn put(&mut self, offset: u64, content: &Content) -> Result<()> {
+        let mut reader = self.reader.borrow_mut();
+        let length = content.bytes.len() as u64;
+        if let Some((from, from_offset)) = self.is_shared.then(|| reader.shareable(content)).transpose()?.flatten() {
+            self.counts.shared += 1;
+            return self.target.share_range(offset, from, from_offset, length);
+        }
+        self.counts.written += 1;
+        self.counts.bytes += length;
+        self.target.write(offset, &content.bytes)
     }
 
     /// What the output has there.

@@ -59,6 +59,11 @@ impl Disk for SimDisk {
         Ok(state.limit.map_or(u64::MAX, |limit| limit.saturating_sub(state.tree.space())))
     }
 
+    /// Nothing is shared on this disk, but blocks stand where they could be.
+    fn shares_from(&self, _: &Path) -> Option<usize> {
+        self.state().shares.then_some(crate::image::BLOCK as usize)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.check_power()?;

@@ -6,7 +6,7 @@
 
 use crate::text::bytes;
 use anyhow::{Context, Result, bail};
-use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, ioctl_ficlone, seek};
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom, copy_file_range, fallocate, ioctl_ficlone, seek};
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -95,6 +95,20 @@ impl Output {
     pub fn share(&self, from: &File) -> Result<(), Errno> {
         ioctl_ficlone(&self.file, from)?;
         rustix::fs::ftruncate(&self.file, self.size)
+    }
+
+    /// Makes a range of a file the same bytes as one of another file on its filesystem, which shares extents and so
+    /// writes none; all are multiples of what it shares.
+    pub fn share_range(&self, offset: u64, from: &File, from_offset: u64, length: u64) -> Result<()> {
+        let (mut source, mut target, end) = (from_offset, offset, from_offset + length);
+        while source < end {
+            let left = (end - source) as usize;
+            let copied = copy_file_range(from, Some(&mut source), &self.file, Some(&mut target), left);
+            if copied.with_context(|| format!("cannot share bytes into {} at {target}", self.name))? == 0 {
+                bail!("cannot share bytes into {} at {target}: a segment of the pool ends early", self.name);
+            }
+        }
+        Ok(())
     }
 
     /// Writes bytes; a pipe is written in order.

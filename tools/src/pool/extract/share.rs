@@ -1,4 +1,5 @@
-//! `--reflink`: starts from the settled secondary, whose bytes the filesystem shares, so that only what differs is written.
+//! `--reflink`: starts from the settled secondary, whose bytes the filesystem shares; what differs is shared with the segments
+//! where it stands there as it is, and written where it is compressed.
 //!
 //! Invariants: the secondary is believed only when its state says that it is a point which the segments know with the
 //! same root, before and after it was shared; sharing is atomic, so what is in the output afterwards is one version.

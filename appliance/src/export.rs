@@ -104,7 +104,7 @@ impl PointExport {
     fn allocation(&self, span: Span, one: bool) -> Result<Vec<Extent>> {
         let (view, geometry) = (&self.0, self.0.geometry());
         let mut lookup = view.lookup();
-        let end = span.offset + u64::from(span.length);
+        let end = span.offset + span.length;
         let last = geometry.block_at(end - 1).0;
         let mut extents: Vec<Extent> = Vec::new();
         let mut at = span.offset;

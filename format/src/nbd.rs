@@ -22,7 +22,9 @@
 mod error;
 mod extent;
 mod flags;
+mod form;
 mod handshake;
+mod judge;
 mod meta_context;
 mod option;
 mod option_reply;
@@ -38,6 +40,7 @@ mod wire;
 pub use error::{Errno, Failure, WireError};
 pub use extent::{EXTENTS_MAX, Extent, STATE_HOLE, STATE_ZERO, fit};
 pub use flags::{ClientFlags, CommandFlags, HandshakeFlags, TransmissionFlags};
+pub use form::Form;
 pub use handshake::{ExportName, Greeting, Handshake, Step};
 pub use meta_context::{BASE_ALLOCATION, MetaContext};
 pub use option::{InfoRequest, MetaQuery, OPTION_HEAD_LEN, OptionHead, OptionRequest};
@@ -45,7 +48,7 @@ pub use option_reply::{Info, OPTION_REPLY_HEAD_LEN, OptionError, OptionReply, Op
 pub use receive::{Incoming, Receiver};
 pub use reply::{ContextExtents, Replies};
 pub use reply_decode::{Chunk, ReplyHead};
-pub use request::{Command, REQUEST_HEAD_LEN, Request, RequestHead, Span};
+pub use request::{Command, Request, RequestHead, Span, Tag};
 pub use session::{Advert, BlockSizes, Geometry, Session};
 
 /// Longest option data accepted from a client, in bytes. Every real option is far below it.
@@ -54,7 +57,7 @@ pub const OPTION_LEN_MAX: u32 = 64 << 10;
 pub const TEXT_LEN_MAX: usize = 4096;
 /// Longest payload of one read or write, in bytes; also the largest maximum block size advertised.
 pub const REQUEST_LEN_MAX: u32 = 32 << 20;
-/// Longest payload of a refused write that is read and thrown away, in bytes; beyond it the
+/// Longest payload of a refused request that is read and thrown away, in bytes; beyond it the
 /// connection is closed, since skipping is the only way to find the next request.
 pub const DRAIN_LEN_MAX: u32 = 2 * REQUEST_LEN_MAX;
 /// Longest payload of a reply chunk accepted from a server, in bytes: a whole request and its fields.

@@ -63,7 +63,7 @@ pub trait Export: Send + Sync + 'static {
     /// [`understudy_format::nbd::EXTENTS_MAX`] are sent.
     fn extents(&self, context: &str, span: Span, one: bool) -> Result<Vec<Extent>, Failure> {
         let _ = (context, one);
-        Ok(vec![Extent::data(span.length.into())])
+        Ok(vec![Extent::data(span.length)])
     }
 
     /// Writes `data` at `offset`; durable before returning with `fua`.

@@ -3,6 +3,10 @@
 //! A peer that is not installed fails its test. Nothing here waits for time to pass: tests wait for
 //! bytes, for the end of a stream, or for a process.
 
+#[path = "nbd/client.rs"]
+mod client;
+#[path = "nbd/extended.rs"]
+mod extended;
 #[path = "nbd/fixture.rs"]
 mod fixture;
 #[path = "nbd/peers.rs"]

@@ -65,6 +65,12 @@ pub enum WireError {
         /// The number.
         found: u32,
     },
+    /// A status above 32 bits, in a context that has no such: none of those that are known here has.
+    #[error("extent: a status of {found:#x} in a context of 32 bits")]
+    WideStatus {
+        /// The status.
+        found: u64,
+    },
     /// The client set handshake flags that were not offered (proto.md, "Client flags").
     #[error("client flags {found:#x} were not offered")]
     UnknownClientFlags {

@@ -82,7 +82,7 @@ flag_set! {
         SEND_TRIM = 5,
         /// `NBD_CMD_WRITE_ZEROES` is served.
         SEND_WRITE_ZEROES = 6,
-        /// `NBD_CMD_FLAG_DF` is honoured; only with structured replies.
+        /// `NBD_CMD_FLAG_DF` is honoured; only with replies in chunks.
         SEND_DF = 7,
         /// Several connections see one coherent export.
         CAN_MULTI_CONN = 8,
@@ -92,6 +92,8 @@ flag_set! {
         SEND_CACHE = 10,
         /// `NBD_CMD_FLAG_FAST_ZERO` is honoured.
         SEND_FAST_ZERO = 11,
+        /// A block status may name contexts in a payload; only with extended headers.
+        BLOCK_STATUS_PAYLOAD = 12,
     }
 }
 
@@ -108,5 +110,7 @@ flag_set! {
         REQ_ONE = 3,
         /// Fail rather than write zeroes slowly.
         FAST_ZERO = 4,
+        /// The length is that of a payload; only with extended headers.
+        PAYLOAD_LEN = 5,
     }
 }

@@ -17,7 +17,7 @@ use super::option_reply::{INFO_BLOCK_SIZE, INFO_DESCRIPTION, INFO_NAME};
 use super::session::flags_as_sent;
 use super::wire::{Cursor, expect_magic};
 use super::{
-    Advert, ClientFlags, HandshakeFlags, Info, InfoRequest, MetaContext, MetaQuery, OPTION_HEAD_LEN, OptionError,
+    Advert, ClientFlags, Form, HandshakeFlags, Info, InfoRequest, MetaContext, MetaQuery, OPTION_HEAD_LEN, OptionError,
     OptionHead, OptionReply, OptionRequest, Refusal, Session, WireError,
 };
 
@@ -89,7 +89,7 @@ enum Phase {
 pub struct Handshake {
     phase: Phase,
     client: ClientFlags,
-    structured: bool,
+    form: Form,
     /// Name that contexts were selected for, and those.
     selected: Option<(String, Vec<MetaContext>)>,
 }
@@ -99,7 +99,7 @@ impl Handshake {
     pub fn greeting(out: &mut BytesMut) -> Self {
         Greeting { flags: HandshakeFlags::KNOWN }.encode(out);
         let (phase, client) = (Phase::ClientFlags, ClientFlags::default());
-        Self { phase, client, structured: false, selected: None }
+        Self { phase, client, form: Form::default(), selected: None }
     }
 
     /// Consumes whole messages of `input` and appends replies to `out`, until the driver is needed.
@@ -149,6 +149,10 @@ impl Handshake {
         match (pending, opened) {
             (OptionRequest::ExportName { name }, Err(refusal)) => {
                 Err(WireError::ExportRefused { name, reason: refusal.text })
+            }
+            (OptionRequest::ExportName { name }, _) if self.form == Form::Extended => {
+                let reason = "EXPORT_NAME has no place after extended headers; use GO".to_owned();
+                Err(WireError::ExportRefused { name, reason })
             }
             (_, Err(refusal)) => {
                 OptionReply::Error(refusal).encode(number, out);
@@ -210,21 +214,28 @@ impl Handshake {
                 OptionReply::Ack.encode(number, out);
                 self.phase = Phase::Over;
             }
-            OptionRequest::StructuredReply => {
-                self.structured = true;
-                OptionReply::Ack.encode(number, out);
+            OptionRequest::StructuredReply if self.form == Form::Extended => {
+                let text = "extended headers were agreed on: there is no way back to structured replies";
+                refuse(number, OptionError::ExtendedRequired, text, out);
             }
-            OptionRequest::ListMetaContext(_) | OptionRequest::SetMetaContext(_) if !self.structured => {
-                let text = "metadata contexts need structured replies to be negotiated first";
+            OptionRequest::StructuredReply => self.agree(Form::Structured, number, out),
+            OptionRequest::ExtendedHeaders => self.agree(Form::Extended, number, out),
+            OptionRequest::ListMetaContext(_) | OptionRequest::SetMetaContext(_) if !self.form.has_chunks() => {
+                let text = "metadata contexts need structured replies or extended headers to be negotiated first";
                 refuse(number, OptionError::Invalid, text, out);
             }
-            OptionRequest::StartTls | OptionRequest::ExtendedHeaders | OptionRequest::Unknown { .. } => {
+            OptionRequest::StartTls | OptionRequest::Unknown { .. } => {
                 let text = format!("option {number} ({}) is not served", option::name(number));
                 refuse(number, OptionError::Unsupported, &text, out);
             }
             pending => self.phase = Phase::Catalog(pending),
         }
         None
+    }
+
+    fn agree(&mut self, form: Form, number: u32, out: &mut BytesMut) {
+        self.form = form;
+        OptionReply::Ack.encode(number, out);
     }
 
     fn serve_opened(&mut self, pending: OptionRequest, advert: &Advert, out: &mut BytesMut) -> Option<Session> {
@@ -257,7 +268,7 @@ impl Handshake {
 
     fn describe(&self, number: u32, asked: &InfoRequest, advert: &Advert, out: &mut BytesMut) {
         let (geometry, wants) = (&advert.geometry, |kind| asked.wants.contains(&kind));
-        let flags = flags_as_sent(geometry, self.structured);
+        let flags = flags_as_sent(geometry, self.form, self.contexts_of(&asked.name));
         put_info(number, Info::Export { size: geometry.advertised_size(), flags }, out);
         if wants(INFO_NAME) {
             put_info(number, Info::Name(advert.name.clone()), out);
@@ -274,7 +285,7 @@ impl Handshake {
 
     fn describe_bare(&self, advert: &Advert, out: &mut BytesMut) {
         out.put_u64(advert.geometry.advertised_size());
-        out.put_u16(flags_as_sent(&advert.geometry, self.structured).0);
+        out.put_u16(flags_as_sent(&advert.geometry, self.form, &[]).0);
         if !self.client.contains(ClientFlags::NO_ZEROES) {
             out.put_bytes(0, EXPORT_NAME_ZEROES);
         }
@@ -282,9 +293,14 @@ impl Handshake {
 
     fn enter(&mut self, name: String, constrained: bool, advert: &Advert) -> Session {
         self.phase = Phase::Over;
-        let selected = self.selected.take().filter(|(export, _)| *export == name);
-        let contexts = selected.map(|(_, contexts)| contexts).unwrap_or_default();
-        Session::new(name, advert, self.structured, constrained, contexts)
+        let contexts = self.contexts_of(&name).to_vec();
+        Session::new(name, advert, self.form, constrained, contexts)
+    }
+
+    /// What was selected for an export of this name.
+    fn contexts_of(&self, name: &str) -> &[MetaContext] {
+        let selected = self.selected.as_ref().filter(|(export, _)| export == name);
+        selected.map_or(&[], |(_, contexts)| contexts)
     }
 
     fn select(&mut self, number: u32, query: MetaQuery, advert: &Advert, out: &mut BytesMut) {

@@ -81,6 +81,8 @@ pub enum OptionError {
     BlockSizeRequired,
     /// Request or reply too large.
     TooBig,
+    /// Only with extended headers, or no longer once they are agreed on.
+    ExtendedRequired,
     /// Anything else, without the error bit.
     Other(u32),
 }
@@ -98,6 +100,7 @@ impl OptionError {
                 Self::Shutdown => 7,
                 Self::BlockSizeRequired => 8,
                 Self::TooBig => 9,
+                Self::ExtendedRequired => 10,
                 Self::Other(number) => number,
             }
     }
@@ -113,6 +116,7 @@ impl OptionError {
             7 => Self::Shutdown,
             8 => Self::BlockSizeRequired,
             9 => Self::TooBig,
+            10 => Self::ExtendedRequired,
             number => Self::Other(number),
         }
     }

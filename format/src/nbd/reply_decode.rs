@@ -7,11 +7,11 @@
 use bytes::{Buf, Bytes};
 
 use super::reply::{
-    BLOCK_STATUS, CHUNK_HEAD_LEN, CHUNK_MAGIC, DONE, ERROR, ERROR_OFFSET, NONE, OFFSET_DATA, OFFSET_HOLE,
-    SIMPLE_HEAD_LEN, SIMPLE_MAGIC,
+    BLOCK_STATUS, BLOCK_STATUS_EXT, CHUNK_MAGIC, DONE, ERROR, ERROR_OFFSET, EXTENDED_MAGIC, NONE, OFFSET_DATA,
+    OFFSET_HOLE, SIMPLE_MAGIC,
 };
 use super::wire::Cursor;
-use super::{CHUNK_LEN_MAX, ContextExtents, Errno, Extent, Failure, WireError};
+use super::{CHUNK_LEN_MAX, ContextExtents, Errno, Extent, Failure, Form, WireError};
 
 /// The head of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +23,12 @@ pub enum ReplyHead {
         /// Why it failed, if it did.
         error: Option<Errno>,
     },
-    /// One chunk of a structured reply; `length` bytes of payload follow.
+    /// One chunk of a reply; `length` bytes of payload follow.
     Chunk {
         /// The request's number.
         cookie: u64,
+        /// The request's offset, in bytes, which extended heads repeat: it must be that of the request.
+        offset: Option<u64>,
         /// Whether it is the reply's last chunk.
         done: bool,
         /// Type of the chunk, for [`Chunk::decode`].
@@ -40,38 +42,51 @@ impl ReplyHead {
     /// Reads the head at the front of `input` and the bytes that it takes; `None` while it is not whole.
     ///
     /// # Errors
-    /// A wrong magic, or a payload above [`CHUNK_LEN_MAX`]: the connection must be closed.
-    pub fn decode(input: &[u8]) -> Result<Option<(Self, usize)>, WireError> {
+    /// A magic that has no place in this form, or a payload above [`CHUNK_LEN_MAX`]: the connection must be closed.
+    pub fn decode(form: Form, input: &[u8]) -> Result<Option<(Self, usize)>, WireError> {
         let Some(magic) = input.first_chunk::<4>() else {
             return Ok(None);
         };
-        match u32::from_be_bytes(*magic) {
-            SIMPLE_MAGIC => input.get(4..SIMPLE_HEAD_LEN).map(decode_simple).transpose(),
-            CHUNK_MAGIC => input.get(4..CHUNK_HEAD_LEN).map(decode_chunk).transpose(),
-            found => Err(WireError::BadMagic { what: "reply", found: found.into() }),
-        }
+        let of = match (u32::from_be_bytes(*magic), form) {
+            (SIMPLE_MAGIC, Form::Simple | Form::Structured) => Form::Simple,
+            (CHUNK_MAGIC, Form::Structured) | (EXTENDED_MAGIC, Form::Extended) => form,
+            (found, _) => return Err(WireError::BadMagic { what: "reply", found: found.into() }),
+        };
+        let taken = of.reply_head_len();
+        let decode = |head: &[u8]| match of {
+            Form::Simple => decode_simple(head),
+            _ => decode_chunk(of, head),
+        };
+        input.get(4..taken).map(|head| Ok((decode(head)?, taken))).transpose()
     }
 }
 
-fn decode_simple(head: &[u8]) -> Result<(ReplyHead, usize), WireError> {
+fn decode_simple(head: &[u8]) -> Result<ReplyHead, WireError> {
     let mut cursor = Cursor::new("simple reply", head);
     let errno = cursor.u32()?;
     let error = (errno != 0).then(|| Errno::from_wire(errno));
-    Ok((ReplyHead::Simple { cookie: cursor.u64()?, error }, SIMPLE_HEAD_LEN))
+    Ok(ReplyHead::Simple { cookie: cursor.u64()?, error })
 }
 
-fn decode_chunk(head: &[u8]) -> Result<(ReplyHead, usize), WireError> {
+fn decode_chunk(form: Form, head: &[u8]) -> Result<ReplyHead, WireError> {
     let mut cursor = Cursor::new("reply chunk", head);
     let (flags, kind, cookie) = (cursor.u16()?, cursor.u16()?, cursor.u64()?);
-    let (length, done) = (cursor.u32()?, flags & DONE != 0);
-    if length > CHUNK_LEN_MAX {
-        let (length, limit) = (length.into(), CHUNK_LEN_MAX.into());
-        return Err(WireError::TooLong { what: "reply chunk", length, limit });
-    }
-    Ok((ReplyHead::Chunk { cookie, done, kind, length }, CHUNK_HEAD_LEN))
+    let (offset, length) = match form {
+        Form::Extended => (Some(cursor.u64()?), cursor.u64()?),
+        _ => (None, cursor.u32()?.into()),
+    };
+    Ok(ReplyHead::Chunk { cookie, offset, done: flags & DONE != 0, kind, length: payload_length(length)? })
 }
 
-/// The meaning of one chunk of a structured reply.
+fn payload_length(length: u64) -> Result<u32, WireError> {
+    let limit = CHUNK_LEN_MAX.into();
+    match u32::try_from(length) {
+        Ok(fits) if length <= limit => Ok(fits),
+        _ => Err(WireError::TooLong { what: "reply chunk", length, limit }),
+    }
+}
+
+/// The meaning of one chunk of a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Chunk {
     /// Nothing: the end of a reply.
@@ -100,14 +115,17 @@ impl Chunk {
     /// Reads the whole `payload` of a chunk of type `kind`.
     ///
     /// # Errors
-    /// A payload that does not fit its type, a zero where the protocol forbids one, an unknown type.
-    pub fn decode(kind: u16, payload: Bytes) -> Result<Self, WireError> {
+    /// A payload that does not fit its type, a zero where the protocol forbids one, a type that is unknown or has no
+    /// place in this form.
+    pub fn decode(form: Form, kind: u16, payload: Bytes) -> Result<Self, WireError> {
         let mut cursor = Cursor::new("reply chunk", &payload);
+        let extended = form == Form::Extended;
         let chunk = match kind {
             NONE => Self::None,
             OFFSET_DATA => return decode_data(payload),
             OFFSET_HOLE => Self::Hole { offset: cursor.u64()?, length: nonzero("hole", cursor.u32()?)? },
-            BLOCK_STATUS => Self::Status(decode_status(&mut cursor)?),
+            BLOCK_STATUS if !extended => Self::Status(decode_status(&mut cursor)?),
+            BLOCK_STATUS_EXT if extended => Self::Status(decode_wide_status(&mut cursor)?),
             _ if kind & (1 << 15) != 0 => Self::Failed(decode_failure(kind, &mut cursor)?),
             _ => {
                 return Err(WireError::UnknownType { what: "reply chunk", found: kind.into() });
@@ -136,6 +154,21 @@ fn decode_status(cursor: &mut Cursor<'_>) -> Result<ContextExtents, WireError> {
         extents.push(Extent { length, flags: cursor.u32()? });
     }
     nonzero("count of extents", extents.len() as u32)?;
+    Ok(ContextExtents { context, extents })
+}
+
+fn decode_wide_status(cursor: &mut Cursor<'_>) -> Result<ContextExtents, WireError> {
+    let (context, count, mut extents) = (cursor.u32()?, nonzero("count of extents", cursor.u32()?)?, Vec::new());
+    // A count that lies ends the loop with `Truncated`, or leaves something over; it never sizes an allocation.
+    for _ in 0..count {
+        let length = cursor.u64()?;
+        if length == 0 {
+            return Err(WireError::Zero { what: "extent" });
+        }
+        let found = cursor.u64()?;
+        let flags = u32::try_from(found).map_err(|_| WireError::WideStatus { found })?;
+        extents.push(Extent { length, flags });
+    }
     Ok(ContextExtents { context, extents })
 }
 

@@ -1,16 +1,15 @@
 //! Requests of the transmission phase (proto.md, "Request message" and "Request types").
 //!
-//! [`RequestHead`] is the 28 bytes as they are; [`Request`] is what they mean once a session allowed
+//! [`RequestHead`] is the fields as they are; [`Request`] is what they mean once a session allowed
 //! them. Encoding is for clients. Nothing here judges a request: that is the receiver's part.
 
-use bytes::{BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 
 use super::wire::{Cursor, expect_magic};
-use super::{CommandFlags, WireError};
+use super::{CommandFlags, Form, WireError};
 
-const REQUEST_MAGIC: u32 = 0x2560_9513;
-/// Bytes of a request before a write's payload.
-pub const REQUEST_HEAD_LEN: usize = 28;
+const COMPACT_MAGIC: u32 = 0x2560_9513;
+const EXTENDED_MAGIC: u32 = 0x21e4_1c71;
 
 pub(super) const READ: u16 = 0;
 pub(super) const WRITE: u16 = 1;
@@ -32,8 +31,8 @@ pub struct RequestHead {
     pub cookie: u64,
     /// Offset in the export, in bytes.
     pub offset: u64,
-    /// Length, in bytes.
-    pub length: u32,
+    /// Length, in bytes: of the payload where there is one, else of the range.
+    pub length: u64,
 }
 
 impl RequestHead {
@@ -42,28 +41,57 @@ impl RequestHead {
         Self { flags: CommandFlags::default(), kind: DISC, cookie, offset: 0, length: 0 }
     }
 
-    /// Writes the head.
-    pub fn encode(&self, out: &mut impl BufMut) {
-        out.put_u32(REQUEST_MAGIC);
+    /// Writes the head: [`Form::request_head_len`] bytes. The length must be one that the form can carry.
+    pub fn encode(&self, form: Form, out: &mut impl BufMut) {
+        let extended = form == Form::Extended;
+        out.put_u32(if extended { EXTENDED_MAGIC } else { COMPACT_MAGIC });
         out.put_u16(self.flags.0);
         out.put_u16(self.kind);
         out.put_u64(self.cookie);
         out.put_u64(self.offset);
-        out.put_u32(self.length);
+        match extended {
+            true => out.put_u64(self.length),
+            false => out.put_u32(self.length as u32),
+        }
     }
 
-    /// Reads a head; fails on a wrong magic only.
-    pub fn decode(head: &[u8; REQUEST_HEAD_LEN]) -> Result<Self, WireError> {
-        let mut cursor = Cursor::new("request", head);
-        expect_magic("request", cursor.u32()?, REQUEST_MAGIC)?;
-        Ok(Self {
-            flags: CommandFlags(cursor.u16()?),
-            kind: cursor.u16()?,
-            cookie: cursor.u64()?,
-            offset: cursor.u64()?,
-            length: cursor.u32()?,
-        })
+    /// Takes a head from the front of `input`; `None`, and nothing is taken, while it is not whole. Fails on a
+    /// wrong magic only.
+    pub fn take(form: Form, input: &mut impl Buf) -> Result<Option<Self>, WireError> {
+        if input.remaining() < form.request_head_len() {
+            return Ok(None);
+        }
+        let extended = form == Form::Extended;
+        expect_magic("request", input.get_u32(), if extended { EXTENDED_MAGIC } else { COMPACT_MAGIC })?;
+        Ok(Some(Self {
+            flags: CommandFlags(input.get_u16()),
+            kind: input.get_u16(),
+            cookie: input.get_u64(),
+            offset: input.get_u64(),
+            length: if extended { input.get_u64() } else { input.get_u32().into() },
+        }))
     }
+
+    /// Whether a payload of `length` bytes follows, whatever it is worth: only who takes all of it finds the next request.
+    ///
+    /// A write always has one. With extended headers it must say so as well, but qemu (10.0) does not.
+    pub(super) fn has_payload(&self, form: Form) -> bool {
+        self.kind == WRITE || form == Form::Extended && self.flags.contains(CommandFlags::PAYLOAD_LEN)
+    }
+
+    /// What the reply repeats.
+    pub fn tag(&self) -> Tag {
+        Tag { cookie: self.cookie, offset: self.offset }
+    }
+}
+
+/// What a reply repeats of its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// The client's number for the request.
+    pub cookie: u64,
+    /// Its offset, in bytes; only extended heads carry it.
+    pub offset: u64,
 }
 
 /// A range of an export.
@@ -71,8 +99,8 @@ impl RequestHead {
 pub struct Span {
     /// Offset, in bytes.
     pub offset: u64,
-    /// Length, in bytes; may be zero.
-    pub length: u32,
+    /// Length, in bytes; may be zero. Above 32 bits only with extended headers, and never for content.
+    pub length: u64,
 }
 
 /// What a request wants.
@@ -80,7 +108,7 @@ pub struct Span {
 pub enum Command {
     /// The content of a range.
     Read {
-        /// The range.
+        /// The range; at most [`super::REQUEST_LEN_MAX`] long.
         span: Span,
         /// In at most one content chunk.
         whole: bool,
@@ -119,12 +147,14 @@ pub enum Command {
         /// Fail rather than be as slow as a write.
         fast: bool,
     },
-    /// The extents of a range in every selected context.
+    /// The extents of a range.
     BlockStatus {
         /// The range; not empty.
         span: Span,
         /// The first extent alone.
         one: bool,
+        /// In these of the selected contexts, by number; in all of them without.
+        only: Option<Vec<u32>>,
     },
 }
 
@@ -138,19 +168,34 @@ pub struct Request {
 }
 
 impl Request {
-    /// Writes the request and, for a write, its payload.
-    pub fn encode(&self, out: &mut impl BufMut) {
-        self.head().encode(out);
-        if let Command::Write { data, .. } = &self.command {
-            out.put_slice(data);
+    /// Writes the request with its payload. What a form cannot carry must not be asked for: a range above
+    /// [`Form::length_max`], a choice of contexts without extended headers.
+    pub fn encode(&self, form: Form, out: &mut impl BufMut) {
+        let mut head = self.head();
+        if let Some(length) = self.command.payload_len() {
+            head.length = length;
+            if form == Form::Extended {
+                head.flags = head.flags | CommandFlags::PAYLOAD_LEN;
+            }
+        }
+        head.encode(form, out);
+        match &self.command {
+            Command::Write { data, .. } => out.put_slice(data),
+            Command::BlockStatus { span, only: Some(contexts), .. } => put_filter(span.length, contexts, out),
+            _ => {}
         }
     }
 
-    /// The fixed part.
-    pub fn head(&self) -> RequestHead {
+    /// The fixed part, but for what a payload changes of it.
+    fn head(&self) -> RequestHead {
         let (kind, span) = self.command.kind_and_span();
         let (flags, cookie) = (self.command.flags(), self.cookie);
         RequestHead { flags, kind, cookie, offset: span.offset, length: span.length }
+    }
+
+    /// What the reply repeats.
+    pub fn tag(&self) -> Tag {
+        self.head().tag()
     }
 }
 
@@ -158,12 +203,20 @@ impl Command {
     fn kind_and_span(&self) -> (u16, Span) {
         match self {
             Self::Read { span, .. } => (READ, *span),
-            Self::Write { offset, data, .. } => (WRITE, Span { offset: *offset, length: data.len() as u32 }),
+            Self::Write { offset, data, .. } => (WRITE, Span { offset: *offset, length: data.len() as u64 }),
             Self::Flush => (FLUSH, Span { offset: 0, length: 0 }),
             Self::Trim { span, .. } => (TRIM, *span),
             Self::Cache { span } => (CACHE, *span),
             Self::WriteZeroes { span, .. } => (WRITE_ZEROES, *span),
             Self::BlockStatus { span, .. } => (BLOCK_STATUS, *span),
+        }
+    }
+
+    fn payload_len(&self) -> Option<u64> {
+        match self {
+            Self::Write { data, .. } => Some(data.len() as u64),
+            Self::BlockStatus { only: Some(contexts), .. } => Some(filter_len(contexts.len())),
+            _ => None,
         }
     }
 
@@ -182,4 +235,24 @@ impl Command {
             Self::Flush | Self::Cache { .. } => none,
         }
     }
+}
+
+/// Bytes of the payload of a block status in `count` contexts.
+pub(super) const fn filter_len(count: usize) -> u64 {
+    8 + 4 * count as u64
+}
+
+fn put_filter(length: u64, contexts: &[u32], out: &mut impl BufMut) {
+    out.put_u64(length);
+    contexts.iter().for_each(|context| out.put_u32(*context));
+}
+
+/// Reads the payload of a block status: the length of its range, and the contexts.
+pub(super) fn read_filter(payload: &[u8]) -> Result<(u64, Vec<u32>), WireError> {
+    let mut cursor = Cursor::new("payload of a block status", payload);
+    let (length, mut contexts) = (cursor.u64()?, Vec::new());
+    while !cursor.is_empty() {
+        contexts.push(cursor.u32()?);
+    }
+    Ok((length, contexts))
 }

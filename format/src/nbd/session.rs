@@ -3,7 +3,7 @@
 //! Invariant: a session never changes after the handshake, so that replies can be framed on any
 //! thread. The structs here must not hold the export itself: that is the driver's.
 
-use super::{CommandFlags, EXPORT_SIZE_MAX, MetaContext, REQUEST_LEN_MAX, TransmissionFlags};
+use super::{CommandFlags, EXPORT_SIZE_MAX, Form, MetaContext, REQUEST_LEN_MAX, TransmissionFlags};
 
 /// Block sizes that an export works well with, in bytes (proto.md, "Block size constraints").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Geometry {
     pub size: u64,
     /// Block sizes.
     pub blocks: BlockSizes,
-    /// What it can do. `HAS_FLAGS` and `SEND_DF` are added by the session.
+    /// What it can do. `HAS_FLAGS`, `SEND_DF` and `BLOCK_STATUS_PAYLOAD` are added by the session.
     pub flags: TransmissionFlags,
 }
 
@@ -70,8 +70,8 @@ pub struct Advert {
 pub struct Session {
     /// The name that the client chose, not the canonical one.
     pub export: String,
-    /// Whether replies are structured.
-    pub structured: bool,
+    /// How requests and replies are framed.
+    pub form: Form,
     /// Size of the export, in bytes.
     pub size: u64,
     /// Flags as sent to the client.
@@ -89,15 +89,15 @@ impl Session {
     pub(super) fn new(
         export: String,
         advert: &Advert,
-        structured: bool,
+        form: Form,
         constrained: bool,
         contexts: Vec<MetaContext>,
     ) -> Self {
         let geometry = &advert.geometry;
         let alignment = if constrained { geometry.blocks.min.max(1) } else { 1 };
         let length_max = if constrained { geometry.advertised_blocks().max } else { REQUEST_LEN_MAX };
-        let (size, flags) = (geometry.advertised_size(), flags_as_sent(geometry, structured));
-        Self { export, structured, size, flags, alignment, length_max, contexts }
+        let (size, flags) = (geometry.advertised_size(), flags_as_sent(geometry, form, &contexts));
+        Self { export, form, size, flags, alignment, length_max, contexts }
     }
 
     /// Whether the export may be written.
@@ -113,8 +113,12 @@ impl Session {
 }
 
 /// The export's flags with those that belong to the session.
-pub(super) fn flags_as_sent(geometry: &Geometry, structured: bool) -> TransmissionFlags {
-    let own = geometry.flags.without(TransmissionFlags::SEND_DF | TransmissionFlags::SEND_RESIZE);
-    let df = if structured { TransmissionFlags::SEND_DF } else { TransmissionFlags::default() };
-    own | TransmissionFlags::HAS_FLAGS | df
+pub(super) fn flags_as_sent(geometry: &Geometry, form: Form, contexts: &[MetaContext]) -> TransmissionFlags {
+    let (df, payload) = (TransmissionFlags::SEND_DF, TransmissionFlags::BLOCK_STATUS_PAYLOAD);
+    let when = |set: bool, flag| if set { flag } else { TransmissionFlags::default() };
+    let filtered = form == Form::Extended && !contexts.is_empty();
+    geometry.flags.without(df | payload | TransmissionFlags::SEND_RESIZE)
+        | TransmissionFlags::HAS_FLAGS
+        | when(form.has_chunks(), df)
+        | when(filtered, payload)
 }

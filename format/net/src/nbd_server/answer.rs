@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tracing::error;
 use understudy_format::nbd::{
-    Command, ContextExtents, Errno, Failure, MetaContext, Replies, Request, Session, Span, fit,
+    Command, ContextExtents, Errno, Failure, MetaContext, Replies, Request, Session, Span, Tag, fit,
 };
 
 use super::shelf::{Buffer, Shelf};
@@ -30,23 +30,23 @@ impl Answerer {
             error!(export = self.session.export, ?request.cookie, "an export panicked");
             Err(Failure::new(Errno::Io, "internal error of the server"))
         });
-        answered.unwrap_or_else(|failure| self.refuse(request.cookie, &failure))
+        answered.unwrap_or_else(|failure| self.refuse(request.tag(), &failure))
     }
 
     /// The reply to a request that failed.
-    pub(super) fn refuse(&self, cookie: u64, failure: &Failure) -> Buffer {
+    pub(super) fn refuse(&self, tag: Tag, failure: &Failure) -> Buffer {
         let mut reply = Vec::new();
-        self.replies().failed(&mut reply, cookie, failure);
+        self.replies().failed(&mut reply, tag, failure);
         reply.into()
     }
 
     fn replies(&self) -> Replies {
-        Replies { structured: self.session.structured }
+        Replies { form: self.session.form }
     }
 
-    fn call(&self, Request { cookie, command }: &Request) -> Result<Buffer, Failure> {
-        let export = &self.export;
-        match command {
+    fn call(&self, request: &Request) -> Result<Buffer, Failure> {
+        let (export, tag) = (&self.export, request.tag());
+        match &request.command {
             // A range of no bytes is no question to an export.
             Command::Read { span, .. }
             | Command::Trim { span, .. }
@@ -54,8 +54,8 @@ impl Answerer {
             | Command::WriteZeroes { span, .. }
                 if span.length == 0 => {}
             Command::Write { data, .. } if data.is_empty() => {}
-            Command::Read { span, .. } => return self.read(*cookie, *span),
-            Command::BlockStatus { span, one } => return self.status(*cookie, *span, *one),
+            Command::Read { span, .. } => return self.read(tag, *span),
+            Command::BlockStatus { span, one, only } => return self.status(tag, *span, *one, only.as_deref()),
             Command::Write { offset, data, fua } => export.write(*offset, data, *fua)?,
             Command::Flush => export.flush()?,
             Command::Trim { span, fua } => export.trim(*span, *fua)?,
@@ -66,36 +66,39 @@ impl Answerer {
             }
         }
         let mut reply = Vec::new();
-        self.replies().done(&mut reply, *cookie);
+        self.replies().done(&mut reply, tag);
         Ok(reply.into())
     }
 
-    fn read(&self, cookie: u64, Span { offset, length }: Span) -> Result<Buffer, Failure> {
+    fn read(&self, tag: Tag, Span { offset, length }: Span) -> Result<Buffer, Failure> {
         let (replies, room) = (self.replies(), self.replies().data_head_len());
         let mut reply = self.shelf.take(room, length as usize);
         let (head, content) = reply.split_at_mut(room);
+        // The length of a read was judged against a limit of 32 bits.
+        let length = length as u32;
         if self.export.read(offset, content)? == Content::Zeroes {
             let mut hole = Vec::new();
-            if replies.hole(&mut hole, cookie, offset, length) {
+            if replies.hole(&mut hole, tag, length) {
                 return Ok(hole.into());
             }
             content.fill(0);
         }
-        replies.put_data_head(head, cookie, offset, length);
+        replies.put_data_head(head, tag, length);
         Ok(reply)
     }
 
-    fn status(&self, cookie: u64, span: Span, one: bool) -> Result<Buffer, Failure> {
-        let contexts = self.session.contexts.iter().map(|context| self.extents(context, span, one));
-        let contexts = contexts.collect::<Result<Vec<_>, _>>()?;
+    fn status(&self, tag: Tag, span: Span, one: bool, only: Option<&[u32]>) -> Result<Buffer, Failure> {
+        let selected = self.session.contexts.iter();
+        let wanted = selected.filter(|context| only.is_none_or(|only| only.contains(&context.id)));
+        let contexts = wanted.map(|context| self.extents(context, span, one)).collect::<Result<Vec<_>, _>>()?;
         let mut reply = Vec::new();
-        self.replies().status(&mut reply, cookie, &contexts);
+        self.replies().status(&mut reply, tag, &contexts);
         Ok(reply.into())
     }
 
     fn extents(&self, context: &MetaContext, span: Span, one: bool) -> Result<ContextExtents, Failure> {
         let extents = self.export.extents(&context.name, span, one)?;
-        let extents = fit(extents, span.length.into(), one);
+        let extents = fit(extents, span.length, one);
         if extents.is_empty() {
             let text = format!("no extents in context {}", context.name);
             return Err(Failure { errno: Errno::Io, text, at: Some(span.offset) });

@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use tracing::debug;
 use understudy_format::nbd::{
     Advert, Command, EXTENTS_MAX, Errno, Failure, Handshake, Incoming, OptionError, Receiver, Refusal, Request,
-    Session, Step, WireError,
+    Session, Step, Tag, WireError,
 };
 
 use super::Server;
@@ -29,6 +29,8 @@ const INPUT_ROOM: usize = 64 << 10;
 const BATCH_MAX: usize = 64;
 /// What a reply without content is counted as.
 const SMALL_REPLY: usize = 4 << 10;
+/// What an extent takes at most in a reply, and before it is one.
+const EXTENT_LEN: usize = 16;
 
 /// Why a connection ended before its time. Logged, then forgotten.
 #[derive(Debug, thiserror::Error)]
@@ -210,7 +212,7 @@ fn cost(session: &Session, command: &Command) -> usize {
     match command {
         Command::Read { span, .. } => SMALL_REPLY + span.length as usize,
         Command::Write { data, .. } => SMALL_REPLY + data.len(),
-        Command::BlockStatus { .. } => SMALL_REPLY + session.contexts.len() * EXTENTS_MAX * 8,
+        Command::BlockStatus { .. } => SMALL_REPLY + session.contexts.len() * EXTENTS_MAX * EXTENT_LEN,
         _ => SMALL_REPLY,
     }
 }
@@ -271,7 +273,7 @@ impl<R: AsyncRead + Unpin> Requests<R> {
             match receiver.next(session, &mut self.link.input)? {
                 Incoming::Receive(wanted) if self.fill(wanted).await? => {}
                 Incoming::Receive(_) | Incoming::Disconnect => return Ok(()),
-                Incoming::Refused { cookie, failure } => self.refuse(cookie, &failure).await,
+                Incoming::Refused { tag, failure } => self.refuse(tag, &failure).await,
                 Incoming::Request(request) => self.start(request).await,
             }
         }
@@ -291,9 +293,9 @@ impl<R: AsyncRead + Unpin> Requests<R> {
         }
     }
 
-    async fn refuse(&self, cookie: u64, failure: &Failure) {
+    async fn refuse(&self, tag: Tag, failure: &Failure) {
         let ticket = self.tickets.take(SMALL_REPLY).await;
-        self.flow.send(self.flow.answerer.refuse(cookie, failure), ticket);
+        self.flow.send(self.flow.answerer.refuse(tag, failure), ticket);
     }
 
     async fn start(&self, request: Request) {
@@ -302,7 +304,7 @@ impl<R: AsyncRead + Unpin> Requests<R> {
         if *self.draining.borrow() {
             drop(ticket);
             let failure = Failure::new(Errno::Shutdown, "the server is shutting down");
-            return self.refuse(request.cookie, &failure).await;
+            return self.refuse(request.tag(), &failure).await;
         }
         let flow = Arc::clone(&self.flow);
         self.server.workers.push(Box::new(move || flow.answer(&request, ticket)));

@@ -75,7 +75,7 @@ impl Export for Pattern {
 
     fn extents(&self, context: &str, span: Span, one: bool) -> Result<Vec<Extent>, Failure> {
         let Span { offset, length } = span;
-        let end = offset + u64::from(length);
+        let end = offset + length;
         match context {
             "base:allocation" if one => Ok(extents_of(offset, SIZE).into_iter().take(1).collect()),
             "base:allocation" => Ok(extents_of(offset, end)),

@@ -1,103 +1,18 @@
 //! Clients that no library would write: raw sockets, one misuse each.
 
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use understudy_format::nbd::{
-    Command, CommandFlags, DRAIN_LEN_MAX, Errno, InfoRequest, OPTION_REPLY_HEAD_LEN, OptionError, OptionHead,
-    OptionReply, OptionReplyHead, OptionRequest, REQUEST_LEN_MAX, ReplyHead, Request, RequestHead, Span,
+    CommandFlags, DRAIN_LEN_MAX, Errno, OptionError, OptionHead, OptionReply, OptionRequest, REQUEST_LEN_MAX,
+    RequestHead,
 };
 use understudy_net::nbd_server::Limits;
 
+use super::client::Client;
 use super::fixture::{Fixture, byte_at};
-
-/// A hang fails a test instead of stopping them all.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-struct Client(TcpStream);
-
-impl Client {
-    /// Connected, greeted, not yet answered.
-    fn greeted(fixture: &Fixture) -> Self {
-        let stream = TcpStream::connect(fixture.tcp).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut client = Self(stream);
-        client.receive(18);
-        client
-    }
-
-    /// Past the client's flags.
-    fn haggling(fixture: &Fixture) -> Self {
-        let mut client = Self::greeted(fixture);
-        client.send(&[0, 0, 0, 3]);
-        client
-    }
-
-    /// In the transmission phase with simple replies, without having asked for block sizes.
-    fn using(fixture: &Fixture, export: &str) -> Self {
-        let mut client = Self::haggling(fixture);
-        let info = InfoRequest { name: export.to_owned(), wants: Vec::new() };
-        client.option(&OptionRequest::Go(info));
-        while client.option_reply() != OptionReply::Ack {}
-        client
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        self.0.write_all(bytes).unwrap();
-    }
-
-    fn receive(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        self.0.read_exact(&mut bytes).unwrap();
-        bytes
-    }
-
-    fn option(&mut self, option: &OptionRequest) {
-        let mut bytes = Vec::new();
-        option.encode(&mut bytes);
-        self.send(&bytes);
-    }
-
-    fn option_reply(&mut self) -> OptionReply {
-        let head = self.receive(OPTION_REPLY_HEAD_LEN);
-        let head = OptionReplyHead::decode(head.as_slice().try_into().unwrap()).unwrap();
-        OptionReply::decode(head.kind, &self.receive(head.length as usize)).unwrap()
-    }
-
-    fn head(&mut self, kind: u16, cookie: u64, length: u32) {
-        let head = RequestHead { kind, length, ..RequestHead::disconnect(cookie) };
-        let mut bytes = Vec::new();
-        head.encode(&mut bytes);
-        self.send(&bytes);
-    }
-
-    fn read(&mut self, cookie: u64, offset: u64, length: u32) {
-        let command = Command::Read { span: Span { offset, length }, whole: false };
-        let mut bytes = Vec::new();
-        Request { cookie, command }.encode(&mut bytes);
-        self.send(&bytes);
-    }
-
-    /// The next simple reply: whose, and how it failed.
-    fn reply(&mut self) -> (u64, Option<Errno>) {
-        match ReplyHead::decode(&self.receive(16)).unwrap() {
-            Some((ReplyHead::Simple { cookie, error }, 16)) => (cookie, error),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[track_caller]
-    fn expect_end(mut self) {
-        let mut rest = Vec::new();
-        match self.0.read_to_end(&mut rest) {
-            Ok(_) => assert_eq!(rest, b""),
-            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
-        }
-    }
-}
 
 /// The server still serves others.
 #[track_caller]
@@ -187,9 +102,7 @@ fn a_slow_handshake_is_cut() {
 fn a_connection_too_many_is_closed_at_once() {
     let fixture = Fixture::with_limits(Limits { connections: 1, ..Limits::default() });
     let first = Client::using(&fixture, "pattern");
-    let second = TcpStream::connect(fixture.tcp).unwrap();
-    second.set_read_timeout(Some(PATIENCE)).unwrap();
-    Client(second).expect_end();
+    Client::on(TcpStream::connect(fixture.tcp).unwrap()).expect_end();
     drop(first);
 }
 
@@ -217,9 +130,7 @@ fn an_unknown_flag_is_invalid() {
     let fixture = Fixture::start();
     let mut client = Client::using(&fixture, "pattern");
     let flags = CommandFlags(1 << 14);
-    let mut bytes = Vec::new();
-    RequestHead { flags, kind: 0, length: 1, ..RequestHead::disconnect(1) }.encode(&mut bytes);
-    client.send(&bytes);
+    client.request_head(RequestHead { flags, kind: 0, length: 1, ..RequestHead::disconnect(1) });
     assert_eq!(client.reply(), (1, Some(Errno::Invalid)));
 }
 

@@ -121,12 +121,73 @@ fn an_unknown_option_is_unsupported_and_the_next_one_is_served() {
 }
 
 #[test]
-fn starttls_and_extended_headers_are_unsupported() {
-    for option in ["00000005", "0000000b"] {
-        let (step, out) = feed(&mut begun(false), &format!("49484156454f5054 {option} 00000000"));
-        assert_eq!(step, Ok(Step::Receive));
-        assert_eq!(error_reply(&out).error, OptionError::Unsupported);
+fn starttls_is_unsupported() {
+    let (step, out) = feed(&mut begun(false), "49484156454f5054 00000005 00000000");
+    assert_eq!(step, Ok(Step::Receive));
+    assert_eq!(error_reply(&out).error, OptionError::Unsupported);
+}
+
+const EXTENDED_HEADERS: &str = "49484156454f5054 0000000b 00000000";
+const STRUCTURED_REPLY: &str = "49484156454f5054 00000008 00000000";
+
+#[test]
+fn extended_headers_are_agreed_on_before_and_after_structured_replies() {
+    for structured in [false, true] {
+        let mut handshake = begun(structured);
+        let (step, out) = feed(&mut handshake, EXTENDED_HEADERS);
+        assert_eq!((step, out), (Ok(Step::Receive), hex("0003e889045565a9 0000000b 00000001 00000000")));
+        let set = query("vol", &[BASE_ALLOCATION]);
+        let _ = ask(&mut handshake, &OptionRequest::SetMetaContext(set));
+        let session = ask(&mut handshake, &go("vol", &[])).0.unwrap();
+        assert_eq!((session.form, session.contexts.len()), (Form::Extended, 1));
+        // Read-only, several connections, and what belongs to the session: DF, contexts in a payload.
+        assert_eq!(session.flags, TransmissionFlags(0x1183));
     }
+}
+
+#[test]
+fn a_payload_for_block_status_is_offered_with_extended_headers_and_contexts_only() {
+    let flags = |extended: bool, contexts: &[&str]| {
+        let mut handshake = begun(true);
+        if extended {
+            let _ = feed(&mut handshake, EXTENDED_HEADERS);
+        }
+        let _ = ask(&mut handshake, &OptionRequest::SetMetaContext(query("vol", contexts)));
+        let (session, replies) = ask(&mut handshake, &go("vol", &[]));
+        let flags = session.unwrap().flags;
+        assert_eq!(replies[0], OptionReply::Info(Info::Export { size: 1 << 20, flags }));
+        flags.contains(TransmissionFlags::BLOCK_STATUS_PAYLOAD)
+    };
+    assert!(flags(true, &[BASE_ALLOCATION]));
+    assert!(!flags(true, &[]) && !flags(true, &["none:such"]) && !flags(false, &[BASE_ALLOCATION]));
+}
+
+#[test]
+fn there_is_no_way_back_from_extended_headers() {
+    let mut handshake = begun(false);
+    let _ = feed(&mut handshake, EXTENDED_HEADERS);
+    let (step, out) = feed(&mut handshake, STRUCTURED_REPLY);
+    assert_eq!((step, error_reply(&out).error), (Ok(Step::Receive), OptionError::ExtendedRequired));
+    assert_eq!(ask(&mut handshake, &go("vol", &[])).0.unwrap().form, Form::Extended);
+}
+
+#[test]
+fn extended_headers_with_data_are_invalid() {
+    let (_, out) = feed(&mut begun(false), "49484156454f5054 0000000b 00000001 00");
+    let refusal = Refusal::new(OptionError::Invalid, "EXTENDED_HEADERS: 1 bytes too many");
+    assert_eq!(error_reply(&out), refusal);
+}
+
+#[test]
+fn export_name_after_extended_headers_ends_the_connection() {
+    let mut handshake = begun(false);
+    let _ = feed(&mut handshake, EXTENDED_HEADERS);
+    let (step, _) = feed(&mut handshake, "49484156454f5054 00000001 00000003 766f6c");
+    assert_eq!(step, Ok(Step::Open("vol".to_owned())));
+    let mut out = BytesMut::new();
+    let reason = "EXPORT_NAME has no place after extended headers; use GO".to_owned();
+    let error = WireError::ExportRefused { name: "vol".to_owned(), reason };
+    assert_eq!((handshake.answer_open(Ok(advert()), &mut out), out.len()), (Err(error), 0));
 }
 
 #[test]
@@ -163,7 +224,7 @@ fn export_name_answers_with_size_flags_and_no_zeroes() {
     let mut out = BytesMut::new();
     let session = handshake.answer_open(Ok(advert()), &mut out).unwrap().unwrap();
     assert_eq!(out.to_vec(), hex("0000000000100000 0103"));
-    assert!(!session.structured);
+    assert_eq!(session.form, Form::Simple);
 }
 
 #[test]

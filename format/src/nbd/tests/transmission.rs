@@ -8,7 +8,7 @@ fn session(flags: TransmissionFlags) -> Session {
     let geometry = Geometry { flags, ..Geometry::read_only(1 << 20) };
     let advert = Advert { geometry, ..advert() };
     let contexts = vec![MetaContext { id: 1, name: BASE_ALLOCATION.to_owned() }];
-    Session::new("vol".to_owned(), &advert, true, false, contexts)
+    Session::new("vol".to_owned(), &advert, Form::Structured, false, contexts)
 }
 
 fn read_only() -> Session {
@@ -18,12 +18,12 @@ fn read_only() -> Session {
 /// What a session makes of a head followed by `payload`.
 fn receive(session: &Session, head: RequestHead, payload: &[u8]) -> Result<Incoming, WireError> {
     let mut input = BytesMut::new();
-    head.encode(&mut input);
+    head.encode(session.form, &mut input);
     input.extend_from_slice(payload);
     Receiver::default().next(session, &mut input)
 }
 
-fn head(kind: u16, offset: u64, length: u32) -> RequestHead {
+fn head(kind: u16, offset: u64, length: u64) -> RequestHead {
     RequestHead { kind, offset, length, ..RequestHead::disconnect(7) }
 }
 
@@ -32,7 +32,7 @@ fn head(kind: u16, offset: u64, length: u32) -> RequestHead {
 fn refused(session: &Session, head: RequestHead, errno: Errno, text: &str) {
     let payload = if head.kind == 1 { vec![0; head.length as usize] } else { Vec::new() };
     let failure = Failure::new(errno, text);
-    let expected = Incoming::Refused { cookie: 7, failure };
+    let expected = Incoming::Refused { tag: head.tag(), failure };
     assert_eq!(receive(session, head, &payload), Ok(expected));
 }
 
@@ -103,13 +103,13 @@ fn a_write_of_zeroes_past_the_end_is_out_of_space() {
 fn a_write_to_a_read_only_export_is_drained_and_not_permitted() {
     let (session, mut receiver) = (read_only(), Receiver::default());
     let mut input = BytesMut::new();
-    head(1, 0, 100).encode(&mut input);
+    head(1, 0, 100).encode(Form::Structured, &mut input);
     input.extend_from_slice(&[0; 60]);
     assert_eq!(receiver.next(&session, &mut input), Ok(Incoming::Receive(1)));
     input.extend_from_slice(&[0; 40]);
-    head(2, 0, 0).encode(&mut input);
+    head(2, 0, 0).encode(Form::Structured, &mut input);
     let failure = Failure::new(Errno::Perm, "write on a read-only export");
-    let refused = Incoming::Refused { cookie: 7, failure };
+    let refused = Incoming::Refused { tag: Tag { cookie: 7, offset: 0 }, failure };
     assert_eq!(receiver.next(&session, &mut input), Ok(refused));
     assert_eq!(receiver.next(&session, &mut input), Ok(Incoming::Disconnect));
 }
@@ -122,22 +122,28 @@ fn a_trim_of_a_read_only_export_is_not_permitted() {
 #[test]
 fn a_write_too_long_to_drain_ends_the_connection() {
     let (length, limit) = (u64::from(DRAIN_LEN_MAX) + 1, DRAIN_LEN_MAX.into());
-    let error = WireError::TooLong { what: "payload of a write", length, limit };
-    let found = receive(&session(writable()), head(1, 0, DRAIN_LEN_MAX + 1), b"");
+    let error = WireError::TooLong { what: "payload of a request", length, limit };
+    let found = receive(&session(writable()), head(1, 0, u64::from(DRAIN_LEN_MAX) + 1), b"");
     assert_eq!(found, Err(error));
 }
 
 #[test]
 fn a_read_above_the_maximum_is_invalid() {
     let text = "length 33554433 is above the limit of 33554432";
-    refused(&read_only(), head(0, 0, REQUEST_LEN_MAX + 1), Errno::Invalid, text);
+    refused(&read_only(), head(0, 0, u64::from(REQUEST_LEN_MAX) + 1), Errno::Invalid, text);
 }
 
 #[test]
 fn an_unfragmented_read_above_the_maximum_overflows() {
-    let head = RequestHead { flags: CommandFlags::DF, ..head(0, 0, REQUEST_LEN_MAX + 1) };
+    let head = RequestHead { flags: CommandFlags::DF, ..head(0, 0, u64::from(REQUEST_LEN_MAX) + 1) };
     let text = "length 33554433 is above the limit of 33554432";
     refused(&read_only(), head, Errno::Overflow, text);
+}
+
+#[test]
+fn a_flush_with_a_range_is_invalid() {
+    let text = "a flush has no range, not offset 0 length 512";
+    refused(&session(writable()), head(3, 0, 512), Errno::Invalid, text);
 }
 
 #[test]
@@ -192,29 +198,31 @@ fn an_empty_read_at_the_end_is_a_request() {
     assert_eq!(receive(&read_only(), head(0, 1 << 20, 0), b""), Ok(Incoming::Request(request)));
 }
 
-fn framed(structured: bool, frame: impl FnOnce(Replies, &mut Vec<u8>)) -> Vec<u8> {
+const TAG: Tag = Tag { cookie: 7, offset: 512 };
+
+fn framed(form: Form, frame: impl FnOnce(Replies, &mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::new();
-    frame(Replies { structured }, &mut out);
+    frame(Replies { form }, &mut out);
     out
 }
 
 #[test]
 fn replies_have_their_golden_bytes() {
     let mut failure = Failure::new(Errno::Io, "bad");
-    let simple = framed(false, |replies, out| replies.done(out, 7));
+    let simple = framed(Form::Simple, |replies, out| replies.done(out, TAG));
     assert_eq!(simple, hex("67446698 00000000 0000000000000007"));
-    let simple = framed(false, |replies, out| replies.failed(out, 7, &failure));
+    let simple = framed(Form::Simple, |replies, out| replies.failed(out, TAG, &failure));
     assert_eq!(simple, hex("67446698 00000005 0000000000000007"));
-    let none = framed(true, |replies, out| replies.done(out, 7));
+    let none = framed(Form::Structured, |replies, out| replies.done(out, TAG));
     assert_eq!(none, hex("668e33ef 0001 0000 0000000000000007 00000000"));
-    let hole = framed(true, |replies, out| assert!(replies.hole(out, 7, 512, 256)));
+    let hole = framed(Form::Structured, |replies, out| assert!(replies.hole(out, TAG, 256)));
     let expected = "668e33ef 0001 0002 0000000000000007 0000000c 0000000000000200 00000100";
     assert_eq!(hole, hex(expected));
-    let error = framed(true, |replies, out| replies.failed(out, 7, &failure));
+    let error = framed(Form::Structured, |replies, out| replies.failed(out, TAG, &failure));
     let expected = "668e33ef 0001 8001 0000000000000007 00000009 00000005 0003 626164";
     assert_eq!(error, hex(expected));
     failure.at = Some(512);
-    let error = framed(true, |replies, out| replies.failed(out, 7, &failure));
+    let error = framed(Form::Structured, |replies, out| replies.failed(out, TAG, &failure));
     let expected = "668e33ef 0001 8002 0000000000000007 00000011 00000005 0003 626164
         0000000000000200";
     assert_eq!(error, hex(expected));
@@ -223,16 +231,16 @@ fn replies_have_their_golden_bytes() {
 #[test]
 fn the_head_of_content_has_its_golden_bytes() {
     let mut head = [0; 28];
-    Replies { structured: true }.put_data_head(&mut head, 7, 512, 4);
+    Replies { form: Form::Structured }.put_data_head(&mut head, TAG, 4);
     let expected = "668e33ef 0001 0001 0000000000000007 0000000c 0000000000000200";
     assert_eq!(head.to_vec(), hex(expected));
-    Replies { structured: false }.put_data_head(&mut head[..16], 7, 512, 4);
+    Replies { form: Form::Simple }.put_data_head(&mut head[..16], TAG, 4);
     assert_eq!(head[..16].to_vec(), hex("67446698 00000000 0000000000000007"));
 }
 
 #[test]
 fn a_hole_cannot_be_sent_in_a_simple_reply() {
-    let bytes = framed(false, |replies, out| assert!(!replies.hole(out, 7, 0, 1)));
+    let bytes = framed(Form::Simple, |replies, out| assert!(!replies.hole(out, TAG, 1)));
     assert_eq!(bytes, b"");
 }
 
@@ -240,7 +248,7 @@ fn a_hole_cannot_be_sent_in_a_simple_reply() {
 fn a_status_of_two_contexts_is_done_with_the_second() {
     let extents = vec![Extent::data(512), Extent::hole(512)];
     let contexts = [1, 2].map(|context| ContextExtents { context, extents: extents.clone() });
-    let bytes = framed(true, |replies, out| replies.status(out, 7, &contexts));
+    let bytes = framed(Form::Structured, |replies, out| replies.status(out, TAG, &contexts));
     let runs = "00000200 00000000 00000200 00000003";
     let first = format!("668e33ef 0000 0005 0000000000000007 00000014 00000001 {runs}");
     let second = format!("668e33ef 0001 0005 0000000000000007 00000014 00000002 {runs}");
@@ -250,19 +258,19 @@ fn a_status_of_two_contexts_is_done_with_the_second() {
 #[test]
 fn a_wrong_reply_magic_ends_the_connection() {
     let error = WireError::BadMagic { what: "reply", found: 0x1234_5678 };
-    assert_eq!(ReplyHead::decode(&hex("12345678")), Err(error));
+    assert_eq!(ReplyHead::decode(Form::Structured, &hex("12345678")), Err(error));
 }
 
 #[test]
 fn a_chunk_above_the_maximum_ends_the_connection() {
     let error = WireError::TooLong { what: "reply chunk", length: u64::from(u32::MAX), limit: CHUNK_LEN_MAX.into() };
     let bytes = hex("668e33ef 0001 0001 0000000000000007 ffffffff");
-    assert_eq!(ReplyHead::decode(&bytes), Err(error));
+    assert_eq!(ReplyHead::decode(Form::Structured, &bytes), Err(error));
 }
 
 #[track_caller]
 fn bad_chunk(kind: u16, payload: &str, error: WireError) {
-    assert_eq!(Chunk::decode(kind, Bytes::from(hex(payload))), Err(error));
+    assert_eq!(Chunk::decode(Form::Structured, kind, Bytes::from(hex(payload))), Err(error));
 }
 
 #[test]
@@ -284,5 +292,5 @@ fn chunks_that_do_not_fit_their_type_are_errors() {
 fn an_unknown_error_chunk_fails_its_request_alone() {
     let payload = Bytes::from(hex("0000270f 0001 61 ffff"));
     let failure = Failure::new(Errno::Invalid, "a");
-    assert_eq!(Chunk::decode(0x8077, payload), Ok(Chunk::Failed(failure)));
+    assert_eq!(Chunk::decode(Form::Structured, 0x8077, payload), Ok(Chunk::Failed(failure)));
 }

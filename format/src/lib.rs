@@ -5,7 +5,8 @@
 //! begin and a commit record are a [`stream`], in [`frame`]s, the same bytes in a file and over a
 //! connection, where the messages of [`wire`] go around them and the two ends of [`session`] decide
 //! what is said next. The appliance appends blocks ([`codec`]) and pages of the [`map`] to [`segment`]s, and commits
-//! a [`point`]; people name it by [`select`], and what becomes of it stands in the [`catalogue`]. What the initiator remembers is a [`mapfile`].
+//! a [`point`]; people name it by [`select`], and what becomes of it stands in the [`catalogue`]. What the initiator remembers is a [`mapfile`];
+//! what is written over a point that is attached is an [`overlay`].
 //!
 //! SPEC.md beside this crate is normative; tests hold its tables and vectors against this code.
 
@@ -20,6 +21,7 @@ pub mod layout;
 pub mod map;
 pub mod mapfile;
 pub mod nbd;
+pub mod overlay;
 pub mod point;
 pub mod pool;
 pub mod secondary;

@@ -31,6 +31,8 @@ pub const POINTS_MAX: u32 = 100_000;
 pub const PAGES_MAX: u32 = 1024;
 /// Most ranges in one request.
 pub const RANGES_MAX: u32 = 65_536;
+/// Most overlays in one answer.
+pub const OVERLAYS_MAX: u32 = 65_536;
 /// Most data entries of one offer, so of a need.
 pub const NEED_MAX: u32 = crate::chunk::ENTRIES_MAX;
 
@@ -56,6 +58,37 @@ crate::layout! {
         /// 0.
         104 reserved_tail: [u8; 8],
     }
+}
+
+crate::layout! {
+    /// The fixed part of what `OVLL` says of a scratch overlay; the volume's name follows as a text.
+    pub struct OverlayStatus, 64 {
+        /// The volume.
+        0 volume: Uuid,
+        /// The number of the point.
+        16 point: u64,
+        /// Bytes of the point.
+        24 volume_size: u64,
+        /// Bytes that were written, zeroed or trimmed, in granules.
+        32 owned_bytes: u64,
+        /// When the overlay came to be, nanoseconds since 1970-01-01T00:00:00Z.
+        40 created_ns: i64,
+        /// Connections that use it.
+        48 connections: u32,
+        /// 1 when it cannot be opened.
+        52 damaged: u8,
+        /// 0.
+        53 reserved: [u8; 11],
+    }
+}
+
+/// What an appliance says of a scratch overlay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverlayInfo {
+    /// The volume's name.
+    pub name: VolumeName,
+    /// Its state.
+    pub status: OverlayStatus,
 }
 
 /// What an appliance says of a volume.
@@ -181,6 +214,30 @@ pub enum Message {
     Commit(Commit),
     /// The point is durable.
     Stored(Point),
+    /// Asks for all scratch overlays.
+    ListOverlays,
+    /// Scratch overlays: all of them, or the one that was discarded.
+    Overlays(Vec<OverlayInfo>),
+    /// Asks for a new volume out of a scratch overlay; answered by [`Message::Stored`].
+    Keep {
+        /// The volume that the overlay is over.
+        volume: Uuid,
+        /// The point that it is over.
+        point: u64,
+        /// The new volume.
+        name: VolumeName,
+        /// For its first point.
+        label: Option<Label>,
+    },
+    /// Asks that a scratch overlay be discarded; answered by [`Message::Overlays`].
+    Discard {
+        /// The volume that the overlay is over.
+        volume: Uuid,
+        /// The point that it is over.
+        point: u64,
+        /// Also when something was written to it, or somebody uses it.
+        force: bool,
+    },
 }
 
 /// A message as bytes: the frame header and all but the payload, then the payload.
@@ -208,9 +265,13 @@ const ACCEPT: [u8; 4] = *b"ACPT";
 const OFFER: [u8; 4] = *b"OFFR";
 const NEED: [u8; 4] = *b"NEED";
 const STORED: [u8; 4] = *b"STOR";
+const LIST_OVERLAYS: [u8; 4] = *b"LOVL";
+const OVERLAYS: [u8; 4] = *b"OVLL";
+const KEEP: [u8; 4] = *b"KEEP";
+const DISCARD: [u8; 4] = *b"DSCD";
 
 /// Every tag of a session, with what it is for; SPEC.md lists the same.
-pub const TAGS: [([u8; 4], &str); 19] = [
+pub const TAGS: [([u8; 4], &str); 23] = [
     (HELLO, "Hello"),
     (WELCOME, "Welcome"),
     (FAIL, "Fail"),
@@ -230,6 +291,10 @@ pub const TAGS: [([u8; 4], &str); 19] = [
     (CHUNK, "Chunk"),
     (COMMIT, "Commit"),
     (STORED, "Stored"),
+    (LIST_OVERLAYS, "ListOverlays"),
+    (OVERLAYS, "Overlays"),
+    (KEEP, "Keep"),
+    (DISCARD, "Discard"),
 ];
 
 impl Message {
@@ -260,6 +325,10 @@ impl Message {
             Self::Chunk(_) => CHUNK,
             Self::Commit(_) => COMMIT,
             Self::Stored(_) => STORED,
+            Self::ListOverlays => LIST_OVERLAYS,
+            Self::Overlays(_) => OVERLAYS,
+            Self::Keep { .. } => KEEP,
+            Self::Discard { .. } => DISCARD,
         }
     }
 

@@ -11,7 +11,7 @@ pub mod reader;
 use reader::{Nowhere, read_stream, reseal_stream};
 
 /// Decoders that want to know an offset or a length: the first eight bytes of the input.
-const WITH: [&str; 4] = ["record", "trailer", "mapfile", "lz4"];
+const WITH: [&str; 5] = ["record", "trailer", "mapfile", "lz4", "owned"];
 
 /// Tries `data` on the decoder called `kind`.
 pub fn decoder(kind: &str, data: &[u8]) {

@@ -4,8 +4,9 @@
 //! version of its own, the session has one.
 
 use super::{
-    ACCEPT, BlockRange, FAIL, GET_PAGES, HELLO, LIST_POINTS, LIST_VOLUMES, Message, NEED, NEED_MAX, PAGES, PAGES_MAX,
-    POINTS, POINTS_MAX, PUSH, RANGES_MAX, READ, READ_END, STORED, TEXT_MAX, VOLUMES, VOLUMES_MAX, VolumeInfo, WELCOME,
+    ACCEPT, BlockRange, DISCARD, FAIL, GET_PAGES, HELLO, KEEP, LIST_OVERLAYS, LIST_POINTS, LIST_VOLUMES, Message, NEED,
+    NEED_MAX, OVERLAYS, OVERLAYS_MAX, OverlayInfo, PAGES, PAGES_MAX, POINTS, POINTS_MAX, PUSH, RANGES_MAX, READ,
+    READ_END, STORED, TEXT_MAX, VOLUMES, VOLUMES_MAX, VolumeInfo, WELCOME,
 };
 use crate::error::{ErrorKind, Result};
 use crate::layout::{Field, Layout, Reader, check_range, put_text};
@@ -53,10 +54,7 @@ impl Message {
                 point.put(out);
                 put_ranges(out, ranges);
             }
-            Self::Push { name, label } => {
-                put_text(out, name.as_str());
-                put_text(out, label.as_ref().map_or("", Label::as_str));
-            }
+            Self::Push { name, label } => put_new_point(out, name, label.as_ref()),
             Self::Accept { window, cursor, again } => {
                 window.put(out);
                 cursor.put(out);
@@ -67,7 +65,18 @@ impl Message {
                 put_list(out, wanted, |out, wanted| u8::from(*wanted).put(out));
             }
             Self::Stored(point) => out.extend_from_slice(&point.encode()),
-            Self::ListVolumes | Self::ReadEnd => {}
+            Self::Overlays(overlays) => put_list(out, overlays, put_overlay),
+            Self::Keep { volume, point, name, label } => {
+                volume.put(out);
+                point.put(out);
+                put_new_point(out, name, label.as_ref());
+            }
+            Self::Discard { volume, point, force } => {
+                volume.put(out);
+                point.put(out);
+                u8::from(*force).put(out);
+            }
+            Self::ListVolumes | Self::ReadEnd | Self::ListOverlays => {}
             Self::Begin(_) | Self::Offer(_) | Self::Chunk(_) | Self::Commit(_) => {
                 unreachable!("stream records are encoded by their own modules")
             }
@@ -106,18 +115,23 @@ impl Message {
             }
             READ => Self::Read { volume: r.field()?, point: r.field()?, ranges: read_ranges("Read", r)? },
             READ_END => Self::ReadEnd,
-            PUSH => {
-                let name = read_name(r)?;
-                let label = r.text("label", crate::point::LABEL_MAX)?;
-                Self::Push { name, label: if label.is_empty() { None } else { Some(label.parse()?) } }
-            }
+            PUSH => Self::Push { name: read_name(r)?, label: read_label(r)? },
             ACCEPT => Self::Accept {
                 window: r.field()?,
                 cursor: Cursor::read("Accept", r)?,
                 again: read_ranges("Accept", r)?,
             },
-            NEED => Self::Need { sequence: r.field()?, wanted: r.list("entries", NEED_MAX, read_bool)? },
+            NEED => Self::Need {
+                sequence: r.field()?,
+                wanted: r.list("entries", NEED_MAX, |r| read_bool("Need", "wanted", r))?,
+            },
             STORED => Self::Stored(Point::decode(r.take(body.len())?)?),
+            LIST_OVERLAYS => Self::ListOverlays,
+            OVERLAYS => Self::Overlays(r.list("overlays", OVERLAYS_MAX, read_overlay)?),
+            KEEP => Self::Keep { volume: r.field()?, point: r.field()?, name: read_name(r)?, label: read_label(r)? },
+            DISCARD => {
+                Self::Discard { volume: r.field()?, point: r.field()?, force: read_bool("Discard", "force", r)? }
+            }
             _ => unreachable!("the caller looked the tag up"),
         })
     }
@@ -155,13 +169,33 @@ fn read_volume(r: &mut Reader<'_>) -> Result<VolumeInfo> {
     Ok(VolumeInfo { status: r.layout()?, volume: Volume::decode(read_record(r)?)? })
 }
 
+/// The volume and the label of a point that is to be.
+fn put_new_point(out: &mut Vec<u8>, name: &VolumeName, label: Option<&Label>) {
+    put_text(out, name.as_str());
+    put_text(out, label.map_or("", Label::as_str));
+}
+
+fn put_overlay(out: &mut Vec<u8>, info: &OverlayInfo) {
+    info.status.put(out);
+    put_text(out, info.name.as_str());
+}
+
+fn read_overlay(r: &mut Reader<'_>) -> Result<OverlayInfo> {
+    Ok(OverlayInfo { status: r.layout()?, name: read_name(r)? })
+}
+
 fn read_name(r: &mut Reader<'_>) -> Result<VolumeName> {
     r.text("name", crate::point::NAME_MAX)?.parse()
 }
 
-fn read_bool(r: &mut Reader<'_>) -> Result<bool> {
+fn read_label(r: &mut Reader<'_>) -> Result<Option<Label>> {
+    let label = r.text("label", crate::point::LABEL_MAX)?;
+    if label.is_empty() { Ok(None) } else { label.parse().map(Some) }
+}
+
+fn read_bool(what: &'static str, field: &'static str, r: &mut Reader<'_>) -> Result<bool> {
     let number = r.field::<u8>()?;
-    check_range("Need", "wanted", number.into(), 0, 1)?;
+    check_range(what, field, number.into(), 0, 1)?;
     Ok(number == 1)
 }
 

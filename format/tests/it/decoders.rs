@@ -14,6 +14,7 @@ use understudy_format::frame::FrameHeader;
 use understudy_format::layout::{Field, Layout, Reader, need, seal};
 use understudy_format::map::{self, Page};
 use understudy_format::mapfile::MapFileId;
+use understudy_format::overlay::{Header, OwnedPage};
 use understudy_format::point::{Label, Point, Volume, VolumeName};
 use understudy_format::pool::PoolRecord;
 use understudy_format::secondary::State;
@@ -60,6 +61,8 @@ pub fn decode(kind: &str, with: u64, bytes: &[u8]) -> Result<Decoded> {
         "page" => page(bytes),
         "pool" => PoolRecord::decode(bytes).and_then(|record| decoded(&record, record.encode())),
         "secondary" => State::decode(bytes).and_then(|state| decoded(&state, state.encode())),
+        "overlay" => Header::decode(bytes).and_then(|header| decoded(&header, header.encode())),
+        "owned" => OwnedPage::decode(bytes, with).and_then(|page| decoded(&page, page.encode(with))),
         "mapfile" => MapFileId::decode(bytes, with).and_then(|id| decoded(&id, id.encode())),
         "root" => root(bytes),
         "digest-block" => decoded(&Digest::of_block(bytes), bytes),
@@ -93,7 +96,7 @@ pub fn split_frame(bytes: &[u8]) -> Result<(FrameHeader, Bytes, &[u8])> {
 pub fn reseal(kind: &str, bytes: &mut [u8]) {
     match kind {
         "frame" | "record" | "segment" | "trailer" | "mapfile" | "begin" | "commit" | "pool" | "secondary"
-        | "unfinished" => {
+        | "overlay" | "owned" | "unfinished" => {
             let size = match kind {
                 "frame" => FrameHeader::SIZE,
                 "record" | "segment" | "trailer" => RecordHeader::SIZE,

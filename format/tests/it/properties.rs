@@ -18,7 +18,7 @@ use understudy_format::segment::{
 use understudy_format::select::{PointName, Selector};
 use understudy_format::session::{Cursor, pack};
 use understudy_format::stream::{Base, Begin, Commit, Totals};
-use understudy_format::wire::{BlockRange, Message, VolumeInfo, VolumeStatus};
+use understudy_format::wire::{BlockRange, Message, OverlayInfo, OverlayStatus, VolumeInfo, VolumeStatus};
 use understudy_format::{BlockSize, Digest, Geometry};
 use uuid::Uuid;
 
@@ -71,6 +71,16 @@ prop_compose! {
             points, newest, size, newest_root, secondary_mode: mode, reserved, settled_root, behind_blocks, reserved_tail,
         };
         VolumeInfo { volume, status }
+    }
+}
+
+prop_compose! {
+    fn overlay()(volume in uuid(), name in name(), n: [u64; 3], created_ns: i64, connections: u32, damaged: u8) -> OverlayInfo {
+        let ([point, volume_size, owned_bytes], reserved) = (n, [0; 11]);
+        let status = OverlayStatus {
+            volume, point, volume_size, owned_bytes, created_ns, connections, damaged, reserved,
+        };
+        OverlayInfo { name, status }
     }
 }
 
@@ -176,6 +186,14 @@ fn requests() -> impl Strategy<Value = Message> {
         offer().prop_map(|(head, _)| Message::Offer(head)),
         chunk().prop_map(Message::Chunk),
         commit().prop_map(Message::Commit),
+        Just(Message::ListOverlays),
+        (uuid(), any::<u64>(), name(), prop::option::of(label()))
+            .prop_map(|(volume, point, name, label)| Message::Keep { volume, point, name, label }),
+        (uuid(), any::<u64>(), any::<bool>()).prop_map(|(volume, point, force)| Message::Discard {
+            volume,
+            point,
+            force
+        }),
     ]
 }
 
@@ -206,6 +224,7 @@ fn answers() -> impl Strategy<Value = Message> {
         (any::<u64>(), prop::collection::vec(any::<bool>(), 0..2000))
             .prop_map(|(sequence, wanted)| Message::Need { sequence, wanted }),
         point().prop_map(Message::Stored),
+        prop::collection::vec(overlay(), 0..20).prop_map(Message::Overlays),
     ]
 }
 

@@ -15,6 +15,7 @@ use understudy_format::geometry::BlockId;
 use understudy_format::layout::{Layout, Row};
 use understudy_format::map::{Builder, Map, Page, Partial, top_level};
 use understudy_format::mapfile::{MapFileHeader, MapFileId, Shape};
+use understudy_format::overlay::{Header, OverlayHeader, OwnedPage, OwnedSlot};
 use understudy_format::point::{Point, PointRecord, Volume, VolumeRecord};
 use understudy_format::pool::PoolRecord;
 use understudy_format::secondary::{Place, SecondaryState, Settled, State};
@@ -25,7 +26,7 @@ use understudy_format::session::progress::ProgressRecord;
 use understudy_format::session::unfinished::UnfinishedStream;
 use understudy_format::session::{Cursor, Progress, Unfinished, pack};
 use understudy_format::stream::{Base, Begin, BeginRecord, Commit, CommitRecord, Totals};
-use understudy_format::wire::{BlockRange, Message, VolumeInfo, VolumeStatus};
+use understudy_format::wire::{BlockRange, Message, OverlayInfo, OverlayStatus, VolumeInfo, VolumeStatus};
 use understudy_format::{BlockSize, Digest, Geometry};
 use uuid::Uuid;
 
@@ -156,6 +157,39 @@ pub fn info() -> VolumeInfo {
     VolumeInfo { volume: volume(), status }
 }
 
+fn overlay_info() -> OverlayInfo {
+    let status = OverlayStatus {
+        volume: uuid(1),
+        point: 7,
+        volume_size: geometry().volume_size(),
+        owned_bytes: 8192,
+        created_ns: 1_795_255_200_000_000_002,
+        connections: 2,
+        damaged: 0,
+        reserved: [0; 11],
+    };
+    OverlayInfo { name: volume().name, status }
+}
+
+fn overlay() -> Header {
+    Header {
+        pool: uuid(9),
+        volume: uuid(1),
+        point: 7,
+        volume_size: geometry().volume_size(),
+        root: point().map.root(),
+        created_ns: 1_795_255_200_000_000_002,
+    }
+}
+
+/// Owns its first granule, its ninth and its last.
+fn owned() -> OwnedPage {
+    let mut page = OwnedPage::default();
+    page.sequence = 3;
+    [0, 8, 32_511].into_iter().for_each(|at| assert!(page.insert(at)));
+    page
+}
+
 pub fn map_file() -> MapFileId {
     MapFileId { pool: uuid(9), volume: uuid(1), point: 7, geometry: geometry(), root: point().map.root() }
 }
@@ -207,6 +241,11 @@ pub fn messages() -> Vec<(&'static str, Message)> {
         ("chunk", Message::Chunk(chunk())),
         ("commit", Message::Commit(commit())),
         ("stored", Message::Stored(point())),
+        ("list-overlays", Message::ListOverlays),
+        ("overlays", Message::Overlays(vec![overlay_info()])),
+        ("keep", Message::Keep { volume: uuid(1), point: 7, name: name(), label: point().label }),
+        ("keep-no-label", Message::Keep { volume: uuid(1), point: 7, name: name(), label: None }),
+        ("discard", Message::Discard { volume: uuid(1), point: 7, force: true }),
     ]
 }
 
@@ -322,6 +361,8 @@ fn sealed() -> Vec<Sample> {
         sample("secondary", "secondary", &state, state.encode(), &[part::<SecondaryState>()]),
         sample("secondary-fresh", "secondary", &fresh, fresh.encode(), &[part::<SecondaryState>()]),
         sample("secondary-device", "secondary", &device, device.encode(), &[part::<SecondaryState>()]),
+        sample("overlay", "overlay", &overlay(), overlay().encode(), &[part::<OverlayHeader>()]),
+        Sample { with: 2, ..sample("owned", "owned", &owned(), owned().encode(2), &[part::<OwnedSlot>()]) },
         sample("frame", "frame", &FrameHeader::decode(&frame).unwrap(), frame.to_vec(), &[part::<FrameHeader>()]),
         sample("segment", "segment", &reread(&segment), segment.clone(), &[part::<SegmentHeader>()]),
         Sample { with: 12288, ..sample("trailer", "trailer", &trailer_value, trailer, &[part::<Trailer>()]) },

@@ -12,6 +12,7 @@ use understudy_format::error::ErrorKind;
 use understudy_format::frame::FrameHeader;
 use understudy_format::layout::{Layout, Row};
 use understudy_format::mapfile::MapFileHeader;
+use understudy_format::overlay::{OverlayHeader, OwnedSlot};
 use understudy_format::point::{PointRecord, VolumeRecord};
 use understudy_format::pool::PoolRecord;
 use understudy_format::secondary::SecondaryState;
@@ -20,9 +21,10 @@ use understudy_format::session::cursor::CursorRecord;
 use understudy_format::session::progress::ProgressRecord;
 use understudy_format::session::unfinished::{self, UnfinishedStream};
 use understudy_format::stream::{BeginRecord, CommitRecord};
-use understudy_format::wire::{TAGS, VolumeStatus};
+use understudy_format::wire::{OverlayStatus, TAGS, VolumeStatus};
 use understudy_format::{
-    Digest, catalogue, chunk, frame, geometry, map, mapfile, point, pool, secondary, segment, session, stream, wire,
+    Digest, catalogue, chunk, frame, geometry, map, mapfile, overlay, point, pool, secondary, segment, session, stream,
+    wire,
 };
 
 fn read(path: &str) -> String {
@@ -78,6 +80,9 @@ fn layouts() -> Vec<(&'static str, usize, &'static [Row])> {
         VolumeStatus,
         PoolRecord,
         SecondaryState,
+        OverlayHeader,
+        OwnedSlot,
+        OverlayStatus,
         RemovalRecord,
         ProtectionRecord,
         SettingsRecord,
@@ -227,6 +232,9 @@ fn maximums() -> BTreeSet<(String, u64)> {
         wire::PAGES_MAX,
         wire::RANGES_MAX,
         wire::NEED_MAX,
+        wire::OVERLAYS_MAX,
+        overlay::GRANULE,
+        overlay::PAGE_GRANULES,
     ];
     let function = ("segment::footer_entries_max", segment::footer_entries_max());
     constants.into_iter().chain([function]).map(|(name, value)| (name.to_owned(), value)).collect()
@@ -271,6 +279,8 @@ fn magics_and_versions_are_those_of_the_code() {
     check("Trailer", "magic", magic(segment::TRAILER_MAGIC));
     check("PoolRecord", "magic", magic(pool::POOL_MAGIC));
     check("SecondaryState", "magic", magic(secondary::SECONDARY_MAGIC));
+    check("OverlayHeader", "magic", magic(overlay::OVERLAY_MAGIC));
+    check("OverlayHeader", "version", overlay::OVERLAY_VERSION.to_string());
     check("PoolRecord", "version", pool::POOL_VERSION.to_string());
     check("SecondaryState", "version", secondary::SECONDARY_VERSION.to_string());
     check("ChunkHeader", "version", chunk::CHUNK_VERSION.to_string());

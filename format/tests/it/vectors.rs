@@ -163,6 +163,8 @@ fn flipped_bits_of_vectors_are_errors() {
         "page",
         "pool",
         "secondary",
+        "overlay",
+        "owned",
     ];
     for sample in good().into_iter().filter(|s| own.contains(&s.decoder) && s.name != "record-pad") {
         for bit in 0..sample.bytes.len() * 8 {

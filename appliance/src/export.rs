@@ -1,9 +1,11 @@
-//! Points as NBD exports: `NAME` is the newest point of a volume, `NAME@POINT` any of them.
+//! Points as NBD exports: `NAME` is the newest point of a volume, `NAME@POINT` any of them; with `+w`, its scratch overlay.
 //!
 //! Invariants: an export stays the point that it was when the client opened it, also when newer points
-//! come; it is read-only; nothing is read that the map does not name.
+//! come; it is read-only, what is written goes to an [`overlay`](crate::overlay); nothing is read that the map does not name.
 
+use crate::clock;
 use crate::error::{Error, Result};
+use crate::overlay::{Overlays, SUFFIX};
 use crate::pool::{Pool, VolumeEntry};
 use crate::view::PointView;
 use jiff::tz::TimeZone;
@@ -12,22 +14,33 @@ use understudy_format::nbd::{BlockSizes, EXTENTS_MAX};
 use understudy_format::nbd::{Errno, ExportName, Extent, Failure, Geometry, Span};
 use understudy_format::point::{Point, Volume};
 use understudy_format::select::PointName;
+use understudy_format::wire::{OverlayInfo, OverlayStatus};
 use understudy_net::export::{Catalog, Content, Export, OpenError};
 
 /// Everything of a pool that can be opened over NBD.
 #[derive(Debug)]
 pub struct PoolCatalog {
     pool: Arc<Pool>,
+    overlays: Arc<Overlays>,
     zone: TimeZone,
 }
 
 impl PoolCatalog {
     /// The exports of `pool`; times in export names are in `zone`.
-    pub fn new(pool: Arc<Pool>, zone: TimeZone) -> Self {
-        Self { pool, zone }
+    pub fn new(pool: Arc<Pool>, overlays: Arc<Overlays>, zone: TimeZone) -> Self {
+        Self { pool, overlays, zone }
     }
 
-    fn find(&self, name: &str) -> Result<PointView> {
+    fn find(&self, name: &str) -> Result<Arc<dyn Export>> {
+        if let Some(name) = name.strip_suffix(SUFFIX) {
+            let (volume, point) = self.point(name)?;
+            return Ok(self.overlays.open(&volume, &point, clock::now_ns())?);
+        }
+        let (volume, point) = self.point(name)?;
+        Ok(Arc::new(PointExport(PointView::open(&self.pool, &volume, &point, "an export")?)))
+    }
+
+    fn point(&self, name: &str) -> Result<(Volume, Point)> {
         let wanted = PointName::parse(name, &self.zone)?;
         let unknown =
             || Error::refused(format!("there is no volume {}; \"understudy volumes\" lists them", wanted.volume));
@@ -38,12 +51,10 @@ impl PoolCatalog {
                 "volume {volume} has no point {selector}; \"understudy points {volume}\" lists them"
             ))
         })?;
-        PointView::open(&self.pool, &entry.volume, point, "an export")
+        Ok((entry.volume.clone(), point.clone()))
     }
-}
 
-impl Catalog for PoolCatalog {
-    fn list(&self) -> Vec<ExportName> {
+    fn points(&self) -> impl Iterator<Item = ExportName> + use<> {
         let of_volume = |entry: Arc<VolumeEntry>| {
             let newest = entry.points.last().map(|point| (entry.volume.name.to_string(), point.clone()));
             let name = entry.volume.name.to_string();
@@ -52,12 +63,29 @@ impl Catalog for PoolCatalog {
             let volume = entry.volume.clone();
             all.into_iter().map(move |(name, point)| ExportName { name, description: describe(&volume, &point) })
         };
-        self.pool.volumes().into_iter().flat_map(of_volume).collect()
+        self.pool.volumes().into_iter().flat_map(of_volume)
+    }
+
+    fn scratch(&self) -> impl Iterator<Item = ExportName> + use<> {
+        // What cannot be looked at is told where it is opened.
+        let named = |overlay: OverlayInfo| {
+            let (name, OverlayStatus { point, owned_bytes, .. }) = (overlay.name, overlay.status);
+            let description = format!("scratch overlay over {name}@{point}, {owned_bytes} bytes written");
+            ExportName { name: format!("{name}@{point}{SUFFIX}"), description }
+        };
+        self.overlays.list().unwrap_or_default().into_iter().map(named)
+    }
+}
+
+impl Catalog for PoolCatalog {
+    fn list(&self) -> Vec<ExportName> {
+        self.points().chain(self.scratch()).collect()
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn Export>, OpenError> {
         match self.find(name) {
-            Ok(view) => Ok(Arc::new(PointExport(view))),
+            Ok(export) => Ok(export),
+            Err(error @ (Error::Full { .. } | Error::Disk { .. })) => Err(OpenError::Refused(error.to_string())),
             Err(error) => Err(OpenError::Unknown(error.to_string())),
         }
     }
@@ -72,7 +100,7 @@ fn describe(volume: &Volume, point: &Point) -> String {
 
 /// One point.
 #[derive(Debug)]
-struct PointExport(PointView);
+pub(crate) struct PointExport(pub(crate) PointView);
 
 impl PointExport {
     fn read_blocks(&self, offset: u64, buffer: &mut [u8]) -> Result<Content> {

@@ -3,13 +3,14 @@
 //! The way of the data: a [`session`] (or [`offline`] input) hands chunks to an [`ingest`], which verifies
 //! each block and appends it to the [`pool`]'s log once per digest, builds the map of the new point and
 //! commits it. The [`secondary`] of the volume then applies what the point changed to its image. A point is read through
-//! a [`view`] of its map, by NBD [`export`]s and by restores. Nothing flows back.
+//! a [`view`] of its map, by NBD [`export`]s and by restores. Nothing flows back: what is written to an export goes to an
+//! [`overlay`] beside the point.
 //!
 //! What is done to a pool from time to time is [`upkeep`]; [`control`] has it done by the daemon that has the pool open, and
 //! [`retention`] decides which points a policy keeps.
 //!
 //! What must not happen here: the initiator's code is unknown; the time and randomness come from [`clock`] alone;
-//! nothing but [`pool`] touches segments and index, nothing but [`secondary`] touches images and devices.
+//! nothing but [`pool`] touches segments and index, nothing but [`secondary`] touches images and devices, nothing but [`overlay`] what is written over points.
 
 pub mod args;
 pub mod clock;
@@ -19,6 +20,7 @@ pub mod export;
 pub mod ingest;
 mod locks;
 pub mod offline;
+pub mod overlay;
 pub mod pool;
 pub mod retention;
 pub mod scrub;

@@ -17,7 +17,7 @@
 pub mod catalogue;
 pub mod check;
 pub mod collect;
-mod directory;
+pub mod directory;
 pub mod disk;
 pub mod heal;
 pub mod index;
@@ -39,7 +39,7 @@ pub use catalogue::VolumeEntry;
 use directory::{identity, lock, open_index, prepare};
 use disk::{Disk, Lock};
 use index::Index;
-use live::{Lease, Live};
+use live::{Lease, Live, OVERLAY};
 use log::{Epoch, Log, Parts, Purpose};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -334,7 +334,11 @@ impl Pool {
             let point = entry.point(*number);
             point.ok_or_else(|| Error::refused(format!("there is no point {name}@{number}")))?;
             if let Some(user) = self.live.users(volume, *number).first() {
-                return Err(Error::Busy(format!("{name}@{number} is in use by {user}; try again when it is done")));
+                let what_to_do = match *user {
+                    OVERLAY => format!("`understudy attach discard {name}@{number}` removes that first"),
+                    _ => "try again when it is done".to_owned(),
+                };
+                return Err(Error::Busy(format!("{name}@{number} is in use by {user}; {what_to_do}")));
             }
         }
         if numbers.len() == entry.points.len() && self.live.is_streaming(name) {

@@ -2,12 +2,13 @@
 //!
 //! Invariants: every port is bound before the first line is printed and before a secondary is touched, so a busy
 //! port changes nothing; `ready` is printed when everything can be used; on shutdown nothing new is accepted,
-//! NBD drains, streams end without a point, secondaries stop between two writes.
+//! NBD drains, overlays are flushed, streams end without a point, secondaries stop between two writes.
 
 use crate::args::Serve;
 use crate::control;
 use crate::error::{Error, Result, at};
 use crate::export::PoolCatalog;
+use crate::overlay::Overlays;
 use crate::pool::Pool;
 use crate::secondary::Secondaries;
 use crate::session::{self, Shared};
@@ -48,17 +49,19 @@ async fn serve(args: &Serve) -> Result<()> {
     announce(args, &pool, &listeners)?;
     let secondaries = Arc::new(Secondaries::new(pool.clone()));
     secondaries.kick_all();
+    let overlays = Arc::new(Overlays::new(pool.clone()));
     let (stop, stopped) = watch::channel(false);
     let nbd = listeners.nbd_address.map_or(String::new(), |address| address.to_string());
     let shared = Arc::new(Shared {
         pool: pool.clone(),
         secondaries: secondaries.clone(),
+        overlays: overlays.clone(),
         nbd,
         running: session::Running::default(),
     });
     let mut tasks = JoinSet::new();
     for listener in listeners.nbd {
-        let catalog = Arc::new(PoolCatalog::new(pool.clone(), TimeZone::system()));
+        let catalog = Arc::new(PoolCatalog::new(pool.clone(), overlays.clone(), TimeZone::system()));
         let ended = until(stopped.clone());
         tasks.spawn(async move {
             if let Err(error) = nbd_server::serve(listener, catalog, Limits::default(), ended).await {
@@ -75,7 +78,10 @@ async fn serve(args: &Serve) -> Result<()> {
     tracing::info!("shutting down");
     stop.send_replace(true);
     while tasks.join_next().await.is_some() {}
-    let stopping = tokio::task::spawn_blocking(move || secondaries.stop());
+    let stopping = tokio::task::spawn_blocking(move || {
+        overlays.flush_all();
+        secondaries.stop();
+    });
     let _ = stopping.await;
     if let Some(path) = &args.nbd_socket {
         let _ = std::fs::remove_file(path);

@@ -12,6 +12,7 @@ pub use running::Running;
 
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::overlay::{Kept, Overlays};
 use crate::pool::{Pool, VolumeEntry};
 use crate::secondary::Secondaries;
 use bytes::{Bytes, BytesMut};
@@ -20,7 +21,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use understudy_format::map::{FANOUT, LEVEL_MAX, Lookup, PAGE_SIZE, span};
-use understudy_format::point::{Point, VolumeName};
+use understudy_format::point::{Label, Point, VolumeName};
 use understudy_format::wire::{Message, POINTS_MAX, SESSION_VERSION, VolumeInfo, VolumeStatus};
 use understudy_format::{Digest, ErrorKind, FormatError};
 use understudy_net::NetError;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub pool: Arc<Pool>,
     /// Its secondaries.
     pub secondaries: Arc<Secondaries>,
+    /// Its scratch overlays.
+    pub overlays: Arc<Overlays>,
     /// Where NBD is served (`HOST:PORT`), for the welcome; empty when it is not.
     pub nbd: String,
     /// The streams that come in.
@@ -136,8 +139,23 @@ impl Shared {
             }
             Message::ListPoints { name, newest } => self.points(&name, newest),
             Message::GetPages { volume, point, level, indexes } => self.pages(&volume, point, level, &indexes),
+            Message::ListOverlays => Ok(Message::Overlays(self.overlays.list()?)),
+            Message::Discard { volume, point, force } => {
+                Ok(Message::Overlays(vec![self.overlays.discard(&volume, point, force)?]))
+            }
+            Message::Keep { volume, point, name, label } => self.keep(&volume, point, name, label),
             other => Err(Error::refused(format!("{} is no request", other.name()))),
         }
+    }
+
+    fn keep(&self, volume: &Uuid, point: u64, name: VolumeName, label: Option<Label>) -> Result<Message> {
+        let (uuid, stream) = (clock::random_uuid(), clock::random_uuid());
+        let kept = Kept { name, label, uuid, stream, now_ns: clock::now_ns() };
+        let (volume, point) = self.overlays.keep(volume, point, kept)?;
+        if let Err(error) = self.secondaries.kick(&volume) {
+            tracing::error!(volume = %volume.name, %error, "the secondary cannot be brought up to date");
+        }
+        Ok(Message::Stored(point))
     }
 
     fn info(&self, entry: &VolumeEntry) -> Result<VolumeInfo> {
@@ -200,6 +218,6 @@ impl Shared {
 }
 
 /// The name and time that a new volume gets.
-fn announced(name: VolumeName, label: Option<understudy_format::point::Label>) -> crate::ingest::Announced {
+fn announced(name: VolumeName, label: Option<Label>) -> crate::ingest::Announced {
     crate::ingest::Announced { name, label, new_uuid: clock::random_uuid(), now_ns: clock::now_ns() }
 }

@@ -4,6 +4,7 @@ use super::Address;
 use crate::args::Upkeep as Args;
 use crate::clock;
 use crate::error::{Error, Result, at};
+use crate::overlay::Overlays;
 use crate::secondary::Secondaries;
 use crate::upkeep::{Outcome, Told, Upkeep};
 use jiff::tz::TimeZone;
@@ -73,6 +74,8 @@ fn act(args: &Args, print: impl Fn(&Told)) -> Result<Outcome> {
     };
     let pool = Arc::new(pool);
     let secondaries = Arc::new(Secondaries::new(pool.clone()));
+    // Their points are in use.
+    let _overlays = Overlays::new(pool.clone());
     let stop = AtomicBool::new(false);
     let mut upkeep = Upkeep {
         pool: &pool,

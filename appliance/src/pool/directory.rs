@@ -13,7 +13,7 @@ use understudy_format::pool::PoolRecord;
 use uuid::Uuid;
 
 /// Makes a directory whose name, and the names of those above it that are new, survive a loss of power.
-fn make_durable(disk: &dyn Disk, dir: &Path) -> std::io::Result<()> {
+pub fn make_durable(disk: &dyn Disk, dir: &Path) -> std::io::Result<()> {
     let new: Vec<_> =
         dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && disk.list(dir).is_err()).collect();
     disk.make_dir(dir)?;
@@ -27,7 +27,7 @@ fn make_durable(disk: &dyn Disk, dir: &Path) -> std::io::Result<()> {
 pub(super) fn prepare(disk: &dyn Disk, dir: &Path) -> Result<()> {
     make_durable(disk, dir).map_err(at(dir))?;
     let names = disk.list(dir).map_err(at(dir))?;
-    let ours = ["pool", "pool.new", "lock", "control", "segments", "index", "volumes", "lost+found"];
+    let ours = ["pool", "pool.new", "lock", "control", "segments", "index", "volumes", "overlays", "lost+found"];
     if !names.iter().any(|name| name == "pool") && names.iter().any(|name| !ours.contains(&name.as_str())) {
         let reason = format!("{} is neither a pool nor an empty directory; name another one", dir.display());
         return Err(Error::Refused(reason));

@@ -79,6 +79,10 @@ pub trait DiskFile: std::fmt::Debug + Send + Sync {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes a range read as zeros, and frees its space where that is possible.
     fn zero(&self, offset: u64, length: u64) -> io::Result<()>;
+    /// Whether zeroing frees space, and so costs little however much is zeroed.
+    fn frees(&self) -> bool {
+        true
+    }
     /// From where on, at or after `offset`, something other than zeros may be; the size when there is nothing.
     fn next_data(&self, offset: u64) -> io::Result<u64> {
         Ok(offset)
@@ -240,6 +244,13 @@ impl DiskFile for RealFile {
             Err(error) if cannot(error) => self.write_zeros(offset, length),
             result => Ok(result?),
         }
+    }
+
+    fn frees(&self) -> bool {
+        use rustix::fs::FallocateFlags as Flags;
+        let behind = self.size().unwrap_or(0).next_multiple_of(DIRECT_ALIGNMENT as u64);
+        let flags = Flags::PUNCH_HOLE | Flags::KEEP_SIZE;
+        rustix::fs::fallocate(&self.buffered, flags, behind, DIRECT_ALIGNMENT as u64).is_ok()
     }
 
     fn next_data(&self, offset: u64) -> io::Result<u64> {

@@ -13,6 +13,9 @@ use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use understudy_format::point::VolumeName;
 use uuid::Uuid;
 
+/// Who uses a point that has a scratch overlay, for as long as there is one.
+pub const OVERLAY: &str = "a scratch overlay";
+
 /// A set of records: one bit each, by segment and ordinal. 2 MiB stand for 16 million records, 1 TiB in blocks of 64 KiB.
 #[derive(Debug, Default)]
 pub struct Bits {

@@ -4,4 +4,5 @@ mod canary;
 mod crash;
 mod damage;
 mod disk;
+mod overlay;
 mod world;

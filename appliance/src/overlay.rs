@@ -1,0 +1,230 @@
+//! Scratch overlays: points that may be written, without being changed.
+//!
+//! `NAME@POINT+w` over NBD is one overlay ([`Overlay`]), shared by all who open it, there until it is discarded or the pool is
+//! gone; it can be kept as the first point of a new volume ([`keep`]). Invariants: a point with an overlay, whatever state
+//! that is in, is leased, so it is not removed; an overlay is used only over the very point that it was made over; one that
+//! somebody wrote to or uses is discarded only by force; this is the only owner of the directory `overlays` of a pool.
+
+mod bits;
+mod claims;
+mod files;
+mod keep;
+mod scratch;
+
+pub use keep::Kept;
+pub use scratch::Overlay;
+
+use crate::error::{Error, Result, at};
+use crate::export::PointExport;
+use crate::locks::lock;
+use crate::pool::Pool;
+use crate::pool::live::{Lease, OVERLAY};
+use crate::view::PointView;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use understudy_format::overlay::Header;
+use understudy_format::point::{Point, Volume, VolumeName};
+use understudy_format::wire::{OverlayInfo, OverlayStatus};
+use understudy_net::export::Export;
+use uuid::Uuid;
+
+/// What follows the name of a point in that of its overlay.
+pub const SUFFIX: &str = "+w";
+
+type Key = (VolumeName, u64);
+
+/// All overlays of a pool.
+#[derive(Debug)]
+pub struct Overlays {
+    pool: Arc<Pool>,
+    all: Mutex<BTreeMap<Key, Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    header: Option<Header>,
+    /// Why it cannot be opened, otherwise.
+    overlay: Result<Arc<Overlay>, String>,
+    /// The point stays; there is none when it is gone already.
+    _lease: Option<Lease>,
+}
+
+impl Overlays {
+    /// The overlays of `pool`: their points are leased from now on.
+    pub fn new(pool: Arc<Pool>) -> Self {
+        let own = Self { pool, all: Mutex::default() };
+        let root = files::root(own.pool.dir());
+        // Without the directory nobody ever made an overlay.
+        for name in own.pool.disk().list(&root).unwrap_or_default() {
+            if let Err(error) = own.find(&root.join(&name), &name) {
+                tracing::error!(name, %error, "a scratch overlay cannot be looked at");
+            }
+        }
+        own
+    }
+
+    fn find(&self, dir: &Path, name: &str) -> Result<()> {
+        let disk = &**self.pool.disk();
+        let unknown = || Error::refused(format!("{} has no name of an overlay and is left alone", dir.display()));
+        let key = files::parse(name).ok_or_else(unknown)?;
+        let entry = match files::header(disk, dir) {
+            Ok(None) => return files::remove(disk, dir),
+            Ok(Some(header)) => self.entry(&key, dir, Some(header), self.open_files(&key, dir, &header)),
+            Err(error) => self.entry(&key, dir, None, Err(error)),
+        };
+        lock(&self.all).insert(key, entry);
+        Ok(())
+    }
+
+    fn entry(&self, key: &Key, dir: &Path, header: Option<Header>, overlay: Result<Arc<Overlay>>) -> Entry {
+        let volume = self.pool.volume(&key.0).map(|entry| entry.volume.uuid);
+        let lease = volume.and_then(|volume| self.pool.lease(&volume, key.1, OVERLAY));
+        let overlay = overlay.map_err(|error| {
+            tracing::error!(dir = %dir.display(), %error, "a scratch overlay cannot be opened");
+            error.to_string()
+        });
+        Entry { header, overlay, _lease: lease }
+    }
+
+    /// Opens an overlay that is there, over the very point that it was made over.
+    fn open_files(&self, (name, number): &Key, dir: &Path, header: &Header) -> Result<Arc<Overlay>> {
+        let entry = self.pool.volume(name);
+        let point = entry.as_ref().and_then(|entry| Some((&entry.volume, entry.point(*number)?)));
+        let same = |(volume, point): &(&Volume, &Point)| *header == of(&self.pool, volume, point, header.created_ns);
+        let other = || Error::refused(format!("{name}@{number} is not the point that the overlay was made over"));
+        let (volume, point) = point.filter(same).ok_or_else(other)?;
+        let files = files::open(&**self.pool.disk(), dir, header)?;
+        self.over(volume, point, files)
+    }
+
+    fn over(&self, volume: &Volume, point: &Point, files: files::Files) -> Result<Arc<Overlay>> {
+        let base = PointExport(PointView::open(&self.pool, volume, point, OVERLAY)?);
+        Ok(Arc::new(Overlay::new(Arc::new(base), files, self.pool.space().clone())))
+    }
+
+    /// The overlay over a point, which is made when there is none.
+    pub fn open(&self, volume: &Volume, point: &Point, now_ns: i64) -> Result<Arc<Overlay>> {
+        let (mut all, key) = (lock(&self.all), (volume.name.clone(), point.number));
+        let dir = self.directory(&key);
+        if let Some(entry) = all.get_mut(&key) {
+            return self.again(&key, &dir, entry);
+        }
+        // Made only when the point is sure to stay.
+        let gone = || Error::refused(format!("point {}@{} was removed", volume.name, point.number));
+        let lease = self.pool.lease(&volume.uuid, point.number, OVERLAY).ok_or_else(gone)?;
+        self.pool.space().check(0)?;
+        let header = of(&self.pool, volume, point, now_ns);
+        let made = files::create(&**self.pool.disk(), &dir, &header);
+        let overlay = self.over(volume, point, made?)?;
+        all.insert(key, Entry { header: Some(header), overlay: Ok(overlay.clone()), _lease: Some(lease) });
+        Ok(overlay)
+    }
+
+    /// An overlay that was opened before; one whose sync failed is opened anew once nobody uses it any more.
+    fn again(&self, key: &Key, dir: &Path, entry: &mut Entry) -> Result<Arc<Overlay>> {
+        let is_over = |overlay: &Arc<Overlay>| overlay.is_broken() && Arc::strong_count(overlay) == 1;
+        if let (Some(header), true) = (&entry.header, entry.overlay.as_ref().map_or(true, is_over)) {
+            entry.overlay = self.open_files(key, dir, header).map_err(|error| error.to_string());
+        }
+        let (name, number) = key;
+        entry.overlay.clone().map_err(|error| {
+            Error::Refused(format!(
+                "the scratch overlay {name}@{number}{SUFFIX} cannot be opened: {error}; \
+                 `understudy attach discard {name}@{number} --force` gives it up"
+            ))
+        })
+    }
+
+    fn directory(&self, (name, number): &Key) -> PathBuf {
+        files::directory(self.pool.dir(), name, *number)
+    }
+
+    /// What there is, by volume and point.
+    pub fn list(&self) -> Result<Vec<OverlayInfo>> {
+        lock(&self.all).iter().map(|(key, entry)| self.info(key, entry)).collect()
+    }
+
+    fn info(&self, key: &Key, entry: &Entry) -> Result<OverlayInfo> {
+        let (header, known) = (entry.header.as_ref(), entry.overlay.as_ref().ok());
+        let volume = header.map_or_else(|| self.pool.volume(&key.0).map(|entry| entry.volume.uuid), |h| Some(h.volume));
+        let owned = known.map(|overlay| overlay.owned_bytes()).transpose().map_err(at(&self.directory(key)))?;
+        let status = OverlayStatus {
+            volume: volume.unwrap_or(Uuid::nil()),
+            point: key.1,
+            volume_size: header.map_or(0, |header| header.volume_size),
+            owned_bytes: owned.unwrap_or(0),
+            created_ns: header.map_or(0, |header| header.created_ns),
+            connections: known.map_or(0, |overlay| Arc::strong_count(overlay) as u32 - 1),
+            damaged: u8::from(known.is_none()),
+            reserved: [0; 11],
+        };
+        Ok(OverlayInfo { name: key.0.clone(), status })
+    }
+
+    /// Removes an overlay for good, and tells what it was.
+    pub fn discard(&self, volume: &Uuid, number: u64, force: bool) -> Result<OverlayInfo> {
+        let mut all = lock(&self.all);
+        let (key, info) = self.find_in(&all, volume, number)?;
+        let reason = match &info.status {
+            status if status.connections > 0 => Some(format!("{} connections use it", status.connections)),
+            status if status.damaged != 0 => Some("it cannot be opened, so what was written is not known".to_owned()),
+            status if status.owned_bytes > 0 => Some(format!("{} bytes of it were written", status.owned_bytes)),
+            _ => None,
+        };
+        if let (Some(reason), false) = (reason, force) {
+            let name = &key.0;
+            return Err(Error::Refused(format!(
+                "the scratch overlay {name}@{number}{SUFFIX} would be lost: {reason}; \
+                 `understudy attach keep {name}@{number} --as NEWVOLUME` keeps it, --force discards it"
+            )));
+        }
+        if let Ok(overlay) = &all[&key].overlay {
+            overlay.discard();
+        }
+        files::remove(&**self.pool.disk(), &self.directory(&key))?;
+        all.remove(&key);
+        Ok(info)
+    }
+
+    fn find_in(&self, all: &BTreeMap<Key, Entry>, volume: &Uuid, number: u64) -> Result<(Key, OverlayInfo)> {
+        for (key, entry) in all.iter().filter(|(key, _)| key.1 == number) {
+            let info = self.info(key, entry)?;
+            if info.status.volume == *volume {
+                return Ok((key.clone(), info));
+            }
+        }
+        Err(Error::refused(format!(
+            "there is no scratch overlay over point {number} of this volume; `understudy attach overlays` lists them"
+        )))
+    }
+
+    /// The overlay over a point, which must be there and whole.
+    fn known(&self, volume: &Uuid, number: u64) -> Result<Arc<Overlay>> {
+        let mut all = lock(&self.all);
+        let (key, _) = self.find_in(&all, volume, number)?;
+        let entry = all.get_mut(&key).expect("just found");
+        self.again(&key, &self.directory(&key), entry)
+    }
+
+    /// Makes all that was written durable, before the end of the daemon.
+    pub fn flush_all(&self) {
+        for ((name, number), entry) in lock(&self.all).iter() {
+            if let Some(Err(error)) = entry.overlay.as_ref().ok().map(|overlay| overlay.flush()) {
+                tracing::error!(volume = %name, point = number, %error, "a scratch overlay could not be flushed");
+            }
+        }
+    }
+}
+
+/// What the header of an overlay over a point says.
+fn of(pool: &Pool, volume: &Volume, point: &Point, created_ns: i64) -> Header {
+    Header {
+        pool: pool.uuid(),
+        volume: volume.uuid,
+        point: point.number,
+        volume_size: point.map.geometry.volume_size(),
+        root: point.map.root(),
+        created_ns,
+    }
+}

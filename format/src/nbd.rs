@@ -14,12 +14,17 @@
 //!    [`Request`]s that are already valid against it, or into refusals that only need sending.
 //! 3. [`Replies`] frames the answers; it is `Copy`, so that any thread may answer.
 //!
+//! The order at a client: a [`ClientHandshake`] asks for what is of use and ends with a [`Session`], too; requests are encoded
+//! for its [`Form`]; an [`ExpectRead`] or [`ExpectStatus`] takes the parts of each reply.
+//!
 //! Invariants: every length from the wire is checked against a named maximum before it is used or
 //! allocated; every offset plus length is checked arithmetic; left-over bytes are an error.
 //! This module must not know what an export is made of, nor which metadata contexts exist:
 //! contexts are names that belong to the export.
 
+mod client;
 mod error;
+mod expect;
 mod extent;
 mod flags;
 mod form;
@@ -37,7 +42,9 @@ mod session;
 mod tests;
 mod wire;
 
+pub use client::{ClientHandshake, ClientStep, HandshakeError, Wish};
 pub use error::{Errno, Failure, WireError};
+pub use expect::{ExpectRead, ExpectStatus};
 pub use extent::{EXTENTS_MAX, Extent, STATE_HOLE, STATE_ZERO, fit};
 pub use flags::{ClientFlags, CommandFlags, HandshakeFlags, TransmissionFlags};
 pub use form::Form;

@@ -71,6 +71,30 @@ pub enum WireError {
         /// The status.
         found: u64,
     },
+    /// A reply to nothing that was asked.
+    #[error("a reply to a request that is not under way (cookie {cookie})")]
+    UnknownReply {
+        /// The number in it.
+        cookie: u64,
+    },
+    /// Content that was not asked for, or came before.
+    #[error("{length} bytes at offset {offset} of a reply were not asked for, or came before")]
+    Misplaced {
+        /// Offset in the export, in bytes.
+        offset: u64,
+        /// Length, in bytes.
+        length: u64,
+    },
+    /// A reply that is over too soon.
+    #[error("a reply ended after {came} of the {length} bytes at offset {offset}")]
+    Missing {
+        /// Offset of the request, in bytes.
+        offset: u64,
+        /// Length of the request, in bytes.
+        length: u64,
+        /// Bytes that came.
+        came: u64,
+    },
     /// The client set handshake flags that were not offered (proto.md, "Client flags").
     #[error("client flags {found:#x} were not offered")]
     UnknownClientFlags {
@@ -138,6 +162,21 @@ impl Errno {
     pub fn from_wire(number: u32) -> Self {
         let found = Self::ALL.into_iter().find(|e| e.to_wire() == number);
         found.unwrap_or(Self::Invalid)
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Perm => "EPERM",
+            Self::Io => "EIO",
+            Self::NoMemory => "ENOMEM",
+            Self::Invalid => "EINVAL",
+            Self::NoSpace => "ENOSPC",
+            Self::Overflow => "EOVERFLOW",
+            Self::NotSupported => "ENOTSUP",
+            Self::Shutdown => "ESHUTDOWN",
+        })
     }
 }
 

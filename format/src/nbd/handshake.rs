@@ -24,7 +24,7 @@ use super::{
 /// `NBDMAGIC`, the first bytes of every connection.
 const INIT_MAGIC: u64 = 0x4e42_444d_4147_4943;
 /// Zero bytes after `NBD_OPT_EXPORT_NAME` unless both ends agreed to leave them out.
-const EXPORT_NAME_ZEROES: usize = 124;
+pub(super) const EXPORT_NAME_ZEROES: usize = 124;
 
 /// The server's first message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -112,6 +112,14 @@ pub enum Chunk {
 }
 
 impl Chunk {
+    /// Bytes of the offset before the content of a chunk that [`Chunk::is_data`].
+    pub const OFFSET_LEN: u32 = 8;
+
+    /// Whether a chunk of this type is content, which may be received to where it belongs instead of being decoded.
+    pub const fn is_data(kind: u16) -> bool {
+        kind == OFFSET_DATA
+    }
+
     /// Reads the whole `payload` of a chunk of type `kind`.
     ///
     /// # Errors

@@ -5,11 +5,12 @@
 //! begin and a commit record are a [`stream`], in [`frame`]s, the same bytes in a file and over a
 //! connection, where the messages of [`wire`] go around them and the two ends of [`session`] decide
 //! what is said next. The appliance appends blocks ([`codec`]) and pages of the [`map`] to [`segment`]s, and commits
-//! a [`point`]; people name it by [`select`], and what becomes of it stands in the [`catalogue`]. What the initiator remembers is a [`mapfile`];
-//! what is written over a point that is attached is an [`overlay`].
+//! a [`point`]; people name it by [`select`], and what becomes of it stands in the [`catalogue`]. What the initiator remembers is a [`mapfile`], and the
+//! [`bitmap`] that says which blocks of a source it need not read; what is written over a point that is attached is an [`overlay`].
 //!
 //! SPEC.md beside this crate is normative; tests hold its tables and vectors against this code.
 
+pub mod bitmap;
 pub mod catalogue;
 pub mod chunk;
 pub mod codec;

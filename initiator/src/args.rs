@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use jiff::tz::TimeZone;
 use std::path::PathBuf;
 use understudy_format::BlockSize;
+use understudy_format::bitmap::BITMAP_NAME_MAX;
 use understudy_format::point::{Label, VolumeName};
 use understudy_format::select::PointName;
 
@@ -73,7 +74,7 @@ impl StateArguments {
 /// `understudy replicate`.
 #[derive(Debug, Clone, Args)]
 pub struct Replicate {
-    /// A raw file or block device
+    /// A raw file, a block device, or an NBD export: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH, nbds://... (TLS)
     pub source: String,
     /// Which appliance.
     #[command(flatten)]
@@ -87,6 +88,12 @@ pub struct Replicate {
     /// Replicate every block, whatever the appliance has
     #[arg(long)]
     pub full: bool,
+    /// Read only what this dirty bitmap of the export has (qemu's: `qemu:dirty-bitmap:NAME`), where it is known to have recorded since the last point
+    #[arg(long, value_name = "NAME", value_parser = bitmap)]
+    pub bitmap: Option<String>,
+    /// Draw the clean blocks that are read nevertheless with this seed instead of another one each time
+    #[arg(long, value_name = "N", requires = "bitmap", hide = true)]
+    pub sample_seed: Option<u64>,
     /// A name for the new point
     #[arg(long, value_name = "TEXT")]
     pub label: Option<Label>,
@@ -158,7 +165,7 @@ pub struct Restore {
 #[command(override_usage = "understudy verify [OPTIONS] <SOURCE> <NAME[@POINT]>\n       \
                             understudy verify [OPTIONS] <NAME[@POINT]> --over-nbd [HOST:PORT]")]
 pub struct Verify {
-    /// A raw file or block device, then NAME[@POINT]; the point alone with --over-nbd
+    /// A raw file, block device or NBD URI, then NAME[@POINT]; the point alone with --over-nbd
     #[arg(value_name = "SOURCE NAME[@POINT]", num_args = 1..=2, required = true)]
     operands: Vec<String>,
     /// Read the point over NBD with a client that is not ours [default: what the appliance says]
@@ -175,7 +182,7 @@ pub struct Verify {
 /// What is compared with the point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Compared {
-    /// A raw file or block device.
+    /// A raw file, a block device or an NBD export.
     Source(String),
     /// The export of the point, at this address or where the appliance says.
     OverNbd(Option<String>),
@@ -197,7 +204,7 @@ impl Verify {
 /// `understudy emit`.
 #[derive(Debug, Clone, Args)]
 pub struct Emit {
-    /// A raw file or block device
+    /// A raw file, a block device, or an NBD export: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH, nbds://... (TLS)
     pub source: String,
     /// What the stream is an increment of: a digest map file, or NAME@POINT of an appliance
     #[arg(long, value_name = "POINT-OR-MAPFILE")]
@@ -253,6 +260,11 @@ pub fn usage(text: &str) -> clap::Error {
 
 fn point(text: &str) -> Result<PointName, String> {
     PointName::parse(text, &TimeZone::system()).map_err(|e| e.to_string())
+}
+
+fn bitmap(text: &str) -> Result<String, String> {
+    let valid = !text.is_empty() && text.len() <= BITMAP_NAME_MAX;
+    if valid { Ok(text.to_owned()) } else { Err(format!("expected a name of 1 to {BITMAP_NAME_MAX} bytes")) }
 }
 
 fn address(text: &str) -> Result<String, String> {

@@ -2,14 +2,16 @@
 //!
 //! Invariants: cuts come in ascending order and cover the blocks asked for once; a piece is at most
 //! [`PIECE_MAX`] bytes of whole blocks (or one short last one); a run of holes has only blocks that lie wholly in holes, and is
-//! answered from the base at the cost of the base's tree, not of its blocks. A hint that says which extents are
-//! clean (a dirty bitmap) belongs here, in front of the source's own extents.
+//! answered from the base at the cost of the base's tree, not of its blocks. A run that a dirty bitmap calls clean is unchanged
+//! where the base may be believed about it; a sample of such blocks is read and compared before the last cut is given
+//! away, so that nobody is done before.
 
 use crate::digest_map::MapFile;
-use crate::source::{Extent, Source};
-use std::io;
+use crate::sample::Sample;
+use crate::source::{Extent, Mistrust, Source};
+use anyhow::Result;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use understudy_format::wire::BlockRange;
 use understudy_format::{BlockId, Digest, Geometry};
 
@@ -35,6 +37,18 @@ pub enum Cut {
         /// Whether they are zero in the base as well.
         unchanged: bool,
     },
+    /// As in the base, says a dirty bitmap.
+    Clean {
+        /// The first block.
+        first: BlockId,
+        /// Number of blocks.
+        count: u64,
+    },
+    /// To be read again, so to speak: a block that was clean, and must be as in the base.
+    Check {
+        /// The block.
+        block: BlockId,
+    },
 }
 
 /// The map of the base, as far as blocks can be compared with it.
@@ -46,6 +60,8 @@ pub struct Base {
     pub comparable: u64,
     /// Blocks that the appliance lost: none of them counts as unchanged. Ascending, apart.
     pub again: Arc<[BlockRange]>,
+    /// Whether the source's dirty bitmap is believed, and which of the clean blocks are looked at nevertheless.
+    pub believed: Option<Arc<Mutex<Sample>>>,
 }
 
 impl Base {
@@ -56,12 +72,38 @@ impl Base {
             true => geometry.block_count(),
             false => own.min(new) / u64::from(geometry.block_size().bytes()),
         };
-        Self { map, comparable, again: Arc::new([]) }
+        Self { map, comparable, again: Arc::new([]), believed: None }
     }
 
     /// Whether the base has this block with this digest and the same length.
     pub fn has(&self, block: BlockId, digest: &Digest) -> bool {
         block.0 < self.comparable && self.map.blocks(block.0, 1) == [digest.0] && !self.again_from(block.0).0
+    }
+
+    /// Fails unless a block that was said to be clean is as in the base.
+    pub fn check(&self, block: BlockId, digest: &Digest, geometry: &Geometry) -> Result<(), Mistrust> {
+        if self.map.node(0, block.0) == *digest { Ok(()) } else { Err(self.lie(block, geometry)) }
+    }
+
+    fn lie(&self, block: BlockId, geometry: &Geometry) -> Mistrust {
+        let (point, offset) = (self.map.id().point, geometry.offset(block));
+        Mistrust::Lie(format!("it calls block {block} at offset {offset} clean, which differs from point {point}"))
+    }
+
+    fn sampled(&self) -> Vec<u64> {
+        let sample = self.believed.as_ref().map(|sample| sample.lock().expect("no panic while locked").blocks());
+        sample.unwrap_or_default()
+    }
+
+    /// Whether a bitmap is believed about a block, and how many blocks from it on, at most `max`, are the same in that.
+    fn believes(&self, block: u64, max: u64) -> (bool, u64) {
+        match self.believed {
+            Some(_) if block < self.comparable => {
+                let (again, end) = self.again_from(block);
+                (!again, max.min(end - block).min(self.comparable - block))
+            }
+            _ => (false, max),
+        }
     }
 
     /// Whether a block must be sent again, and where that changes at the latest.
@@ -82,6 +124,20 @@ impl Base {
     }
 }
 
+/// What the next blocks are, as far as that is known without reading them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// To be read.
+    Data,
+    /// Zero.
+    Hole {
+        /// Whether a bitmap that is believed calls them unchanged, too.
+        clean: bool,
+    },
+    /// Unchanged, says a bitmap that is believed.
+    Clean,
+}
+
 /// Cuts a source; see the module documentation.
 #[derive(Debug)]
 pub struct Cutter {
@@ -90,70 +146,125 @@ pub struct Cutter {
     base: Option<Base>,
     next: u64,
     end: u64,
-    /// What was found last: a source is asked once for each extent, however long it is.
-    extent: Option<Extent>,
+    /// What was found last and where it starts: a source is asked once for each extent, however long it is.
+    extent: Option<(u64, Extent)>,
+    /// The state that was found last, and of which blocks.
+    run: Option<(Range<u64>, State)>,
+    /// Clean blocks that are still to be read and compared, before the last cut.
+    checks: Vec<u64>,
+    last: Option<Cut>,
 }
 
 impl Cutter {
     /// Cuts these blocks of `source`.
     pub fn new(source: Arc<dyn Source>, geometry: Geometry, base: Option<Base>, blocks: Range<u64>) -> Self {
-        Self { source, geometry, base, next: blocks.start, end: blocks.end, extent: None }
+        let (next, end) = (blocks.start, blocks.end);
+        Self { source, geometry, base, next, end, extent: None, run: None, checks: Vec::new(), last: None }
     }
 
     /// The next cut; `None` when all is covered.
-    pub fn next_cut(&mut self) -> io::Result<Option<Cut>> {
-        if self.next >= self.end {
-            return Ok(None);
+    pub fn next_cut(&mut self) -> Result<Option<Cut>> {
+        if self.next < self.end {
+            let cut = self.cut()?;
+            if self.next < self.end {
+                return Ok(Some(cut));
+            }
+            self.last = Some(cut);
+            self.checks = self.base.as_ref().map(Base::sampled).unwrap_or_default();
         }
-        let first = BlockId(self.next);
-        let cut = match self.hole_blocks(self.next)? {
-            0 => Cut::Piece { first, count: self.piece_blocks()? },
-            count => self.hole(first, count.min(self.end - self.next)),
-        };
-        let (Cut::Piece { count, .. } | Cut::Hole { count, .. }) = cut;
-        self.next += count;
-        Ok(Some(cut))
+        let check = self.checks.pop().map(|block| Cut::Check { block: BlockId(block) });
+        Ok(check.or_else(|| self.last.take()))
     }
 
-    fn hole(&self, first: BlockId, count: u64) -> Cut {
+    fn cut(&mut self) -> Result<Cut> {
+        let first = BlockId(self.next);
+        let (state, count) = self.state(self.next)?;
+        let count = count.min(self.end - self.next);
+        let cut = match state {
+            State::Data => Cut::Piece { first, count: self.piece_blocks()? },
+            State::Clean => self.clean(first, count),
+            State::Hole { clean } => self.hole(first, count, clean)?,
+        };
+        self.next += match cut {
+            Cut::Piece { count, .. } | Cut::Hole { count, .. } | Cut::Clean { count, .. } => count,
+            Cut::Check { .. } => 0,
+        };
+        Ok(cut)
+    }
+
+    fn clean(&self, first: BlockId, count: u64) -> Cut {
+        let sample = self.base.as_ref().and_then(|base| base.believed.as_ref());
+        sample.inspect(|sample| sample.lock().expect("no panic while locked").offer(first.0, count));
+        Cut::Clean { first, count }
+    }
+
+    fn hole(&self, first: BlockId, count: u64, clean: bool) -> Result<Cut> {
         match &self.base {
             Some(base) if first.0 < base.comparable => {
                 let (unchanged, count) = base.zeros(first.0, count.min(base.comparable - first.0));
-                Cut::Hole { first, count, unchanged }
+                match clean && !unchanged {
+                    true => Err(base.lie(first, &self.geometry).into()),
+                    false => Ok(Cut::Hole { first, count, unchanged }),
+                }
             }
-            _ => Cut::Hole { first, count, unchanged: false },
+            _ => Ok(Cut::Hole { first, count, unchanged: false }),
         }
     }
 
-    /// Number of blocks from `block` on that lie wholly in one hole.
-    fn hole_blocks(&mut self, block: u64) -> io::Result<u64> {
-        let extent = self.extent_at(block)?;
-        let whole = match extent.end == self.geometry.volume_size() {
-            true => self.geometry.block_count(),
-            false => extent.end / u64::from(self.geometry.block_size().bytes()),
-        };
-        Ok(if extent.hole { whole.saturating_sub(block) } else { 0 })
-    }
-
     /// Number of blocks of the piece that starts at the next block.
-    fn piece_blocks(&mut self) -> io::Result<u64> {
+    fn piece_blocks(&mut self) -> Result<u64> {
         let size = u64::from(self.geometry.block_size().bytes());
         let last = (self.next + PIECE_MAX as u64 / size).min(self.end);
         let mut end = self.next;
-        while end < last && self.hole_blocks(end)? == 0 {
-            let extent = self.extent_at(end)?;
-            end = if extent.hole { end + 1 } else { extent.end.div_ceil(size).max(end + 1) };
+        while end < last {
+            match self.state(end)? {
+                (State::Data, count) => end += count,
+                _ => break,
+            }
         }
         Ok(end.min(last) - self.next)
     }
 
-    fn extent_at(&mut self, block: u64) -> io::Result<Extent> {
-        let offset = self.geometry.offset(BlockId(block));
+    /// What `block` is, and how many blocks from it on are the same in that, at least.
+    fn state(&mut self, block: u64) -> Result<(State, u64)> {
+        if let Some((blocks, state)) = self.run.as_ref().filter(|(blocks, _)| blocks.contains(&block)) {
+            return Ok((*state, blocks.end - block));
+        }
+        let (extent, count) = self.extent_of(block)?;
+        let (believed, count) = self.base.as_ref().map_or((false, count), |base| base.believes(block, count));
+        let state = match (extent.hole, extent.clean && believed) {
+            (true, clean) => State::Hole { clean },
+            (false, true) => State::Clean,
+            (false, false) => State::Data,
+        };
+        self.run = Some((block..block + count, state));
+        Ok((state, count))
+    }
+
+    /// What holds for all of `block`, and for how many blocks from it on.
+    fn extent_of(&mut self, block: u64) -> Result<(Extent, u64)> {
+        let mut extent = self.extent_at(self.geometry.offset(BlockId(block)))?;
+        let whole = match extent.end == self.geometry.volume_size() {
+            true => self.geometry.block_count(),
+            false => extent.end / u64::from(self.geometry.block_size().bytes()),
+        };
+        if whole > block {
+            return Ok((extent, whole - block));
+        }
+        let end = self.geometry.byte_range(BlockId(block), 1).end;
+        while extent.end < end {
+            let next = self.extent_at(extent.end)?;
+            extent = Extent { end: next.end, hole: extent.hole && next.hole, clean: extent.clean && next.clean };
+        }
+        Ok((extent, 1))
+    }
+
+    fn extent_at(&mut self, offset: u64) -> Result<Extent> {
         match self.extent {
-            Some(extent) if offset < extent.end => Ok(extent),
+            Some((start, extent)) if start <= offset && offset < extent.end => Ok(extent),
             _ => {
                 let extent = self.source.extent_at(offset)?;
-                self.extent = Some(extent);
+                self.extent = Some((offset, extent));
                 Ok(extent)
             }
         }
@@ -165,7 +276,7 @@ mod tests {
     use super::*;
     use understudy_format::BlockSize;
 
-    /// A source made of extents: (end, hole).
+    /// A source made of extents: (end, hole), nothing of it clean.
     #[derive(Debug)]
     struct Extents(Vec<(u64, bool)>);
 
@@ -176,17 +287,17 @@ mod tests {
         fn size(&self) -> u64 {
             self.0.last().unwrap().0
         }
-        fn extent_at(&self, offset: u64) -> io::Result<Extent> {
+        fn extent_at(&self, offset: u64) -> Result<Extent> {
             let (end, hole) = *self.0.iter().find(|(end, _)| *end > offset).unwrap();
-            Ok(Extent { end, hole })
+            Ok(Extent { end, hole, clean: false })
         }
-        fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<()> {
+        fn read_at(&self, _: u64, _: &mut [u8]) -> std::io::Result<()> {
             unreachable!("cutting reads nothing")
         }
-        fn doubt(&self) -> anyhow::Result<Option<String>> {
+        fn doubt(&self) -> Result<Option<String>> {
             Ok(None)
         }
-        fn may_have_moved(&self) -> anyhow::Result<bool> {
+        fn may_have_moved(&self) -> Result<bool> {
             Ok(false)
         }
     }
@@ -206,6 +317,7 @@ mod tests {
             cuts.push(match cut {
                 Cut::Piece { first, count } => (first.0, count, false),
                 Cut::Hole { first, count, .. } => (first.0, count, true),
+                other => panic!("nothing is clean: {other:?}"),
             });
         }
         cuts

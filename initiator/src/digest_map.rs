@@ -8,6 +8,7 @@ use crate::source::{Extent, FileSource, Source};
 use memmap2::Mmap;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use thiserror::Error;
 use understudy_format::layout::{Field, Layout};
@@ -131,6 +132,16 @@ impl MapFile {
         zero.map_or(0, span)
     }
 
+    /// Copies all pages below a node into the file of a map of this shape; below one that is zero there are none.
+    pub fn copy_below(&self, shape: &Shape, level: u8, index: u64, into: &File) -> io::Result<()> {
+        if level == 0 || self.node(level, index).is_zero() {
+            return Ok(());
+        }
+        into.write_all_at(self.page(level - 1, index), shape.page(level - 1, index).start as u64)?;
+        let children = if level == 1 { 0..0 } else { index * FANOUT..(index + 1) * FANOUT };
+        children.into_iter().try_for_each(|child| self.copy_below(shape, level - 1, child, into))
+    }
+
     /// Fails unless every node follows from the nodes below it, and the root from the top.
     pub fn check(&self) -> Result<(), MapFault> {
         let top = self.shape.top_level();
@@ -160,7 +171,7 @@ impl MapFile {
         let source = self.extents()?.file;
         let mut at = DIGESTS_OFFSET;
         while at < source.size() {
-            let extent = source.extent_at(at)?;
+            let extent = source.extent_at(at).map_err(io::Error::other)?;
             if !extent.hole {
                 self.check_zeros(at, extent.end)?;
             }
@@ -206,7 +217,7 @@ impl Extents {
         let start = self.shape.node(0, first).start as u64;
         let extent = match self.last.filter(|extent| start < extent.end) {
             Some(extent) => extent,
-            None => *self.last.insert(self.file.extent_at(start)?),
+            None => *self.last.insert(self.file.extent_at(start).map_err(io::Error::other)?),
         };
         // A digest that only begins in a hole is one that is read.
         let whole = (extent.end - start) / <Digest as Field>::SIZE as u64;

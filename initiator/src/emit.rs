@@ -15,7 +15,7 @@ use crate::outcome::Outcome;
 use crate::pack::Compress;
 use crate::report::{Lines, Report};
 use crate::scan::{Event, Job, Workers};
-use crate::source::{self, Source};
+use crate::source;
 use crate::state::{NewFile, scratch_file};
 use crate::text;
 use anyhow::{Context, Result, bail};
@@ -35,7 +35,7 @@ use uuid::Uuid;
 /// Runs the command.
 pub async fn run(args: &Emit, base: Option<EmitBase>) -> Result<Outcome> {
     let mut report = Report::new(false, Lines::Error);
-    let source: Arc<dyn Source> = Arc::new(source::open(&args.source)?);
+    let source = source::open(&args.source, None)?;
     let base = match base {
         Some(base) => Some(open_base(args, base).await?),
         None => None,

@@ -129,10 +129,7 @@ impl<'a> Engine<'a> {
         while let Some(next) = self.scanned.next_item() {
             self.counts.blocks_done += next.count;
             self.counts.met.add(&self.begin.geometry, &next);
-            match next.digests.as_slice() {
-                [] => self.map.zeros(next.count),
-                digests => self.map.blocks(digests)?,
-            }
+            next.put_into(self.map)?;
             self.gather(next);
         }
         if self.counts.blocks_done == self.begin.geometry.block_count() {

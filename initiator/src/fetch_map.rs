@@ -9,7 +9,6 @@ use crate::digest_map::MapFile;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use understudy_format::map::FANOUT;
 use understudy_format::mapfile::{MapFileId, Shape};
 use understudy_format::point::Point;
 use uuid::Uuid;
@@ -27,7 +26,10 @@ pub async fn fetch_map(appliance: &mut Appliance, point: &Point, stale: Option<&
     into.write_all_at(&point.map.top.0, top).context("digest map: writing")?;
     let mut fetched = 0;
     let mut visit = |finding: Finding<'_>| match finding {
-        Finding::Same { level, index } => stale.map_or(Ok(()), |stale| copy_below(stale, &shape, level, index, into)),
+        Finding::Same { level, index } => match stale {
+            Some(stale) => stale.copy_below(&shape, level, index, into).context("digest map: writing"),
+            None => Ok(()),
+        },
         Finding::Zero { .. } => Ok(()),
         Finding::Page { level, index, page } => {
             fetched += 1;
@@ -39,15 +41,4 @@ pub async fn fetch_map(appliance: &mut Appliance, point: &Point, stale: Option<&
     descent.start(&mut visit)?;
     while descent.step(appliance, &mut visit).await? {}
     Ok(fetched)
-}
-
-/// Copies all pages below a node; below one that is zero there are none.
-fn copy_below(stale: &MapFile, shape: &Shape, level: u8, index: u64, into: &File) -> Result<()> {
-    if level == 0 || stale.node(level, index).is_zero() {
-        return Ok(());
-    }
-    let offset = shape.page(level - 1, index).start as u64;
-    into.write_all_at(stale.page(level - 1, index), offset).context("digest map: writing")?;
-    let children = if level == 1 { 0..0 } else { index * FANOUT..(index + 1) * FANOUT };
-    children.into_iter().try_for_each(|child| copy_below(stale, shape, level - 1, child, into))
 }

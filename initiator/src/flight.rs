@@ -59,6 +59,7 @@ impl Flight {
     pub fn new(plan: Plan, begin: Begin, base: Option<Base>, remembered: bool, map_path: &Path) -> Result<Self> {
         let file = NewFile::create(map_path)?;
         let map = MapWriter::new(plan.geometry, Some(file.file()?)).context("digest map: writing")?;
+        let map = map.over(base.as_ref().map(|base| base.map.clone()));
         let (met, commit) = (Met::default(), None);
         Ok(Self { plan, begin, base, map, file, met, commit, remembered, fresh: false })
     }
@@ -78,11 +79,13 @@ impl Flight {
         Ok(if same { Ahead::Send } else { Ahead::Differs })
     }
 
-    /// Digests the blocks before the cursor, whatever was known of them.
+    /// Digests the blocks before the cursor, whatever was known of them; what a bitmap that is believed calls clean is
+    /// as in the base, as it is behind the cursor.
     pub fn check(&mut self, cursor: &Cursor, source: Arc<dyn Source>, report: &mut Report) -> Result<()> {
         self.rewind(0)?;
         let blocks = 0..cursor.next_block.0;
-        let job = Job { source, geometry: self.plan.geometry, base: None, blocks };
+        let base = self.base.clone().filter(|base| base.believed.is_some());
+        let job = Job { source, geometry: self.plan.geometry, base, blocks };
         self.met.extend(&scan_into(&mut self.map, job, report)?);
         self.fresh = true;
         Ok(())
@@ -106,7 +109,8 @@ impl Flight {
     }
 
     fn rewind(&mut self, to: u64) -> Result<()> {
-        self.met.zero -= self.map.rewind(to).context("digest map: rewinding")?;
+        // Zeros that a bitmap calls clean were not counted.
+        self.met.zero = self.met.zero.saturating_sub(self.map.rewind(to).context("digest map: rewinding")?);
         Ok(())
     }
 }

@@ -4,7 +4,8 @@
 //! digest and compare them with the [`digest_map`] of the base, and pack what must travel ([`scan`], [`piece`], [`pack`],
 //! [`buffers`]); the [`engine`] puts what they did into order, gathers it into chunks, and is told what the appliance
 //! needs; it is driven over a connection ([`online`], by [`replicate`]) or into a file ([`emit`]). What is replicated against what is
-//! decided by [`plan`]. The other way, [`descend`] walks a point's map at the appliance only where it
+//! decided by [`plan`]; whether a source's dirty bitmap spares reading what did not change by [`trust`], and a [`sample`] is read
+//! all the same. The other way, [`descend`] walks a point's map at the appliance only where it
 //! differs from one here: to fetch a map ([`fetch_map`]), to [`verify`] and to [`restore`].
 //!
 //! Memory is the buffers, 1 MiB each: 24 + 2 for each of the 2 to 8 worker threads, so 28 to 40 MiB, touched only as far
@@ -37,12 +38,14 @@ pub mod replicate;
 pub mod report;
 pub mod restore;
 pub mod retry;
+pub mod sample;
 pub mod scan;
 pub mod scan_map;
 pub mod source;
 pub mod state;
 pub mod target;
 pub mod text;
+pub mod trust;
 pub mod verify;
 
 use anyhow::Result;

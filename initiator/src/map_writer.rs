@@ -2,11 +2,14 @@
 //!
 //! Invariants: memory is one page a level; each page is written once, and pages that are zero never
 //! (the file stays sparse there), unless they held something before a rewind. Written by `pwrite`, not through the
-//! mapping, so that a full disk is an error and not a signal. Without a file only the root is computed.
+//! mapping, so that a full disk is an error and not a signal. Without a file only the root is computed. What is unchanged is
+//! copied from the base by whole subtrees, never digested again.
 
+use crate::digest_map::MapFile;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use understudy_format::map::{FANOUT, Map, PAGE_SIZE, Page, span, top_level};
 use understudy_format::mapfile::Shape;
 use understudy_format::{Digest, Geometry};
@@ -15,6 +18,7 @@ use understudy_format::{Digest, Geometry};
 #[derive(Debug)]
 pub struct MapWriter {
     file: Option<File>,
+    base: Option<Arc<MapFile>>,
     geometry: Geometry,
     shape: Shape,
     /// `open[level]` is the page being filled with nodes of `level`.
@@ -38,7 +42,12 @@ impl MapWriter {
         }
         let levels = top_level(geometry.block_count());
         let open = (0..levels).map(|_| Open { index: 0, page: Page::zero() }).collect();
-        Ok(Self { file, geometry, shape, open, next: 0, top: Digest::ZERO })
+        Ok(Self { file, base: None, geometry, shape, open, next: 0, top: Digest::ZERO })
+    }
+
+    /// The same, over a map of the same block size from which unchanged blocks are taken.
+    pub fn over(self, base: Option<Arc<MapFile>>) -> Self {
+        Self { base, ..self }
     }
 
     /// The next blocks have these digests.
@@ -57,6 +66,52 @@ impl MapWriter {
         self.next += count;
     }
 
+    /// The next `count` blocks are as in the base, which has them with the same length.
+    ///
+    /// Whole subtrees are taken over with their pages: nothing is digested, and what is zero is not touched.
+    pub fn unchanged(&mut self, mut count: u64) -> io::Result<()> {
+        let base = self.base.clone().expect("only over a base anything is unchanged");
+        while count > 0 {
+            let level = self.largest(&base, count);
+            let taken = match level {
+                0 => self.digests_of(&base, count)?,
+                _ => self.subtree_of(&base, level)?,
+            };
+            count -= taken;
+        }
+        Ok(())
+    }
+
+    /// The level of the largest subtree that starts at the next block and that the base has within `count` blocks.
+    fn largest(&self, base: &MapFile, count: u64) -> u8 {
+        let highest = base.shape().top_level().min(self.open.len() as u8);
+        let fits = |level: &u8| self.next.is_multiple_of(span(*level)) && span(*level) <= count;
+        (1..=highest).rev().find(fits).unwrap_or(0)
+    }
+
+    /// Takes blocks over from the base, at most to the end of the page.
+    fn digests_of(&mut self, base: &MapFile, count: u64) -> io::Result<u64> {
+        let taken = count.min(FANOUT - self.next % FANOUT);
+        let digests: Vec<Digest> = base.blocks(self.next, taken).iter().map(|bytes| Digest(*bytes)).collect();
+        self.blocks(&digests)?;
+        Ok(taken)
+    }
+
+    fn subtree_of(&mut self, base: &MapFile, level: u8) -> io::Result<u64> {
+        let index = self.next / span(level);
+        if let Some(file) = &self.file {
+            base.copy_below(&self.shape, level, index, file)?;
+        }
+        // What is open below belongs before the subtree.
+        (0..usize::from(level)).try_for_each(|below| self.close(below))?;
+        let digest = base.node(level, index);
+        if !digest.is_zero() {
+            self.set(level.into(), index, digest)?;
+        }
+        self.next += span(level);
+        Ok(span(level))
+    }
+
     /// The next block.
     pub fn next_block(&self) -> u64 {
         self.next
@@ -73,7 +128,7 @@ impl MapWriter {
     /// Root of the volume whose blocks from the next one on are all zero.
     pub fn prefix_root(&self) -> Digest {
         let Self { geometry, shape, next, top, .. } = *self;
-        let mut copy = Self { file: None, geometry, shape, open: self.open.clone(), next, top };
+        let mut copy = Self { file: None, base: None, geometry, shape, open: self.open.clone(), next, top };
         copy.close_all().expect("without a file nothing is written");
         Map { geometry, top: copy.top }.root()
     }

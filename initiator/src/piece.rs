@@ -6,14 +6,11 @@
 
 use crate::buffers::Buffer;
 use crate::pack::Cargo;
-use crate::scan::{Job, Scanned, push_entry};
-use anyhow::{Context, Result};
+use crate::scan::{Found, Job, Scanned, push_entry};
+use anyhow::Result;
 use understudy_format::chunk::Entry;
 use understudy_format::codec::Codec;
 use understudy_format::{BlockId, Digest};
-
-/// Bytes that are read at once and digested while they are in the cache, unless a block is larger.
-const STEP: usize = 256 << 10;
 
 /// A piece being scanned; see the module documentation.
 pub struct Piece<'a> {
@@ -32,21 +29,21 @@ impl<'a> Piece<'a> {
     pub fn scan(job: &'a Job, first: BlockId, count: u64, buffer: Buffer) -> Result<Scanned> {
         let digests = Vec::with_capacity(count as usize);
         let mut piece = Self { job, buffer, end: 0, next: first, entries: Vec::new(), digests, starts: Vec::new() };
-        let step = (STEP as u64 / u64::from(job.geometry.block_size().bytes())).max(1);
+        let step = (job.source.read_size() as u64 / u64::from(job.geometry.block_size().bytes())).max(1);
         let end = first.0 + count;
         while piece.next.0 < end {
             piece.step(step.min(end - piece.next.0))?;
         }
         let Self { buffer, entries, digests, starts, .. } = piece;
-        Ok(Scanned { first, count, entries, digests, cargo: Cargo { buffer, starts } })
+        let found = Found::Read(digests);
+        Ok(Scanned { first, count, entries, found, cargo: Cargo { buffer, starts } })
     }
 
     /// Reads the next `count` blocks behind what is kept.
     fn step(&mut self, count: u64) -> Result<()> {
         let range = self.job.geometry.byte_range(self.next, count);
         let length = (range.end - range.start) as usize;
-        let read = self.job.source.read_at(range.start, &mut self.buffer.bytes()[self.end..self.end + length]);
-        read.with_context(|| format!("{}: reading {length} bytes at offset {}", self.job.source_name(), range.start))?;
+        self.job.read(range.start, &mut self.buffer.bytes()[self.end..self.end + length])?;
         let mut at = self.end;
         for block in self.next.0..self.next.0 + count {
             at += self.block(BlockId(block), at);

@@ -5,6 +5,7 @@
 //! then the map of that very point; a failure at any time leaves map and points as they were. What is known of an interrupted
 //! stream saves work and decides nothing: where it does not fit any more it is dropped with a message, never an error.
 
+mod bitmap;
 mod tell;
 
 use crate::args::Replicate;
@@ -24,6 +25,7 @@ use crate::source::{self, Source};
 use crate::state::{NewFile, VolumeState};
 use crate::text;
 use anyhow::{Context, Result, bail};
+use bitmap::Belief;
 use std::sync::Arc;
 use std::time::Duration;
 use tell::Stored;
@@ -36,13 +38,14 @@ use uuid::Uuid;
 /// Runs the command.
 pub async fn run(args: &Replicate) -> Result<Outcome> {
     let report = Report::new(args.json, Lines::Output);
-    let source: Arc<dyn Source> = Arc::new(source::open(&args.source)?);
+    let source = source::open(&args.source, args.bitmap.as_deref())?;
     let appliance = Appliance::connect(&args.appliance.address).await?;
     let pool = appliance.pool;
     let state = VolumeState::lock(&args.state.directory(), pool, &args.volume)?;
     let tries = Tries::new(args.retries, Duration::from_millis(args.retry_delay));
     let resumes = Vec::new();
-    let run = Run { args, report, source, pool, state, tries, flight: None, accepted: false, bytes_sent: 0, resumes };
+    let (flight, accepted, belief) = (None, false, Belief::default());
+    let run = Run { args, report, source, pool, state, tries, flight, accepted, bytes_sent: 0, resumes, belief };
     run.run(appliance).await
 }
 
@@ -60,6 +63,7 @@ struct Run<'a> {
     accepted: bool,
     bytes_sent: u64,
     resumes: Vec<u64>,
+    belief: Belief,
 }
 
 /// How a connection ended, as far as it did not fail.
@@ -83,7 +87,10 @@ impl Run<'_> {
             match self.connection(connected.take()).await {
                 Ok(Ended::Stored(point)) => break *point,
                 Ok(Ended::Again) => {}
-                Err(error) => self.wait_after(error).await?,
+                Err(error) => match bitmap::mistrust(&error) {
+                    Some(mistrust) => self.stop_believing(mistrust),
+                    None => self.wait_after(error).await?,
+                },
             }
         };
         self.finish(point)
@@ -202,7 +209,8 @@ impl Run<'_> {
         tell::start(self.args, &plan, &mut self.report);
         let unfinished = self.unfinished(existing.as_ref());
         let base = base_map(appliance, &plan, local, &self.state).await?;
-        let base = base.map(|map| Base::new(map, &plan.geometry));
+        let mut base = base.map(|map| Base::new(map, &plan.geometry));
+        self.believe(&plan, base.as_mut());
         let begin = unfinished.unwrap_or_else(|| begin(&plan));
         Flight::new(plan, begin, base, unfinished.is_some(), self.state.map_path()).map(Box::new)
     }
@@ -285,9 +293,14 @@ impl Run<'_> {
         if let Err(e) = file.publish_map(&id_of(self.pool, &point)) {
             self.report.warn(&format!("point {} is stored, but its map is not kept here: {e:#}", point.number));
         }
+        self.remember_bitmap(&point);
         self.state.forget();
+        if let Err(e) = self.source.stored() {
+            self.report.warn(&format!("point {} is stored, but the source goes on as before: {e:#}", point.number));
+        }
         let commit = commit.expect("what was stored was committed");
-        let stored = Stored { point, commit, met, bytes_sent: self.bytes_sent, resumes: self.resumes };
+        let (bytes_sent, resumes, belief) = (self.bytes_sent, self.resumes, self.belief);
+        let stored = Stored { point, commit, met, bytes_sent, resumes, belief };
         tell::summary(self.args, &plan, &stored, &mut self.report);
         Ok(if self.report.warnings() > 0 { Outcome::Warnings } else { Outcome::Done })
     }

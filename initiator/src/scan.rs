@@ -7,10 +7,11 @@
 
 use crate::buffers::{self, Buffer, Pool};
 use crate::cutter::{Base, Cut, Cutter};
+use crate::map_writer::MapWriter;
 use crate::pack::{Cargo, PackJob};
 use crate::piece::Piece;
 use crate::source::Source;
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,10 +40,36 @@ pub struct Scanned {
     pub count: u64,
     /// What the blocks are, compared with the base.
     pub entries: Vec<Entry>,
-    /// The digests of the blocks; empty for a hole, whose blocks are all zero.
-    pub digests: Vec<Digest>,
+    /// Their digests.
+    pub found: Found,
     /// The bytes of the data entries. Every cut holds a buffer until it was dealt with: that is the bound.
     pub cargo: Cargo,
+}
+
+/// The digests of the blocks of a cut.
+#[derive(Debug)]
+pub enum Found {
+    /// All of them are zero.
+    Zeros,
+    /// Those of the base: a dirty bitmap calls the blocks clean.
+    AsInBase,
+    /// Those of what was read.
+    Read(Vec<Digest>),
+    /// There are none: a clean block was read that belongs to another cut, and it is as in the base.
+    Checked,
+}
+
+impl Scanned {
+    /// Adds the blocks to a map.
+    pub fn put_into(&self, map: &mut MapWriter) -> std::io::Result<()> {
+        match &self.found {
+            Found::Zeros => map.zeros(self.count),
+            Found::AsInBase => map.unchanged(self.count)?,
+            Found::Read(digests) => map.blocks(digests)?,
+            Found::Checked => {}
+        }
+        Ok(())
+    }
 }
 
 /// What a scan met, in blocks and bytes.
@@ -52,8 +79,12 @@ pub struct Met {
     pub read: u64,
     /// Bytes read from the source.
     pub bytes_read: u64,
-    /// Blocks that are zero.
+    /// Blocks that are zero, as far as they were looked at.
     pub zero: u64,
+    /// Blocks that were not looked at, because a dirty bitmap calls them clean.
+    pub clean: u64,
+    /// Of these, blocks that were read nevertheless, and are clean.
+    pub sampled: u64,
 }
 
 impl Met {
@@ -62,18 +93,30 @@ impl Met {
         self.read += more.read;
         self.bytes_read += more.bytes_read;
         self.zero += more.zero;
+        self.clean += more.clean;
+        self.sampled += more.sampled;
     }
 
     /// Counts a cut.
     pub fn add(&mut self, geometry: &Geometry, cut: &Scanned) {
-        if cut.digests.is_empty() {
-            self.zero += cut.count;
-            return;
+        match &cut.found {
+            Found::Zeros => self.zero += cut.count,
+            Found::AsInBase => self.clean += cut.count,
+            Found::Read(digests) => {
+                self.add_read(geometry, cut.first, cut.count);
+                self.zero += digests.iter().filter(|digest| digest.is_zero()).count() as u64;
+            }
+            Found::Checked => {
+                self.add_read(geometry, cut.first, 1);
+                self.sampled += 1;
+            }
         }
-        let range = geometry.byte_range(cut.first, cut.count);
-        self.read += cut.count;
+    }
+
+    fn add_read(&mut self, geometry: &Geometry, first: BlockId, count: u64) {
+        let range = geometry.byte_range(first, count);
+        self.read += count;
         self.bytes_read += range.end - range.start;
-        self.zero += cut.digests.iter().filter(|digest| digest.is_zero()).count() as u64;
     }
 }
 
@@ -125,7 +168,7 @@ enum Task {
     Pack(PackJob),
     Scan(u64, Cut, Buffer),
     /// The cutter is done. The buffer goes with it: coming back it takes the lock.
-    End(Option<std::io::Error>, Buffer),
+    End(Option<anyhow::Error>, Buffer),
 }
 
 impl Workers {
@@ -201,7 +244,7 @@ impl Shared {
                 Task::End(error, buffer) => {
                     drop(buffer);
                     if let Some(e) = error {
-                        tell(Event::Failed(anyhow::Error::new(e).context(self.job.source_name())));
+                        tell(Event::Failed(e.context(self.job.source_name())));
                     }
                 }
             }
@@ -254,15 +297,33 @@ impl Job {
         format!("source {}", self.source.name())
     }
 
-    fn scan(&self, cut: Cut, buffer: Buffer) -> Result<Scanned> {
-        match cut {
-            Cut::Hole { first, count, unchanged } => {
-                let entry = if unchanged { Entry::Unchanged { count } } else { Entry::Zero { count } };
-                let cargo = Cargo { buffer, starts: Vec::new() };
-                Ok(Scanned { first, count, entries: vec![entry], digests: Vec::new(), cargo })
+    fn scan(&self, cut: Cut, mut buffer: Buffer) -> Result<Scanned> {
+        let (first, count, entries, found) = match cut {
+            Cut::Piece { first, count } => return Piece::scan(self, first, count, buffer),
+            Cut::Hole { first, count, unchanged: false } => (first, count, vec![Entry::Zero { count }], Found::Zeros),
+            Cut::Hole { first, count, .. } => (first, count, vec![Entry::Unchanged { count }], Found::Zeros),
+            Cut::Clean { first, count } => (first, count, vec![Entry::Unchanged { count }], Found::AsInBase),
+            Cut::Check { block } => {
+                self.check(block, &mut buffer)?;
+                (block, 0, Vec::new(), Found::Checked)
             }
-            Cut::Piece { first, count } => Piece::scan(self, first, count, buffer),
-        }
+        };
+        Ok(Scanned { first, count, entries, found, cargo: Cargo { buffer, starts: Vec::new() } })
+    }
+
+    /// Fails unless a block that was said to be clean is as in the base.
+    fn check(&self, block: BlockId, buffer: &mut Buffer) -> Result<()> {
+        let content = &mut buffer.bytes()[..self.geometry.block_len(block) as usize];
+        self.read(self.geometry.offset(block), content)?;
+        let base = self.base.as_ref().expect("only over a base anything is clean");
+        base.check(block, &Digest::of_block(content), &self.geometry).with_context(|| self.source_name())
+    }
+
+    /// Fills `into` from `offset` of the source.
+    pub fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
+        let length = into.len();
+        let read = self.source.read_at(offset, into);
+        read.with_context(|| format!("{}: reading {length} bytes at offset {offset}", self.source_name()))
     }
 }
 

@@ -47,10 +47,7 @@ pub fn scan_into(map: &mut MapWriter, job: Job, report: &mut Report) -> Result<M
         }
         while let Some(cut) = scanned.next_item() {
             met.add(&geometry, &cut);
-            match cut.digests.as_slice() {
-                [] => map.zeros(cut.count),
-                digests => map.blocks(digests).context("digest map: writing")?,
-            }
+            cut.put_into(map).context("digest map: writing")?;
         }
         report.progress(geometry.byte_range(BlockId(0), map.next_block()).end, 0);
     }

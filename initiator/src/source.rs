@@ -1,17 +1,25 @@
-//! Where blocks are read from: the seam at which sources attach (raw files and block devices today).
+//! Where blocks are read from: the seam at which sources attach (raw files, block devices, NBD exports).
 //!
 //! Invariants: the size of a source is fixed when it is opened; reads are exact, a short read is an
-//! error and never zeros; a hole is told only where the source reads as zeros for certain.
-//! Nothing here knows of blocks, digests or connections.
+//! error and never zeros; a hole is told only where the source reads as zeros for certain, and clean only what a dirty
+//! bitmap says was not written. Whether a bitmap is believed is not decided here ([`crate::trust`]).
+//! Nothing here knows of blocks, digests or appliances.
 
 mod file;
+mod nbd;
+mod uri;
 
 pub use file::FileSource;
+pub use nbd::NbdSource;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use std::fmt::Debug;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use thiserror::Error;
+use understudy_format::bitmap::Bitmap;
+use uri::NbdUri;
 
 /// What a source has from an offset on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +28,31 @@ pub struct Extent {
     pub end: u64,
     /// Whether it reads as zeros without being read.
     pub hole: bool,
+    /// Whether a dirty bitmap says that it was not written.
+    pub clean: bool,
+}
+
+impl Extent {
+    /// What has to be read.
+    pub fn data(end: u64) -> Self {
+        Self { end, hole: false, clean: false }
+    }
+
+    /// What need not be read.
+    pub fn hole(end: u64) -> Self {
+        Self { end, hole: true, clean: false }
+    }
+}
+
+/// A dirty bitmap cannot be believed (any more): everything has to be compared.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum Mistrust {
+    /// It cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// It called something clean that is not.
+    #[error("{0}")]
+    Lie(String),
 }
 
 /// An ordered array of bytes that can be read in any order, from several threads.
@@ -31,10 +64,22 @@ pub trait Source: Debug + Send + Sync {
     fn size(&self) -> u64;
 
     /// What is there from `offset` (below the size) on; ends at the size at the latest.
-    fn extent_at(&self, offset: u64) -> io::Result<Extent>;
+    ///
+    /// Fails with [`Mistrust`] when a dirty bitmap cannot be read; from then on nothing is clean.
+    fn extent_at(&self, offset: u64) -> Result<Extent>;
 
     /// Fills `into` from `offset`, wholly.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+
+    /// Bytes that are best asked for at once, and digested while they are in the cache; a block may be larger.
+    fn read_size(&self) -> usize {
+        256 << 10
+    }
+
+    /// The dirty bitmap that was asked for, or why there is none. One that is there was there when the source was opened.
+    fn bitmap(&self) -> Option<Result<&Bitmap, String>> {
+        None
+    }
 
     /// Asked when everything was read: why what was read may not be the content of one moment.
     ///
@@ -43,12 +88,18 @@ pub trait Source: Debug + Send + Sync {
 
     /// Whether content that was read since it was opened may be another now.
     fn may_have_moved(&self) -> Result<bool>;
+
+    /// What was read is a point now, and what is known here of it is durable: a source that keeps count of writes may begin anew.
+    fn stored(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
-/// Opens what a user named as a source.
-pub fn open(name: &str) -> Result<FileSource> {
-    if name.starts_with("nbd://") || name.starts_with("nbd+unix://") {
-        bail!("source {name}: NBD exports cannot be read yet; name a raw file or a block device");
+/// Opens what a user named as a source, with a dirty bitmap where one is asked for.
+pub fn open(name: &str, bitmap: Option<&str>) -> Result<Arc<dyn Source>> {
+    match (NbdUri::parse(name)?, bitmap) {
+        (Some(uri), bitmap) => Ok(Arc::new(NbdSource::open(name, &uri, bitmap)?)),
+        (None, Some(_)) => anyhow::bail!("source {name}: only NBD exports have dirty bitmaps: leave out --bitmap"),
+        (None, None) => Ok(Arc::new(FileSource::open(Path::new(name))?)),
     }
-    FileSource::open(Path::new(name))
 }

@@ -1,4 +1,5 @@
-//! The state directory: one digest map per volume, and its stream while that is under way, under the pool that they belong to.
+//! The state directory: one digest map per volume, the dirty bitmap that was recording when it was made, and the volume's
+//! stream while that is under way, under the pool that they belong to.
 //!
 //! Invariants: a map is replaced atomically (temporary file, fsync, rename, fsync of the directory);
 //! whoever holds a [`VolumeState`] holds the lock of that volume, so two initiators cannot write the
@@ -9,16 +10,22 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use understudy_format::FormatError;
+use understudy_format::bitmap::SeenBitmap;
 use understudy_format::mapfile::MapFileId;
 use understudy_format::point::VolumeName;
 use understudy_format::session::Unfinished;
 use uuid::Uuid;
+
+/// What is kept of a volume.
+const KINDS: [&str; 3] = ["map", "stream", "bitmap"];
 
 /// The state of one volume, locked.
 #[derive(Debug)]
 pub struct VolumeState {
     map_path: PathBuf,
     stream_path: PathBuf,
+    bitmap_path: PathBuf,
     _lock: File,
 }
 
@@ -35,7 +42,8 @@ impl VolumeState {
             Ok(()) => {
                 remove_left_overs(&directory, volume);
                 let path = |kind| directory.join(format!("{volume}.{kind}"));
-                Ok(Self { map_path: path("map"), stream_path: path("stream"), _lock: lock })
+                let [map_path, stream_path, bitmap_path] = KINDS.map(path);
+                Ok(Self { map_path, stream_path, bitmap_path, _lock: lock })
             }
             Err(TryLockError::WouldBlock) => bail!(
                 "volume {volume} is being replicated by another initiator (it holds {}): wait until it is done",
@@ -52,20 +60,28 @@ impl VolumeState {
 
     /// The stream whose point was not stored when the last run ended; an error says why it cannot be read.
     pub fn unfinished(&self) -> Option<Result<Unfinished>> {
-        let path = || self.stream_path.display();
-        match fs::read(&self.stream_path) {
-            Ok(bytes) => Some(Unfinished::decode(&bytes).with_context(|| format!("{}", path()))),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(e) => Some(Err(e).with_context(|| format!("{}: cannot be read", path()))),
-        }
+        read(&self.stream_path, Unfinished::decode).transpose()
     }
 
     /// Remembers a stream durably, before its first chunk leaves.
     pub fn remember(&self, stream: &Unfinished) -> Result<()> {
-        let new = NewFile::create(&self.stream_path)?;
-        let written = new.file.write_all_at(&stream.encode(), 0);
-        written.with_context(|| format!("{}: cannot be written", new.temporary.display()))?;
-        new.publish()
+        write(&self.stream_path, &stream.encode())
+    }
+
+    /// The dirty bitmap that was recording when the newest point was read, if that is known.
+    pub fn seen_bitmap(&self) -> Result<Option<SeenBitmap>> {
+        read(&self.bitmap_path, SeenBitmap::decode)
+    }
+
+    /// Remembers, durably, what was recording when the newest point was read; `None` when nothing is known to.
+    pub fn see_bitmap(&self, seen: Option<&SeenBitmap>) -> Result<()> {
+        match seen {
+            Some(seen) => write(&self.bitmap_path, &seen.encode()),
+            None => match fs::remove_file(&self.bitmap_path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed.with_context(|| format!("{}: cannot be removed", self.bitmap_path.display())),
+            },
+        }
     }
 
     /// Forgets the stream: its point is stored, or it is void.
@@ -75,9 +91,26 @@ impl VolumeState {
     }
 }
 
+/// Reads a small file; an error says why it cannot be read.
+fn read<T>(path: &Path, decode: impl Fn(&[u8]) -> Result<T, FormatError>) -> Result<Option<T>> {
+    match fs::read(path) {
+        Ok(bytes) => decode(&bytes).map(Some).with_context(|| path.display().to_string()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("{}: cannot be read", path.display())),
+    }
+}
+
+/// Writes a small file, durable and whole or not at all.
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let new = NewFile::create(path)?;
+    let written = new.file.write_all_at(bytes, 0);
+    written.with_context(|| format!("{}: cannot be written", new.temporary.display()))?;
+    new.publish()
+}
+
 /// Removes what killed runs left of new files; the lock says that nobody is writing one.
 fn remove_left_overs(directory: &Path, volume: &VolumeName) {
-    let prefixes = ["map", "stream"].map(|kind| format!(".{volume}.{kind}."));
+    let prefixes = KINDS.map(|kind| format!(".{volume}.{kind}."));
     let Ok(entries) = fs::read_dir(directory) else { return };
     let names = entries.flatten().map(|entry| entry.file_name()).filter_map(|name| name.into_string().ok());
     let ours = |name: &str| name.ends_with(".tmp") && prefixes.iter().any(|prefix| name.starts_with(prefix));

@@ -11,10 +11,9 @@ use crate::outcome::Outcome;
 use crate::over_nbd;
 use crate::report::{Lines, Report};
 use crate::scan_map::scan_map;
-use crate::source::{self, Source};
+use crate::source;
 use crate::text;
 use anyhow::{Context, Result, bail};
-use std::sync::Arc;
 use understudy_format::point::Point;
 use understudy_format::select::PointName;
 use understudy_format::{BlockId, Digest};
@@ -40,7 +39,7 @@ pub async fn run(args: &Verify, compared: Compared, name: &PointName) -> Result<
 
 async fn verify_source(args: &Verify, name: &str, point_name: &PointName, point: &Point) -> Result<Outcome> {
     let mut report = Report::new(false, Lines::Output);
-    let source: Arc<dyn Source> = Arc::new(source::open(name)?);
+    let source = source::open(name, None)?;
     let what = format!("{}@{}", point_name.volume, point.number);
     let (own, expected) = (source.size(), point.map.geometry.volume_size());
     if own != expected {

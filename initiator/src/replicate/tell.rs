@@ -2,6 +2,7 @@
 //!
 //! Invariant: both say the same, in the same order.
 
+use super::bitmap::Belief;
 use crate::args::Replicate;
 use crate::plan::{Kind, Plan};
 use crate::report::Report;
@@ -25,6 +26,7 @@ pub(super) struct Stored {
     pub bytes_sent: u64,
     /// The blocks from which the stream went on after it was cut.
     pub resumes: Vec<u64>,
+    pub belief: Belief,
 }
 
 pub(super) fn base_of(plan: &Plan) -> Option<&Point> {
@@ -63,6 +65,17 @@ pub(super) fn again(ranges: &[BlockRange], report: &mut Report) {
     let event = json!({"event": "again", "blocks": blocks, "first": ranges[0].first});
     let line =
         format!("{blocks} blocks that the appliance has lost are offered again, the first is {}", ranges[0].first);
+    report.tell(event, &line);
+}
+
+/// Whether a dirty bitmap is believed, and which; or why not.
+pub(super) fn bitmap(judged: &Result<String, String>, report: &mut Report) {
+    let (used, name, reason) = (judged.is_ok(), judged.as_ref().ok(), judged.as_ref().err());
+    let event = json!({"event": "bitmap", "used": used, "bitmap": name, "reason": reason});
+    let line = match judged {
+        Ok(name) => format!("bitmap {name}: only what it has dirty is read, and a sample of the rest"),
+        Err(reason) => format!("everything is read and compared, whatever the bitmap says: {reason}"),
+    };
     report.tell(event, &line);
 }
 
@@ -106,7 +119,7 @@ pub(super) fn dropped(reason: &str, report: &mut Report) {
 }
 
 pub(super) fn summary(args: &Replicate, plan: &Plan, stored: &Stored, report: &mut Report) {
-    let Stored { point, commit, met, bytes_sent, resumes } = stored;
+    let Stored { point, commit, met, bytes_sent, resumes, belief } = stored;
     let totals = &commit.totals;
     let changed = totals.data + totals.reference + if base_of(plan).is_some() { totals.zero } else { 0 };
     let seconds = report.elapsed().as_secs_f64();
@@ -118,14 +131,19 @@ pub(super) fn summary(args: &Replicate, plan: &Plan, stored: &Stored, report: &m
         "blocks_zero": met.zero, "blocks_changed": changed, "blocks_sent": totals.data,
         "blocks_deduplicated": totals.reference, "bytes_read": met.bytes_read, "bytes_sent": bytes_sent,
         "ratio": ratio, "seconds": (seconds * 1000.0).round() / 1000.0, "root": root,
-        "resumes": resumes.len(), "resumed_from": resumes.last(),
+        "resumes": resumes.len(), "resumed_from": resumes.last(), "bitmap_used": belief.believed,
+        "bitmap_lies": belief.lies, "blocks_clean": met.clean, "blocks_sampled": met.sampled,
     });
     let rate = text::bytes((size as f64 / seconds.max(0.001)) as u64);
     let resumed = resumes.last().map_or(String::new(), |block| format!(", resumed from block {block}"));
+    let clean = match belief.believed {
+        Some(true) => format!("clean:  {} blocks not read, but for {} of them\n", met.clean, met.sampled),
+        _ => String::new(),
+    };
     let line = format!(
         "{}@{} is stored ({}{resumed}) after {seconds:.1} s, {rate}/s\n\
          blocks: {} in all, {} read, {} zero, {changed} changed, {} sent, {} deduplicated\n\
-         bytes:  {} read, {} sent, 1/{ratio} of the volume\n\
+         bytes:  {} read, {} sent, 1/{ratio} of the volume\n{clean}\
          root:   {root}",
         args.volume,
         point.number,

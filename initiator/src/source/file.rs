@@ -91,8 +91,8 @@ impl Source for FileSource {
         self.size
     }
 
-    fn extent_at(&self, offset: u64) -> io::Result<Extent> {
-        let data = Extent { end: self.size, hole: false };
+    fn extent_at(&self, offset: u64) -> Result<Extent> {
+        let data = Extent::data(self.size);
         if self.device {
             return Ok(data);
         }
@@ -103,13 +103,13 @@ impl Source for FileSource {
         match next_data {
             None => {
                 self.check_not_cut()?;
-                Ok(Extent { end: self.size, hole: true })
+                Ok(Extent::hole(self.size))
             }
-            Some(at) if at > offset => Ok(Extent { end: at.min(self.size), hole: true }),
+            Some(at) if at > offset => Ok(Extent::hole(at.min(self.size))),
             Some(_) => {
                 let end = self.seek(SeekFrom::Hole(offset))?.unwrap_or(self.size);
                 // The end of a cut file is a hole; what was beyond it must be read, and fail.
-                Ok(Extent { end: if end > offset { end.min(self.size) } else { self.size }, hole: false })
+                Ok(Extent::data(if end > offset { end.min(self.size) } else { self.size }))
             }
         }
     }

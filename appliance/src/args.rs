@@ -1,5 +1,6 @@
 //! What `understudyd` is asked to do, from its arguments: clap does the reading and the usage errors (exit code 2).
 
+use crate::nbd_terms::NbdTerms;
 use crate::retention::age::Age;
 use crate::retention::args::RetentionArgs;
 use clap::{Args, Parser, Subcommand};
@@ -203,6 +204,9 @@ pub struct Serve {
     /// Export over NBD on this unix socket as well.
     #[arg(long, value_name = "PATH")]
     pub nbd_socket: Option<PathBuf>,
+    /// On what terms points are exported.
+    #[command(flatten)]
+    pub nbd_terms: NbdTerms,
     /// Whether volumes that come to be get a secondary; `set` changes it for a volume.
     #[arg(long, value_name = "native|none", default_value = "native")]
     pub secondary: NewSecondary,

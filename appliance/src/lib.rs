@@ -19,6 +19,7 @@ pub mod error;
 pub mod export;
 pub mod ingest;
 mod locks;
+pub mod nbd_terms;
 pub mod offline;
 pub mod overlay;
 pub mod pool;

@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use understudy_net::nbd_server::{self, Limits, Listener};
+use understudy_net::nbd_server::{self, Listener};
 
 /// Initiators that are connected at the same time.
 const SESSIONS_MAX: usize = 256;
@@ -43,6 +43,7 @@ pub fn run(args: &Serve) -> Result<()> {
 
 async fn serve(args: &Serve) -> Result<()> {
     let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    let (limits, encryption) = (args.nbd_terms.limits(), args.nbd_terms.encryption()?);
     let pool = Arc::new(crate::open_pool(&args.pool, args.secondary.settings())?);
     let listeners = bind(args).await?;
     let control = control::server::Listener::bind(&pool)?;
@@ -60,15 +61,13 @@ async fn serve(args: &Serve) -> Result<()> {
         running: session::Running::default(),
     });
     let mut tasks = JoinSet::new();
-    for listener in listeners.nbd {
-        let catalog = Arc::new(PoolCatalog::new(pool.clone(), overlays.clone(), TimeZone::system()));
-        let ended = until(stopped.clone());
-        tasks.spawn(async move {
-            if let Err(error) = nbd_server::serve(listener, catalog, Limits::default(), ended).await {
-                tracing::error!(%error, "the NBD server ended");
-            }
-        });
-    }
+    let catalog = Arc::new(PoolCatalog::new(pool.clone(), overlays.clone(), TimeZone::system()));
+    let ended = until(stopped.clone());
+    tasks.spawn(async move {
+        if let Err(error) = nbd_server::serve(listeners.nbd, catalog, limits, encryption, ended).await {
+            tracing::error!(%error, "the NBD server ended");
+        }
+    });
     tasks.spawn(control.serve(pool.clone(), secondaries.clone(), until(stopped.clone())));
     tasks.spawn(accept(listeners.sessions, shared, until(stopped)));
     tokio::select! {

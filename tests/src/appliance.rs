@@ -29,6 +29,8 @@ pub struct Appliance {
     state: PathBuf,
     socket: PathBuf,
     log: PathBuf,
+    /// More arguments of `serve`.
+    more: Vec<OsString>,
     ports: Ports,
     child: Option<Child>,
 }
@@ -49,6 +51,11 @@ impl Appliance {
 
     /// Starts a daemon on this pool; its log, its socket and the initiator's state are in the lab.
     pub fn start_on(lab: &Lab, pool: &Path) -> Appliance {
+        Appliance::start_with(lab, pool, Vec::new())
+    }
+
+    /// The same, with more arguments of `serve`.
+    pub fn start_with(lab: &Lab, pool: &Path, more: Vec<OsString>) -> Appliance {
         let any = "127.0.0.1:0".to_string();
         let ports = Ports { uuid: String::new(), listen: any.clone(), nbd: any };
         let mut appliance = Appliance {
@@ -56,6 +63,7 @@ impl Appliance {
             state: lab.file("state"),
             socket: lab.file("nbd.sock"),
             log: lab.file("understudyd.log"),
+            more,
             ports,
             child: None,
         };
@@ -78,6 +86,7 @@ impl Appliance {
             "--nbd-socket",
             &self.socket
         ]);
+        let run = run.args(self.more.iter().cloned());
         let mut command = run.command();
         command.stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", run.line()));
@@ -175,6 +184,12 @@ impl Appliance {
     /// An export as an NBD client names it.
     pub fn uri(&self, export: &str) -> String {
         format!("nbd://{}/{export}", self.ports.nbd)
+    }
+
+    /// The same through TLS, with the certificates in a directory.
+    pub fn tls_uri(&self, export: &str, certificates: &Path) -> String {
+        let dir = certificates.display().to_string().replace(' ', "%20");
+        format!("nbds://{}/{export}?tls-certificates={dir}", self.ports.nbd)
     }
 
     /// The same, over the Unix socket.

@@ -11,6 +11,7 @@
 
 mod appliance;
 mod bins;
+pub mod certificates;
 pub mod compare;
 pub mod image;
 mod lab;

@@ -4,7 +4,7 @@
 #![no_main]
 
 use bytes::BytesMut;
-use understudy_format::nbd::{Advert, ExportName, Geometry, Handshake, Incoming, Receiver, Session, Step};
+use understudy_format::nbd::{Advert, ExportName, Geometry, Handshake, Incoming, Receiver, Session, Step, TlsPolicy};
 
 fn advert() -> Advert {
     let contexts = vec!["base:allocation".to_owned()];
@@ -12,12 +12,13 @@ fn advert() -> Advert {
 }
 
 fn enter(input: &mut BytesMut, out: &mut BytesMut) -> Option<Session> {
-    let mut handshake = Handshake::greeting(out);
+    let mut handshake = Handshake::greeting(TlsPolicy::On, out);
     loop {
         match handshake.advance(input, out).ok()? {
+            Step::StartTls => assert!(input.is_empty(), "nothing passes for encrypted"),
             Step::Receive | Step::Close => return None,
             Step::List => handshake.answer_list(&[ExportName { name: "v".into(), description: String::new() }], out),
-            Step::Open(_) => {
+            Step::Open(..) => {
                 if let Some(session) = handshake.answer_open(Ok(advert()), out).ok()? {
                     return Some(session);
                 }

@@ -8,7 +8,8 @@
 //! Invariants:
 //! - A client that does not read its replies holds at most its tickets and one partial message:
 //!   [`Limits::bytes_in_flight`] and twice the longest request. Nothing else is queued.
-//! - A connection beyond [`Limits::connections`] is closed at once; it does not hang.
+//! - A connection beyond [`Limits::connections`] is closed at once; it does not hang. One beyond
+//!   [`Limits::connections_per_export`] is told so.
 //! - Once the shutdown signal came, no request starts: those that arrive get `ESHUTDOWN`, those in
 //!   flight are finished, then the connection is closed.
 //! - A client that closes without a disconnect request is normal.
@@ -17,8 +18,12 @@
 
 mod answer;
 mod connection;
+mod link;
 mod listener;
+mod reception;
+mod seats;
 mod shelf;
+mod tickets;
 mod worker;
 
 use std::future::Future;
@@ -27,13 +32,17 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tracing::{debug, info, warn};
+use understudy_format::nbd::TlsPolicy;
 
 use crate::export::Catalog;
 pub use listener::Listener;
 use listener::Socket;
+use seats::Seats;
 use shelf::Shelf;
 use worker::Workers;
 
@@ -42,6 +51,8 @@ use worker::Workers;
 pub struct Limits {
     /// Connections at once.
     pub connections: usize,
+    /// Connections that use one export at once.
+    pub connections_per_export: usize,
     /// Requests of one connection between arrival and the end of the reply.
     pub requests_in_flight: u32,
     /// Bytes of content of those requests; a larger request travels alone.
@@ -58,6 +69,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 100,
+            connections_per_export: 50,
             requests_in_flight: 128,
             bytes_in_flight: 16 << 20,
             workers: 8,
@@ -67,70 +79,108 @@ impl Default for Limits {
     }
 }
 
+/// Whether connections are encrypted, with which certificates ([`crate::tls::server`]).
+#[derive(Clone, Debug, Default)]
+pub enum Encryption {
+    /// They are not.
+    #[default]
+    Off,
+    /// When a client asks for it.
+    On(Arc<ServerConfig>),
+    /// All of them: nothing is served otherwise.
+    Require(Arc<ServerConfig>),
+}
+
+impl Encryption {
+    fn policy(&self) -> TlsPolicy {
+        match self {
+            Self::Off => TlsPolicy::Off,
+            Self::On(_) => TlsPolicy::On,
+            Self::Require(_) => TlsPolicy::Require,
+        }
+    }
+
+    fn acceptor(&self) -> Option<TlsAcceptor> {
+        match self {
+            Self::Off => None,
+            Self::On(config) | Self::Require(config) => Some(Arc::clone(config).into()),
+        }
+    }
+}
+
 /// What the connections of one server share.
 struct Server {
     catalog: Arc<dyn Catalog>,
     limits: Limits,
+    encryption: Encryption,
+    seats: Seats,
     workers: Workers,
     shelf: Arc<Shelf>,
     draining: watch::Receiver<bool>,
 }
 
-/// Serves `catalog` on `listener` until `shutdown` completes and every connection is drained.
+/// Serves `catalog` on all `listeners` until `shutdown` completes and every connection is drained.
 ///
 /// # Errors
 /// Worker threads cannot be started. Nothing that a client does, and no failed accept, ends the server.
 pub async fn serve(
-    mut listener: Listener,
+    listeners: Vec<Listener>,
     catalog: Arc<dyn Catalog>,
     limits: Limits,
+    encryption: Encryption,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let (drain, draining) = watch::channel(false);
-    let (workers, shelf) = (Workers::start(limits.workers)?, Arc::default());
-    let server = Arc::new(Server { catalog, limits, workers, shelf, draining });
+    let (workers, shelf, seats) =
+        (Workers::start(limits.workers)?, Arc::default(), Seats::new(limits.connections_per_export));
+    let server = Arc::new(Server { catalog, limits, encryption, seats, workers, shelf, draining });
     let (mut connections, mut shutdown) = (JoinSet::new(), pin!(shutdown));
+    let (accepting, mut accepted) = accept_all(listeners);
     loop {
         tokio::select! {
             biased;
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => admit(accepted, &server, &mut connections).await,
+            Some(socket) = accepted.recv() => admit(socket, &server, &mut connections),
         }
     }
     drain.send_replace(true);
-    drop(listener);
+    drop(accepting);
     finish(connections, limits.drain).await;
     Ok(())
 }
 
-async fn admit(accepted: io::Result<Socket>, server: &Arc<Server>, connections: &mut JoinSet<()>) {
-    match accepted {
-        Ok(socket) if connections.len() >= server.limits.connections => {
-            warn!(peer = socket.peer(), "connection refused: too many are open");
-        }
-        Ok(socket) => spawn(socket, Arc::clone(server), connections),
-        Err(error) => {
-            warn!(%error, "accept failed");
-            // Out of descriptors: the socket stays readable, so going on at once would spin.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+/// Accepts on all listeners, each in a task of its own, until those are dropped.
+fn accept_all(listeners: Vec<Listener>) -> (JoinSet<()>, mpsc::Receiver<Socket>) {
+    let (sockets, accepted) = mpsc::channel(1);
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        accepting.spawn(accept(listener, sockets.clone()));
+    }
+    (accepting, accepted)
+}
+
+async fn accept(mut listener: Listener, sockets: mpsc::Sender<Socket>) {
+    loop {
+        match listener.accept().await {
+            Ok(socket) => drop(sockets.send(socket).await),
+            Err(error) => {
+                warn!(%error, "accept failed");
+                // Out of descriptors: the socket stays readable, so going on at once would spin.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
         }
     }
 }
 
-fn spawn(socket: Socket, server: Arc<Server>, connections: &mut JoinSet<()>) {
-    let peer = socket.peer().to_owned();
-    debug!(peer, "connected");
-    match socket {
-        Socket::Tcp(stream, _) => {
-            let (reader, writer) = stream.into_split();
-            connections.spawn(connection::run(reader, writer, peer, server));
-        }
-        Socket::Unix(stream) => {
-            let (reader, writer) = stream.into_split();
-            connections.spawn(connection::run(reader, writer, peer, server));
-        }
+fn admit(socket: Socket, server: &Arc<Server>, connections: &mut JoinSet<()>) {
+    let peer = socket.peer();
+    if connections.len() >= server.limits.connections {
+        warn!(peer, "connection refused: too many are open");
+        return;
     }
+    debug!(peer, "connected");
+    connections.spawn(connection::run(socket, Arc::clone(server)));
 }
 
 async fn finish(mut connections: JoinSet<()>, limit: Duration) {

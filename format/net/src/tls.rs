@@ -73,7 +73,7 @@ pub fn server(dir: &Path) -> Result<Arc<ServerConfig>> {
             builder.with_client_cert_verifier(verifier)
         }
     };
-    Ok(Arc::new(builder.with_single_cert(certificates, key).map_err(|e| dir.unusable(e))?))
+    Ok(Arc::new(builder.with_single_cert(certificates, key).map_err(|e| dir.unusable_identity("server", e))?))
 }
 
 /// What a client needs of `dir`; see the table at the head of this module.
@@ -88,7 +88,7 @@ pub fn client(dir: &Path) -> Result<Arc<ClientConfig>> {
         return Ok(Arc::new(builder.with_no_client_auth()));
     }
     let (certificates, key) = dir.identity("client")?;
-    Ok(Arc::new(builder.with_client_auth_cert(certificates, key).map_err(|e| dir.unusable(e))?))
+    Ok(Arc::new(builder.with_client_auth_cert(certificates, key).map_err(|e| dir.unusable_identity("client", e))?))
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -143,6 +143,13 @@ impl Directory<'_> {
 
     fn content(&self, name: &str, what: &'static str, reason: impl ToString) -> TlsError {
         TlsError::Content { path: self.0.join(name), what, reason: reason.to_string() }
+    }
+
+    /// Every second EC key that certtool writes has an octet more than the standard allows.
+    fn unusable_identity(&self, whose: &str, reason: impl ToString) -> TlsError {
+        let file = format!("{whose}-key.pem");
+        let rewrite = format!("openssl pkcs8 -topk8 -nocrypt -in {file} -out NEW");
+        self.unusable(format!("{}; if {file} is right, \"{rewrite}\" writes it as it should be", reason.to_string()))
     }
 
     fn unusable(&self, reason: impl ToString) -> TlsError {

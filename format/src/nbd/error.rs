@@ -101,6 +101,12 @@ pub enum WireError {
         /// All the flags that it sent.
         found: u32,
     },
+    /// Bytes that came in the clear and that the client may pretend to have sent through TLS.
+    #[error("{extra} bytes after STARTTLS, before its answer")]
+    BeforeTls {
+        /// How many.
+        extra: usize,
+    },
     /// The export of `NBD_OPT_EXPORT_NAME` is not served; that option cannot report an error.
     #[error("export {name:?} refused: {reason}")]
     ExportRefused {

@@ -5,6 +5,10 @@
 //! once [`Handshake::answer_list`] or [`Handshake::answer_open`] was called. What is left in the
 //! input when a [`Session`] comes out are the first bytes of the transmission phase.
 //!
+//! After [`Step::StartTls`] the driver encrypts the connection, and the handshake goes on in there as if
+//! nothing had been said before. Bytes that came before the encryption are never taken for bytes that came
+//! through it: a client that sends more before it was answered is cut off.
+//!
 //! Invariants: an option that cannot be served is refused with text and the handshake goes on; only
 //! a lost position in the stream, flags that were not offered, or a refused `EXPORT_NAME` end it.
 //! Metadata contexts selected for one name never apply to an export entered under another.
@@ -12,46 +16,16 @@
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::meta_context::{listed, selected};
-use super::option::{self, OPTION_MAGIC};
+use super::option;
 use super::option_reply::{INFO_BLOCK_SIZE, INFO_DESCRIPTION, INFO_NAME};
 use super::session::flags_as_sent;
-use super::wire::{Cursor, expect_magic};
 use super::{
-    Advert, ClientFlags, Form, HandshakeFlags, Info, InfoRequest, MetaContext, MetaQuery, OPTION_HEAD_LEN, OptionError,
-    OptionHead, OptionReply, OptionRequest, Refusal, Session, WireError,
+    Advert, ClientFlags, Form, Greeting, HandshakeFlags, Info, InfoRequest, MetaContext, MetaQuery, OPTION_HEAD_LEN,
+    OptionError, OptionHead, OptionReply, OptionRequest, Refusal, Session, WireError,
 };
 
-/// `NBDMAGIC`, the first bytes of every connection.
-const INIT_MAGIC: u64 = 0x4e42_444d_4147_4943;
 /// Zero bytes after `NBD_OPT_EXPORT_NAME` unless both ends agreed to leave them out.
 pub(super) const EXPORT_NAME_ZEROES: usize = 124;
-
-/// The server's first message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Greeting {
-    /// What the server offers.
-    pub flags: HandshakeFlags,
-}
-
-impl Greeting {
-    /// Bytes on the wire.
-    pub const LEN: usize = 18;
-
-    /// Writes it.
-    pub fn encode(self, out: &mut impl BufMut) {
-        out.put_u64(INIT_MAGIC);
-        out.put_u64(OPTION_MAGIC);
-        out.put_u16(self.flags.0);
-    }
-
-    /// Reads it; fails on wrong magics (an old-style server has another second one).
-    pub fn decode(bytes: &[u8; Self::LEN]) -> Result<Self, WireError> {
-        let mut cursor = Cursor::new("greeting", bytes);
-        expect_magic("greeting", cursor.u64()?, INIT_MAGIC)?;
-        expect_magic("newstyle greeting", cursor.u64()?, OPTION_MAGIC)?;
-        Ok(Self { flags: HandshakeFlags(cursor.u16()?) })
-    }
-}
 
 /// An export in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +36,18 @@ pub struct ExportName {
     pub description: String,
 }
 
+/// Whether a server encrypts (proto.md, "TLS support"): NOTLS, SELECTIVETLS for no export in particular, FORCEDTLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsPolicy {
+    /// It does not.
+    #[default]
+    Off,
+    /// When it is asked to.
+    On,
+    /// Always: nothing else is served before.
+    Require,
+}
+
 /// What the driver has to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -70,9 +56,20 @@ pub enum Step {
     /// List the catalog and call [`Handshake::answer_list`].
     List,
     /// Open this export (an empty name is the default one) and call [`Handshake::answer_open`].
-    Open(String),
+    Open(String, Purpose),
+    /// Send the output, encrypt the connection, then receive more input through that.
+    StartTls,
     /// Send the output and close: the client aborted.
     Close,
+}
+
+/// What an export is opened for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To tell about it.
+    Ask,
+    /// To enter the transmission phase with it.
+    Enter,
 }
 
 /// What is being waited for.
@@ -89,6 +86,8 @@ enum Phase {
 pub struct Handshake {
     phase: Phase,
     client: ClientFlags,
+    tls: TlsPolicy,
+    encrypted: bool,
     form: Form,
     /// Name that contexts were selected for, and those.
     selected: Option<(String, Vec<MetaContext>)>,
@@ -96,10 +95,10 @@ pub struct Handshake {
 
 impl Handshake {
     /// Starts a handshake: writes the greeting to `out`.
-    pub fn greeting(out: &mut BytesMut) -> Self {
+    pub fn greeting(tls: TlsPolicy, out: &mut BytesMut) -> Self {
         Greeting { flags: HandshakeFlags::KNOWN }.encode(out);
         let (phase, client) = (Phase::ClientFlags, ClientFlags::default());
-        Self { phase, client, form: Form::default(), selected: None }
+        Self { phase, client, tls, encrypted: false, form: Form::default(), selected: None }
     }
 
     /// Consumes whole messages of `input` and appends replies to `out`, until the driver is needed.
@@ -196,7 +195,11 @@ impl Handshake {
             return Ok(Some(Step::Receive));
         }
         let data = input.split_to(whole).split_off(OPTION_HEAD_LEN).freeze();
+        if self.tls == TlsPolicy::Require && !self.encrypted && !option::may_come_before_tls(head.option) {
+            return self.demand_tls(head.option, out);
+        }
         match OptionRequest::decode(head.option, &data) {
+            Ok(OptionRequest::StartTls) => self.start_tls(input, out),
             Ok(request) => Ok(self.begin(request, out)),
             Err(error) if head.option == option::EXPORT_NAME => Err(error),
             Err(error) => {
@@ -224,13 +227,37 @@ impl Handshake {
                 let text = "metadata contexts need structured replies or extended headers to be negotiated first";
                 refuse(number, OptionError::Invalid, text, out);
             }
-            OptionRequest::StartTls | OptionRequest::Unknown { .. } => {
-                let text = format!("option {number} ({}) is not served", option::name(number));
-                refuse(number, OptionError::Unsupported, &text, out);
-            }
+            OptionRequest::Unknown { .. } => refuse_unserved(number, out),
             pending => self.phase = Phase::Catalog(pending),
         }
         None
+    }
+
+    /// Refuses what is served through TLS only.
+    fn demand_tls(&self, option: u32, out: &mut BytesMut) -> Result<Option<Step>, WireError> {
+        let text = "this server requires TLS: send STARTTLS first";
+        if option == option::EXPORT_NAME {
+            return Err(WireError::ExportRefused { name: String::new(), reason: text.to_owned() });
+        }
+        refuse(option, OptionError::TlsRequired, text, out);
+        Ok(None)
+    }
+
+    fn start_tls(&mut self, input: &BytesMut, out: &mut BytesMut) -> Result<Option<Step>, WireError> {
+        if self.tls == TlsPolicy::Off {
+            refuse_unserved(option::STARTTLS, out);
+            return Ok(None);
+        }
+        if self.encrypted {
+            refuse(option::STARTTLS, OptionError::Invalid, "the connection is encrypted already", out);
+            return Ok(None);
+        }
+        if !input.is_empty() {
+            return Err(WireError::BeforeTls { extra: input.len() });
+        }
+        (self.encrypted, self.form, self.selected) = (true, Form::default(), None);
+        OptionReply::Ack.encode(option::STARTTLS, out);
+        Ok(Some(Step::StartTls))
     }
 
     fn agree(&mut self, form: Form, number: u32, out: &mut BytesMut) {
@@ -311,14 +338,14 @@ impl Handshake {
 }
 
 fn question(pending: &OptionRequest) -> Step {
-    match pending {
-        OptionRequest::ExportName { name } => Step::Open(name.clone()),
-        OptionRequest::Info(info) | OptionRequest::Go(info) => Step::Open(info.name.clone()),
-        OptionRequest::ListMetaContext(query) | OptionRequest::SetMetaContext(query) => {
-            Step::Open(query.export.clone())
-        }
-        _ => Step::List,
-    }
+    let (name, purpose) = match pending {
+        OptionRequest::ExportName { name } => (name, Purpose::Enter),
+        OptionRequest::Go(info) => (&info.name, Purpose::Enter),
+        OptionRequest::Info(info) => (&info.name, Purpose::Ask),
+        OptionRequest::ListMetaContext(query) | OptionRequest::SetMetaContext(query) => (&query.export, Purpose::Ask),
+        _ => return Step::List,
+    };
+    Step::Open(name.clone(), purpose)
 }
 
 fn error_of(error: &WireError) -> OptionError {
@@ -330,6 +357,11 @@ fn error_of(error: &WireError) -> OptionError {
 
 fn refuse(option: u32, error: OptionError, text: &str, out: &mut BytesMut) {
     OptionReply::Error(Refusal::new(error, text)).encode(option, out);
+}
+
+fn refuse_unserved(option: u32, out: &mut BytesMut) {
+    let text = format!("option {option} ({}) is not served", option::name(option));
+    refuse(option, OptionError::Unsupported, &text, out);
 }
 
 fn refuse_as_too_big(option: u32, error: &WireError, out: &mut BytesMut) {

@@ -16,7 +16,7 @@ pub const OPTION_HEAD_LEN: usize = 16;
 pub(super) const EXPORT_NAME: u32 = 1;
 const ABORT: u32 = 2;
 const LIST: u32 = 3;
-const STARTTLS: u32 = 5;
+pub(super) const STARTTLS: u32 = 5;
 const INFO: u32 = 6;
 const GO: u32 = 7;
 const STRUCTURED_REPLY: u32 = 8;
@@ -171,6 +171,11 @@ impl OptionRequest {
         OptionHead { option: self.number(), length: data.len() as u32 }.encode(out);
         out.put_slice(&data);
     }
+}
+
+/// Whether a server that requires TLS serves the option before.
+pub(super) fn may_come_before_tls(option: u32) -> bool {
+    matches!(option, ABORT | STARTTLS)
 }
 
 /// The option's name in messages.

@@ -3,6 +3,7 @@
 mod extended;
 mod handshake;
 mod round_trip;
+mod starttls;
 mod transmission;
 
 use bytes::BytesMut;

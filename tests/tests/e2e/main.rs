@@ -27,6 +27,7 @@ mod secondary;
 mod selectors;
 mod source;
 mod state;
+mod tls;
 mod upkeep;
 mod verify;
 mod zero;

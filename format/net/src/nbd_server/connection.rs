@@ -1,241 +1,116 @@
 //! One connection: handshake, then requests in and replies out on one task.
 //!
-//! Invariants: at most one handshake time passes before transmission; a request is received only when
-//! the one before it has its ticket; the socket is closed once the last ticket is back. Generic over
-//! the two halves of a byte stream, so that TLS fits below it. Must not call an export: workers do.
+//! Invariants: at most one handshake time passes before transmission, the handshake of TLS included; a request is received only
+//! when the one before it has its ticket; the socket is closed once the last ticket is back. Generic over the byte
+//! stream, so that TLS is one more of them. Must not call an export: workers do.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, split};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::spawn_blocking;
+use tokio::sync::watch;
+use tokio_rustls::server::TlsStream;
 use tracing::debug;
-use understudy_format::nbd::{
-    Advert, Command, EXTENTS_MAX, Errno, Failure, Handshake, Incoming, OptionError, Receiver, Refusal, Request,
-    Session, Step, Tag, WireError,
-};
+use understudy_format::nbd::{Errno, Failure, Incoming, Receiver, Request, Tag, WireError};
 
 use super::Server;
 use super::answer::Answerer;
+use super::link::Link;
+use super::listener::Socket;
+use super::reception::{Entered, Reception, Said};
 use super::shelf::Buffer;
-use crate::export::{Catalog, Export};
+use super::tickets::{SMALL_REPLY, Ticket, Tickets, cost};
 
-/// Room for small requests that arrive together.
-const INPUT_ROOM: usize = 64 << 10;
 /// Replies sent with one system call.
 const BATCH_MAX: usize = 64;
-/// What a reply without content is counted as.
-const SMALL_REPLY: usize = 4 << 10;
-/// What an extent takes at most in a reply, and before it is one.
-const EXTENT_LEN: usize = 16;
 
 /// Why a connection ended before its time. Logged, then forgotten.
 #[derive(Debug, thiserror::Error)]
-enum Ended {
+pub(super) enum Ended {
     #[error(transparent)]
     Wire(#[from] WireError),
     #[error(transparent)]
     Socket(#[from] io::Error),
+    #[error("TLS: {0}")]
+    Tls(io::Error),
     #[error("the handshake took too long")]
     Slow,
 }
 
 /// Serves one connection to its end.
-pub(super) async fn run<R, W>(reader: R, writer: W, peer: String, server: Arc<Server>)
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    let input = BytesMut::with_capacity(INPUT_ROOM);
-    match serve(Link { reader, input }, writer, server).await {
+pub(super) async fn run(socket: Socket, server: Arc<Server>) {
+    let peer = socket.peer().to_owned();
+    let ended = match socket {
+        Socket::Tcp(stream, _) => serve(stream, server).await,
+        Socket::Unix(stream) => serve(stream, server).await,
+    };
+    match ended {
         Ok(()) => debug!(peer, "closed"),
         Err(error) => debug!(peer, %error, "closed"),
     }
 }
 
-async fn serve<R, W>(mut link: Link<R>, mut writer: W, server: Arc<Server>) -> Result<(), Ended>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
+/// How a connection came into the transmission phase, if it did.
+enum Way<S> {
+    Plain(Link<S>, Entered),
+    Encrypted(Link<Box<TlsStream<S>>>, Entered),
+    Closed,
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, server: Arc<Server>) -> Result<(), Ended> {
     let mut draining = server.draining.clone();
-    let entered = tokio::select! {
+    let way = tokio::select! {
         biased;
         _ = draining.wait_for(|draining| *draining) => return Ok(()),
-        entered = tokio::time::timeout(
-            server.limits.handshake,
-            shake_hands(&mut link, &mut writer, &server.catalog),
-        ) => entered.map_err(|_| Ended::Slow)??,
-    };
-    match entered {
-        Some((session, export)) => transmit(link, writer, server, session, export).await,
-        None => Ok(()),
-    }
-}
-
-/// The receiving half with what was received and not yet understood.
-struct Link<R> {
-    reader: R,
-    input: BytesMut,
-}
-
-impl<R: AsyncRead + Unpin> Link<R> {
-    /// Receives something, with room for `wanted` bytes; `false` at the end of the stream.
-    async fn receive(&mut self, wanted: usize) -> io::Result<bool> {
-        self.input.reserve(wanted.max(INPUT_ROOM));
-        match self.reader.read_buf(&mut self.input).await {
-            Ok(received) => Ok(received > 0),
-            // How clients that leave in a hurry look.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(false),
-            Err(error) => Err(error),
+        way = tokio::time::timeout(server.limits.handshake, shake_hands(Link::new(stream), &server)) => {
+            way.map_err(|_| Ended::Slow)??
         }
+    };
+    match way {
+        Way::Plain(link, entered) => transmit(link, entered, server).await,
+        Way::Encrypted(link, entered) => transmit(link, entered, server).await,
+        Way::Closed => Ok(()),
     }
 }
 
-type Opened = (Advert, Arc<dyn Export>);
+async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(mut link: Link<S>, server: &Server) -> Result<Way<S>, Ended> {
+    let mut reception = Reception::new(server);
+    Ok(match reception.listen(&mut link).await? {
+        Said::Enter(entered) => Way::Plain(link, entered),
+        Said::Close => Way::Closed,
+        Said::Encrypt(acceptor) => {
+            let stream = acceptor.accept(link.into_empty()).await.map_err(Ended::Tls)?;
+            let mut link = Link::new(Box::new(stream));
+            match reception.listen(&mut link).await? {
+                Said::Enter(entered) => Way::Encrypted(link, entered),
+                Said::Close | Said::Encrypt(_) => Way::Closed,
+            }
+        }
+    })
+}
 
-async fn shake_hands<R, W>(
-    link: &mut Link<R>,
-    writer: &mut W,
-    catalog: &Arc<dyn Catalog>,
-) -> Result<Option<(Session, Arc<dyn Export>)>, Ended>
+async fn transmit<S>(link: Link<S>, entered: Entered, server: Arc<Server>) -> Result<(), Ended>
 where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut out = BytesMut::new();
-    let mut handshake = Handshake::greeting(&mut out);
-    let mut last: Option<(String, Opened)> = None;
-    loop {
-        let step = handshake.advance(&mut link.input, &mut out);
-        writer.write_all_buf(&mut out).await?;
-        match step? {
-            Step::Receive if link.receive(0).await? => {}
-            Step::Receive | Step::Close => return Ok(None),
-            Step::List => {
-                let catalog = Arc::clone(catalog);
-                let exports = spawn_blocking(move || catalog.list()).await.unwrap_or_default();
-                handshake.answer_list(&exports, &mut out);
-            }
-            Step::Open(name) => {
-                let opened = open(catalog, name, &mut last).await;
-                let advert = opened.as_ref().map(|(advert, _)| advert.clone());
-                let entered = handshake.answer_open(advert.map_err(Clone::clone), &mut out)?;
-                if let (Some(session), Ok((_, export))) = (entered, opened) {
-                    writer.write_all_buf(&mut out).await?;
-                    return Ok(Some((session, export)));
-                }
-            }
-        }
-    }
-}
-
-/// Opens `name`, unless it is the one that was opened `last`.
-async fn open(
-    catalog: &Arc<dyn Catalog>,
-    name: String,
-    last: &mut Option<(String, Opened)>,
-) -> Result<Opened, Refusal> {
-    match last {
-        Some((known, opened)) if *known == name => Ok(opened.clone()),
-        _ => {
-            let (catalog, wanted) = (Arc::clone(catalog), name.clone());
-            let opened = spawn_blocking(move || open_blocking(&*catalog, &wanted)).await;
-            let opened = opened.map_err(|_| internal_error())??;
-            *last = Some((name, opened.clone()));
-            Ok(opened)
-        }
-    }
-}
-
-fn internal_error() -> Refusal {
-    Refusal::new(OptionError::Policy, "internal error of the server")
-}
-
-fn open_blocking(catalog: &dyn Catalog, name: &str) -> Result<Opened, Refusal> {
-    let export = catalog.open(name)?;
-    let advert = Advert {
-        name: export.name(),
-        description: export.describe(),
-        geometry: export.geometry(),
-        contexts: export.contexts(),
-    };
-    Ok((advert, export))
-}
-
-/// A request's share of what its connection may have in flight; returned by being dropped.
-struct Ticket {
-    _request: Option<OwnedSemaphorePermit>,
-    _bytes: Option<OwnedSemaphorePermit>,
+    let (replies, finished) = unbounded_channel();
+    let Entered { session, export, seat: _seat } = entered;
+    let answerer = Answerer { session, export, shelf: Arc::clone(&server.shelf) };
+    let tickets = Tickets::new(server.limits.requests_in_flight, server.limits.bytes_in_flight);
+    let draining = server.draining.clone();
+    let flow = Arc::new(Flow { answerer, replies });
+    let (reader, writer) = split(link.stream);
+    let link = Link { stream: reader, input: link.input };
+    let requests = Requests { link, server, flow, tickets, draining };
+    let (received, sent) = tokio::join!(requests.receive_all(), send_all(writer, finished));
+    received.and(sent.map_err(Ended::Socket))
 }
 
 /// A finished reply.
 struct Answer {
     reply: Buffer,
     _ticket: Ticket,
-}
-
-/// The shares of one connection.
-struct Tickets {
-    requests: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
-    requests_max: u32,
-    bytes_max: u32,
-}
-
-impl Tickets {
-    fn new(requests: u32, bytes: u32) -> Self {
-        let (requests_max, bytes_max) = (requests.max(1), bytes.max(1));
-        let requests = Arc::new(Semaphore::new(requests_max as usize));
-        let bytes = Arc::new(Semaphore::new(bytes_max as usize));
-        Self { requests, bytes, requests_max, bytes_max }
-    }
-
-    async fn take(&self, cost: usize) -> Ticket {
-        let cost = u32::try_from(cost).unwrap_or(u32::MAX).min(self.bytes_max);
-        // The semaphores are never closed, so both permits are always there.
-        let request = Arc::clone(&self.requests).acquire_owned().await.ok();
-        let bytes = Arc::clone(&self.bytes).acquire_many_owned(cost).await.ok();
-        Ticket { _request: request, _bytes: bytes }
-    }
-
-    async fn all_back(&self) {
-        let _all = self.requests.acquire_many(self.requests_max).await;
-    }
-}
-
-/// What requests of a session are counted as, in bytes of memory until the reply is sent.
-fn cost(session: &Session, command: &Command) -> usize {
-    match command {
-        Command::Read { span, .. } => SMALL_REPLY + span.length as usize,
-        Command::Write { data, .. } => SMALL_REPLY + data.len(),
-        Command::BlockStatus { .. } => SMALL_REPLY + session.contexts.len() * EXTENTS_MAX * EXTENT_LEN,
-        _ => SMALL_REPLY,
-    }
-}
-
-async fn transmit<R, W>(
-    link: Link<R>,
-    writer: W,
-    server: Arc<Server>,
-    session: Session,
-    export: Arc<dyn Export>,
-) -> Result<(), Ended>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    let (replies, finished) = unbounded_channel();
-    let answerer = Answerer { session, export, shelf: Arc::clone(&server.shelf) };
-    let tickets = Tickets::new(server.limits.requests_in_flight, server.limits.bytes_in_flight);
-    let draining = server.draining.clone();
-    let flow = Arc::new(Flow { answerer, replies });
-    let requests = Requests { link, server, flow, tickets, draining };
-    let (received, sent) = tokio::join!(requests.receive_all(), send_all(writer, finished));
-    received.and(sent.map_err(Ended::Socket))
 }
 
 /// What a worker needs to answer and to hand the reply over. The sender ends when the last request is
@@ -319,6 +194,8 @@ where
     let mut batch = Vec::with_capacity(BATCH_MAX);
     while finished.recv_many(&mut batch, BATCH_MAX).await > 0 {
         send(&mut writer, &batch).await?;
+        // What TLS holds back.
+        writer.flush().await?;
         batch.clear();
     }
     writer.shutdown().await

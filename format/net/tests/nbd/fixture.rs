@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use understudy_format::nbd::{BlockSizes, Errno, ExportName, Extent, Failure, Geometry, Span, TransmissionFlags};
 use understudy_net::export::{Catalog, Content, Export, OpenError, Zeroing};
-use understudy_net::nbd_server::{Limits, Listener, serve};
+use understudy_net::nbd_server::{Encryption, Limits, Listener, serve};
 
 /// Not a multiple of the run length, nor of a disk's sector of 4 KiB.
 pub const SIZE: u64 = (8 << 20) + 512;
@@ -215,8 +215,8 @@ pub struct Fixture {
     /// Lets one gated read through.
     pub pass: Sender<()>,
     runtime: Runtime,
-    stops: Vec<oneshot::Sender<()>>,
-    servers: Vec<JoinHandle<std::io::Result<()>>>,
+    stop: Option<oneshot::Sender<()>>,
+    server: Option<JoinHandle<std::io::Result<()>>>,
 }
 
 impl Fixture {
@@ -225,6 +225,10 @@ impl Fixture {
     }
 
     pub fn with_limits(limits: Limits) -> Self {
+        Self::with(limits, Encryption::Off)
+    }
+
+    pub fn with(limits: Limits, encryption: Encryption) -> Self {
         let (dir, runtime) = (TempDir::new().unwrap(), Runtime::new().unwrap());
         let ((entered_in, entered), (pass, passes)) = (channel(), channel());
         let gate = Arc::new(Gate {
@@ -238,24 +242,20 @@ impl Fixture {
         let tcp = runtime.block_on(Listener::bind_tcp("127.0.0.1:0".parse().unwrap())).unwrap();
         let address = tcp.tcp_address().unwrap();
         let unix = runtime.block_on(async { Listener::bind_unix(&dir.path().join("s")) }).unwrap();
-        let (mut stops, mut servers) = (Vec::new(), Vec::new());
-        for listener in [tcp, unix] {
-            let (stop, stopped) = oneshot::channel::<()>();
-            let stopped = async move { drop(stopped.await) };
-            servers.push(runtime.spawn(serve(listener, catalog.clone(), limits, stopped)));
-            stops.push(stop);
-        }
-        Self { dir, tcp: address, gate, entered, pass, runtime, stops, servers }
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async move { drop(stopped.await) };
+        let server = runtime.spawn(serve(vec![tcp, unix], catalog, limits, encryption, stopped));
+        Self { dir, tcp: address, gate, entered, pass, runtime, stop: Some(stop), server: Some(server) }
     }
 
     /// Gives the shutdown signal, without waiting for anything.
     pub fn stop(&mut self) {
-        self.stops.clear();
+        self.stop = None;
     }
 
     /// Waits until every connection is drained.
     pub fn join(&mut self) {
-        for server in self.servers.drain(..) {
+        if let Some(server) = self.server.take() {
             self.runtime.block_on(server).unwrap().unwrap();
         }
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use understudy_format::nbd::{
-    CommandFlags, DRAIN_LEN_MAX, Errno, OptionError, OptionHead, OptionReply, OptionRequest, REQUEST_LEN_MAX,
-    RequestHead,
+    CommandFlags, DRAIN_LEN_MAX, Errno, InfoRequest, OptionError, OptionHead, OptionReply, OptionRequest,
+    REQUEST_LEN_MAX, RequestHead,
 };
 use understudy_net::nbd_server::Limits;
 
@@ -104,6 +104,34 @@ fn a_connection_too_many_is_closed_at_once() {
     let first = Client::using(&fixture, "pattern");
     Client::on(TcpStream::connect(fixture.tcp).unwrap()).expect_end();
     drop(first);
+}
+
+#[test]
+fn a_connection_too_many_for_an_export_is_told_so_and_may_use_another() {
+    let fixture = Fixture::with_limits(Limits { connections_per_export: 1, ..Limits::default() });
+    let first = Client::using(&fixture, "pattern");
+    let mut second = Client::haggling(&fixture);
+    let info = |name: &str| InfoRequest { name: name.to_owned(), wants: Vec::new() };
+    second.option(&OptionRequest::Info(info("pattern")));
+    assert!(matches!(second.option_reply(), OptionReply::Info(_)), "asking needs no seat");
+    assert_eq!(second.option_reply(), OptionReply::Ack);
+    // Its other name is no way around.
+    second.option(&OptionRequest::Go(info("")));
+    let OptionReply::Error(refusal) = second.option_reply() else { panic!("no error") };
+    assert_eq!(refusal.error, OptionError::Policy);
+    assert!(refusal.text.starts_with("pattern has 1 connections already"), "{}", refusal.text);
+    let mut legacy = Client::haggling(&fixture);
+    legacy.option(&OptionRequest::ExportName { name: "pattern".to_owned() });
+    legacy.expect_end();
+    second.option(&OptionRequest::Go(info("writable")));
+    assert!(matches!(second.option_reply(), OptionReply::Info(_)));
+    drop(first);
+    let is_free = || {
+        let mut third = Client::haggling(&fixture);
+        third.option(&OptionRequest::Go(info("pattern")));
+        matches!(third.option_reply(), OptionReply::Info(_))
+    };
+    while !is_free() {}
 }
 
 #[test]

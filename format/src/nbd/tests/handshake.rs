@@ -7,7 +7,7 @@ use super::*;
 /// A handshake past the client's flags, with structured replies if asked for.
 fn begun(structured: bool) -> Handshake {
     let mut out = BytesMut::new();
-    let mut handshake = Handshake::greeting(&mut out);
+    let mut handshake = Handshake::greeting(TlsPolicy::Off, &mut out);
     let mut input = buffer("00000003");
     if structured {
         OptionRequest::StructuredReply.encode(&mut input);
@@ -17,18 +17,18 @@ fn begun(structured: bool) -> Handshake {
 }
 
 /// Feeds one option and returns the step and the replies' bytes.
-fn feed(handshake: &mut Handshake, input: &str) -> (Result<Step, WireError>, Vec<u8>) {
+pub(super) fn feed(handshake: &mut Handshake, input: &str) -> (Result<Step, WireError>, Vec<u8>) {
     let mut out = BytesMut::new();
     let step = handshake.advance(&mut buffer(input), &mut out);
     (step, out.to_vec())
 }
 
 /// Encodes `request`, answers its question with the advert, and returns session and replies.
-fn ask(handshake: &mut Handshake, request: &OptionRequest) -> (Option<Session>, Vec<OptionReply>) {
+pub(super) fn ask(handshake: &mut Handshake, request: &OptionRequest) -> (Option<Session>, Vec<OptionReply>) {
     let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
     request.encode(&mut input);
     match handshake.advance(&mut input, &mut out).unwrap() {
-        Step::Open(_) => {}
+        Step::Open(..) => {}
         step => panic!("{step:?}"),
     }
     let session = handshake.answer_open(Ok(advert()), &mut out).unwrap();
@@ -46,18 +46,18 @@ fn replies(mut bytes: &[u8]) -> Vec<OptionReply> {
     replies
 }
 
-fn error_reply(bytes: &[u8]) -> Refusal {
+pub(super) fn error_reply(bytes: &[u8]) -> Refusal {
     match replies(bytes).as_slice() {
         [OptionReply::Error(refusal)] => refusal.clone(),
         other => panic!("{other:?}"),
     }
 }
 
-fn go(name: &str, wants: &[u16]) -> OptionRequest {
+pub(super) fn go(name: &str, wants: &[u16]) -> OptionRequest {
     OptionRequest::Go(InfoRequest { name: name.to_owned(), wants: wants.to_vec() })
 }
 
-fn query(export: &str, queries: &[&str]) -> MetaQuery {
+pub(super) fn query(export: &str, queries: &[&str]) -> MetaQuery {
     let queries = queries.iter().map(|&query| query.to_owned()).collect();
     MetaQuery { export: export.to_owned(), queries }
 }
@@ -65,7 +65,7 @@ fn query(export: &str, queries: &[&str]) -> MetaQuery {
 #[test]
 fn the_greeting_is_fixed_newstyle_without_zeroes() {
     let mut out = BytesMut::new();
-    let _ = Handshake::greeting(&mut out);
+    let _ = Handshake::greeting(TlsPolicy::Off, &mut out);
     assert_eq!(out.to_vec(), hex("4e42444d41474943 49484156454f5054 0003"));
     let bytes = out.first_chunk().unwrap();
     assert_eq!(Greeting::decode(bytes), Ok(Greeting { flags: HandshakeFlags::KNOWN }));
@@ -80,7 +80,7 @@ fn an_oldstyle_greeting_is_named_as_such() {
 
 #[test]
 fn client_flags_that_were_not_offered_end_the_connection() {
-    let mut handshake = Handshake::greeting(&mut BytesMut::new());
+    let mut handshake = Handshake::greeting(TlsPolicy::Off, &mut BytesMut::new());
     let (step, _) = feed(&mut handshake, "00000007");
     assert_eq!(step, Err(WireError::UnknownClientFlags { found: 7 }));
 }
@@ -120,14 +120,7 @@ fn an_unknown_option_is_unsupported_and_the_next_one_is_served() {
     assert_eq!(error_reply(&out), Refusal::new(OptionError::Unsupported, text));
 }
 
-#[test]
-fn starttls_is_unsupported() {
-    let (step, out) = feed(&mut begun(false), "49484156454f5054 00000005 00000000");
-    assert_eq!(step, Ok(Step::Receive));
-    assert_eq!(error_reply(&out).error, OptionError::Unsupported);
-}
-
-const EXTENDED_HEADERS: &str = "49484156454f5054 0000000b 00000000";
+pub(super) const EXTENDED_HEADERS: &str = "49484156454f5054 0000000b 00000000";
 const STRUCTURED_REPLY: &str = "49484156454f5054 00000008 00000000";
 
 #[test]
@@ -183,7 +176,7 @@ fn export_name_after_extended_headers_ends_the_connection() {
     let mut handshake = begun(false);
     let _ = feed(&mut handshake, EXTENDED_HEADERS);
     let (step, _) = feed(&mut handshake, "49484156454f5054 00000001 00000003 766f6c");
-    assert_eq!(step, Ok(Step::Open("vol".to_owned())));
+    assert_eq!(step, Ok(Step::Open("vol".to_owned(), Purpose::Enter)));
     let mut out = BytesMut::new();
     let reason = "EXPORT_NAME has no place after extended headers; use GO".to_owned();
     let error = WireError::ExportRefused { name: "vol".to_owned(), reason };
@@ -220,7 +213,7 @@ fn abort_is_acknowledged_and_closes() {
 fn export_name_answers_with_size_flags_and_no_zeroes() {
     let mut handshake = begun(false);
     let (step, _) = feed(&mut handshake, "49484156454f5054 00000001 00000003 766f6c");
-    assert_eq!(step, Ok(Step::Open("vol".to_owned())));
+    assert_eq!(step, Ok(Step::Open("vol".to_owned(), Purpose::Enter)));
     let mut out = BytesMut::new();
     let session = handshake.answer_open(Ok(advert()), &mut out).unwrap().unwrap();
     assert_eq!(out.to_vec(), hex("0000000000100000 0103"));
@@ -230,9 +223,9 @@ fn export_name_answers_with_size_flags_and_no_zeroes() {
 #[test]
 fn a_client_without_flags_gets_the_zeroes_of_export_name() {
     let (mut out, mut ignored) = (BytesMut::new(), BytesMut::new());
-    let mut handshake = Handshake::greeting(&mut ignored);
+    let mut handshake = Handshake::greeting(TlsPolicy::Off, &mut ignored);
     let (step, _) = feed(&mut handshake, "00000000 49484156454f5054 00000001 00000000");
-    assert_eq!(step, Ok(Step::Open(String::new())));
+    assert_eq!(step, Ok(Step::Open(String::new(), Purpose::Enter)));
     handshake.answer_open(Ok(advert()), &mut out).unwrap().unwrap();
     assert_eq!(out.len(), 8 + 2 + 124);
     assert!(out[10..].iter().all(|&byte| byte == 0));
@@ -252,7 +245,7 @@ fn a_refused_export_name_ends_the_connection() {
 fn go_without_wishes_sends_the_export_alone_and_accepts_any_alignment() {
     let mut handshake = begun(false);
     let (step, _) = feed(&mut handshake, "49484156454f5054 00000007 00000009 00000003 766f6c 0000");
-    assert_eq!(step, Ok(Step::Open("vol".to_owned())));
+    assert_eq!(step, Ok(Step::Open("vol".to_owned(), Purpose::Enter)));
     let (mut out, mut advert) = (BytesMut::new(), advert());
     advert.geometry.blocks.min = 4096;
     let session = handshake.answer_open(Ok(advert), &mut out).unwrap().unwrap();
@@ -283,7 +276,7 @@ fn a_refused_go_carries_its_text_and_the_handshake_goes_on() {
     let mut handshake = begun(false);
     let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
     go("x", &[]).encode(&mut input);
-    assert_eq!(handshake.advance(&mut input, &mut out), Ok(Step::Open("x".to_owned())));
+    assert_eq!(handshake.advance(&mut input, &mut out), Ok(Step::Open("x".to_owned(), Purpose::Enter)));
     let refusal = Refusal::new(OptionError::UnknownExport, "no volume x");
     assert_eq!(handshake.answer_open(Err(refusal.clone()), &mut out), Ok(None));
     assert_eq!(error_reply(&out), refusal);

@@ -1,0 +1,134 @@
+//! The handshake of one connection: asks the catalog what the protocol wants to know.
+//!
+//! Invariant: what was opened before TLS is not what is entered after it.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::task::spawn_blocking;
+use tokio_rustls::TlsAcceptor;
+use understudy_format::nbd::{Advert, Handshake, OptionError, Purpose, Refusal, Session, Step};
+
+use super::Server;
+use super::connection::Ended;
+use super::link::Link;
+use super::seats::Seat;
+use crate::export::{Catalog, Export};
+
+/// What a client said last.
+pub(super) enum Said {
+    /// That it wants to use an export.
+    Enter(Entered),
+    /// That it wants to go on through TLS.
+    Encrypt(TlsAcceptor),
+    /// That it leaves.
+    Close,
+}
+
+/// All that the transmission phase needs.
+pub(super) struct Entered {
+    pub(super) session: Session,
+    pub(super) export: Arc<dyn Export>,
+    pub(super) seat: Seat,
+}
+
+type Opened = (Advert, Arc<dyn Export>);
+
+pub(super) struct Reception<'a> {
+    server: &'a Server,
+    handshake: Handshake,
+    out: BytesMut,
+    /// What was opened last, and under which name.
+    last: Option<(String, Opened)>,
+}
+
+impl<'a> Reception<'a> {
+    pub(super) fn new(server: &'a Server) -> Self {
+        let mut out = BytesMut::new();
+        let handshake = Handshake::greeting(server.encryption.policy(), &mut out);
+        Self { server, handshake, out, last: None }
+    }
+
+    /// Answers until the client has said what becomes of the connection.
+    pub(super) async fn listen<S>(&mut self, link: &mut Link<S>) -> Result<Said, Ended>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        loop {
+            let step = self.handshake.advance(&mut link.input, &mut self.out);
+            self.send(link).await?;
+            match step? {
+                Step::Receive if link.receive(0).await? => {}
+                Step::Receive | Step::Close => return Ok(Said::Close),
+                Step::StartTls => {
+                    self.last = None;
+                    return Ok(self.server.encryption.acceptor().map_or(Said::Close, Said::Encrypt));
+                }
+                Step::List => {
+                    let catalog = Arc::clone(&self.server.catalog);
+                    let exports = spawn_blocking(move || catalog.list()).await.unwrap_or_default();
+                    self.handshake.answer_list(&exports, &mut self.out);
+                }
+                Step::Open(name, purpose) => {
+                    if let Some(entered) = self.open(name, &purpose).await? {
+                        self.send(link).await?;
+                        return Ok(Said::Enter(entered));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send<S: AsyncWrite + Unpin>(&mut self, link: &mut Link<S>) -> Result<(), Ended> {
+        link.stream.write_all_buf(&mut self.out).await?;
+        Ok(link.stream.flush().await?)
+    }
+
+    /// Opens an export and answers with what came of it.
+    async fn open(&mut self, name: String, purpose: &Purpose) -> Result<Option<Entered>, Ended> {
+        let opened = self.opened(name).await;
+        let seated = opened.and_then(|(advert, export)| {
+            let seat = match purpose {
+                Purpose::Enter => Some(self.server.seats.take(&advert.name)?),
+                Purpose::Ask => None,
+            };
+            Ok((advert, export, seat))
+        });
+        let advert = seated.as_ref().map(|(advert, ..)| advert.clone()).map_err(Clone::clone);
+        let session = self.handshake.answer_open(advert, &mut self.out)?;
+        Ok(match (session, seated) {
+            (Some(session), Ok((_, export, Some(seat)))) => Some(Entered { session, export, seat }),
+            _ => None,
+        })
+    }
+
+    /// The export of this name, which may be the one that was opened last.
+    async fn opened(&mut self, name: String) -> Result<Opened, Refusal> {
+        match &self.last {
+            Some((known, opened)) if *known == name => Ok(opened.clone()),
+            _ => {
+                let (catalog, wanted) = (Arc::clone(&self.server.catalog), name.clone());
+                let opened = spawn_blocking(move || open_blocking(&*catalog, &wanted)).await;
+                let opened = opened.map_err(|_| internal_error())??;
+                self.last = Some((name, opened.clone()));
+                Ok(opened)
+            }
+        }
+    }
+}
+
+fn internal_error() -> Refusal {
+    Refusal::new(OptionError::Policy, "internal error of the server")
+}
+
+fn open_blocking(catalog: &dyn Catalog, name: &str) -> Result<Opened, Refusal> {
+    let export = catalog.open(name)?;
+    let advert = Advert {
+        name: export.name(),
+        description: export.describe(),
+        geometry: export.geometry(),
+        contexts: export.contexts(),
+    };
+    Ok((advert, export))
+}

@@ -1,7 +1,11 @@
 //! Points as NBD exports: `NAME` is the newest point of a volume, `NAME@POINT` any of them; with `+w`, its scratch overlay.
 //!
 //! Invariants: an export stays the point that it was when the client opened it, also when newer points
-//! come; it is read-only, what is written goes to an [`overlay`](crate::overlay); nothing is read that the map does not name.
+//! come; it is read-only, what is written goes to an [`overlay`](crate::overlay); nothing is read that the map does not name. A block
+//! status looks at [`LOOKS_MAX`] blocks one by one at most, however much was asked for: the client asks on from there.
+
+mod runs;
+mod since;
 
 use crate::clock;
 use crate::error::{Error, Result};
@@ -9,8 +13,11 @@ use crate::overlay::{Overlays, SUFFIX};
 use crate::pool::{Pool, VolumeEntry};
 use crate::view::PointView;
 use jiff::tz::TimeZone;
+use runs::Runs;
+use since::Others;
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use understudy_format::nbd::{BlockSizes, EXTENTS_MAX};
+use understudy_format::nbd::{BASE_ALLOCATION, BlockSizes, STATE_HOLE, STATE_ZERO};
 use understudy_format::nbd::{Errno, ExportName, Extent, Failure, Geometry, Span};
 use understudy_format::point::{Point, Volume};
 use understudy_format::select::PointName;
@@ -37,7 +44,7 @@ impl PoolCatalog {
             return Ok(self.overlays.open(&volume, &point, clock::now_ns())?);
         }
         let (volume, point) = self.point(name)?;
-        Ok(Arc::new(PointExport(PointView::open(&self.pool, &volume, &point, "an export")?)))
+        Ok(Arc::new(PointExport::new(PointView::open(&self.pool, &volume, &point, "an export")?)))
     }
 
     fn point(&self, name: &str) -> Result<(Volume, Point)> {
@@ -98,13 +105,24 @@ fn describe(volume: &Volume, point: &Point) -> String {
     format!("point {}{label} of volume {} from {time}, root {}", point.number, volume.name, point.map.root().short())
 }
 
+/// Blocks that one block status looks at one by one.
+const LOOKS_MAX: u32 = 1 << 16;
+
 /// One point.
 #[derive(Debug)]
-pub(crate) struct PointExport(pub(crate) PointView);
+pub(crate) struct PointExport {
+    view: PointView,
+    others: Others,
+}
 
 impl PointExport {
+    /// The export of a point.
+    pub(crate) fn new(view: PointView) -> Self {
+        Self { view, others: Others::default() }
+    }
+
     fn read_blocks(&self, offset: u64, buffer: &mut [u8]) -> Result<Content> {
-        let (view, geometry) = (&self.0, self.0.geometry());
+        let (view, geometry) = (&self.view, self.view.geometry());
         let mut lookup = view.lookup();
         let end = offset + buffer.len() as u64;
         let (mut at, mut zero_so_far) = (offset, true);
@@ -130,50 +148,60 @@ impl PointExport {
     }
 
     fn allocation(&self, span: Span, one: bool) -> Result<Vec<Extent>> {
-        let (view, geometry) = (&self.0, self.0.geometry());
-        let mut lookup = view.lookup();
-        let end = span.offset + span.length;
-        let last = geometry.block_at(end - 1).0;
-        let mut extents: Vec<Extent> = Vec::new();
-        let mut at = span.offset;
-        while at < end {
-            let block = geometry.block_at(at);
+        let (view, geometry) = (&self.view, self.view.geometry());
+        let (mut lookup, mut runs) = (view.lookup(), Runs::new(span, one));
+        let last = geometry.block_at(runs.end() - 1).0;
+        for _ in 0..LOOKS_MAX {
+            let block = geometry.block_at(runs.at());
             let (zero, count) = view.run(&mut lookup, block, last + 1 - block.0).map_err(view.at(block))?;
-            let run_end = geometry.byte_range(block, count).end.min(end);
-            let extent = if zero { Extent::hole(run_end - at) } else { Extent::data(run_end - at) };
-            let count = extents.len();
-            match extents.last_mut() {
-                Some(before) if before.flags == extent.flags => before.length += extent.length,
-                Some(_) if one || count == EXTENTS_MAX => break,
-                _ => extents.push(extent),
+            let flags = if zero { STATE_HOLE | STATE_ZERO } else { 0 };
+            if runs.until(geometry.byte_range(block, count).end, flags) == ControlFlow::Break(()) {
+                break;
             }
-            at = run_end;
         }
-        Ok(extents)
+        Ok(runs.extents())
     }
 }
 
 impl Export for PointExport {
     fn name(&self) -> String {
-        format!("{}@{}", self.0.volume().name, self.0.point().number)
+        format!("{}@{}", self.view.volume().name, self.view.point().number)
     }
 
     fn describe(&self) -> String {
-        describe(self.0.volume(), self.0.point())
+        describe(self.view.volume(), self.view.point())
     }
 
     fn geometry(&self) -> Geometry {
-        let block_size = self.0.geometry().block_size().bytes();
+        let block_size = self.view.geometry().block_size().bytes();
         let blocks = BlockSizes { preferred: block_size, ..BlockSizes::default() };
-        Geometry { blocks, ..Geometry::read_only(self.0.geometry().volume_size()) }
+        Geometry { blocks, ..Geometry::read_only(self.view.geometry().volume_size()) }
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<Content, Failure> {
         self.read_blocks(offset, buffer).map_err(failure)
     }
 
-    fn extents(&self, _context: &str, span: Span, one: bool) -> Result<Vec<Extent>, Failure> {
-        self.allocation(span, one).map_err(failure)
+    fn contexts(&self) -> Vec<String> {
+        let since = since::shown(&self.view);
+        [BASE_ALLOCATION.to_owned()].into_iter().chain(since).collect()
+    }
+
+    fn knows(&self, context: &str) -> bool {
+        context == BASE_ALLOCATION || since::knows(&self.view, context)
+    }
+
+    fn hold(&self, context: &str) -> bool {
+        context == BASE_ALLOCATION || self.others.find(&self.view, context).is_some()
+    }
+
+    fn extents(&self, context: &str, span: Span, one: bool) -> Result<Vec<Extent>, Failure> {
+        if context == BASE_ALLOCATION {
+            return self.allocation(span, one).map_err(failure);
+        }
+        let gone = || Failure::new(Errno::Invalid, format!("{context}: there is no such point any more"));
+        let other = self.others.find(&self.view, context).ok_or_else(gone)?;
+        since::extents(&self.view, &other, span, one).map_err(failure)
     }
 }
 

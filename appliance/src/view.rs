@@ -29,6 +29,18 @@ impl PointView {
         Ok(Self { pool: pool.clone(), volume: volume.clone(), point: point.clone(), _lease: Arc::new(lease) })
     }
 
+    /// A view of another point of the same volume; `None` when there is no such point.
+    pub fn sibling(&self, number: u64, by: &'static str) -> Option<Self> {
+        let (volume, point) = self.pool.point(&self.volume.uuid, number)?;
+        Self::open(&self.pool, &volume, &point, by).ok()
+    }
+
+    /// The numbers of all points of the volume, ascending.
+    pub fn numbers(&self) -> Vec<u64> {
+        let entry = self.pool.volume(&self.volume.name).filter(|entry| entry.volume.uuid == self.volume.uuid);
+        entry.map_or(Vec::new(), |entry| entry.points.iter().map(|point| point.number).collect())
+    }
+
     /// The pool that has the point.
     pub fn pool(&self) -> &Pool {
         &self.pool

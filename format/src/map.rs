@@ -10,9 +10,11 @@
 
 mod builder;
 mod diff;
+mod differing;
 
 pub use builder::{Builder, Partial};
 pub use diff::{Change, diff};
+pub use differing::differing;
 
 use crate::digest::Digest;
 use crate::error::{FormatError, Result};

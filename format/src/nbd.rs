@@ -64,6 +64,8 @@ pub use session::{Advert, BlockSizes, Geometry, Session};
 pub const OPTION_LEN_MAX: u32 = 64 << 10;
 /// Longest name, description, query or error text, in bytes (proto.md, "Values": strings).
 pub const TEXT_LEN_MAX: usize = 4096;
+/// Most metadata contexts that one client selects; each costs memory with every block status.
+pub const CONTEXTS_MAX: usize = 64;
 /// Longest payload of one read or write, in bytes; also the largest maximum block size advertised.
 pub const REQUEST_LEN_MAX: u32 = 32 << 20;
 /// Longest payload of a refused request that is read and thrown away, in bytes; beyond it the

@@ -49,9 +49,19 @@ pub trait Export: Send + Sync + 'static {
     /// Size and abilities; the same for as long as the export lives.
     fn geometry(&self) -> Geometry;
 
-    /// Names of the metadata contexts that [`Export::extents`] knows, in a fixed order.
+    /// Names of metadata contexts that [`Export::extents`] knows, for people: not more than they want to see.
     fn contexts(&self) -> Vec<String> {
         vec![BASE_ALLOCATION.to_owned()]
+    }
+
+    /// Whether [`Export::extents`] knows this context, be it shown or not.
+    fn knows(&self, context: &str) -> bool {
+        self.contexts().iter().any(|name| name == context)
+    }
+
+    /// A client is going to use this context: whether there is it, and from now on there is for as long as the export lives.
+    fn hold(&self, context: &str) -> bool {
+        self.knows(context)
     }
 
     /// Fills all of `buf` with the bytes at `offset`, or says that they are all zero. `buf` may hold

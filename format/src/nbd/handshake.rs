@@ -20,8 +20,8 @@ use super::option;
 use super::option_reply::{INFO_BLOCK_SIZE, INFO_DESCRIPTION, INFO_NAME};
 use super::session::flags_as_sent;
 use super::{
-    Advert, ClientFlags, Form, Greeting, HandshakeFlags, Info, InfoRequest, MetaContext, MetaQuery, OPTION_HEAD_LEN,
-    OptionError, OptionHead, OptionReply, OptionRequest, Refusal, Session, WireError,
+    Advert, CONTEXTS_MAX, ClientFlags, Form, Greeting, HandshakeFlags, Info, InfoRequest, MetaContext, MetaQuery,
+    OPTION_HEAD_LEN, OptionError, OptionHead, OptionReply, OptionRequest, Refusal, Session, WireError,
 };
 
 /// Zero bytes after `NBD_OPT_EXPORT_NAME` unless both ends agreed to leave them out.
@@ -67,7 +67,11 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// To tell about it.
-    Ask,
+    Describe,
+    /// To tell which contexts it has: those that it shows, and those of these queries that it knows.
+    List(Vec<String>),
+    /// To use contexts: those of these names that it has.
+    Select(Vec<String>),
     /// To enter the transmission phase with it.
     Enter,
 }
@@ -227,6 +231,13 @@ impl Handshake {
                 let text = "metadata contexts need structured replies or extended headers to be negotiated first";
                 refuse(number, OptionError::Invalid, text, out);
             }
+            OptionRequest::SetMetaContext(query) if query.queries.len() > CONTEXTS_MAX => {
+                let text = format!(
+                    "{} contexts are more than the {CONTEXTS_MAX} that one client may use",
+                    query.queries.len()
+                );
+                refuse(number, OptionError::TooBig, &text, out);
+            }
             OptionRequest::Unknown { .. } => refuse_unserved(number, out),
             pending => self.phase = Phase::Catalog(pending),
         }
@@ -341,8 +352,9 @@ fn question(pending: &OptionRequest) -> Step {
     let (name, purpose) = match pending {
         OptionRequest::ExportName { name } => (name, Purpose::Enter),
         OptionRequest::Go(info) => (&info.name, Purpose::Enter),
-        OptionRequest::Info(info) => (&info.name, Purpose::Ask),
-        OptionRequest::ListMetaContext(query) | OptionRequest::SetMetaContext(query) => (&query.export, Purpose::Ask),
+        OptionRequest::Info(info) => (&info.name, Purpose::Describe),
+        OptionRequest::ListMetaContext(query) => (&query.export, Purpose::List(query.queries.clone())),
+        OptionRequest::SetMetaContext(query) => (&query.export, Purpose::Select(query.queries.clone())),
         _ => return Step::List,
     };
     Step::Open(name.clone(), purpose)

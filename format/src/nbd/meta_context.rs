@@ -1,7 +1,7 @@
 //! Metadata contexts: the names that an export offers and the numbers a client selected them under.
 //!
-//! A context's number is its place in the export's list plus one, so it is unique within a session
-//! and zero stays free for listings. Nothing here must know any context but by its name.
+//! A context's number is its place among those that were offered for selection plus one, so it is unique within a
+//! session and zero stays free for listings. Nothing here must know any context but by its name.
 
 /// The one context that the protocol itself defines: what is allocated, what reads as zero.
 pub const BASE_ALLOCATION: &str = "base:allocation";

@@ -61,7 +61,7 @@ pub struct Advert {
     pub description: String,
     /// Size and abilities.
     pub geometry: Geometry,
-    /// Names of the metadata contexts that it offers.
+    /// Names of metadata contexts that it has, each once: as many as the [`super::Purpose`] that it was opened for needs.
     pub contexts: Vec<String>,
 }
 

@@ -25,6 +25,7 @@ mod scale;
 mod scrub;
 mod secondary;
 mod selectors;
+mod since;
 mod source;
 mod state;
 mod tls;

@@ -1,6 +1,7 @@
 //! The handshake of one connection: asks the catalog what the protocol wants to know.
 //!
-//! Invariant: what was opened before TLS is not what is entered after it.
+//! Invariants: what was opened before TLS is not what is entered after it; the export that is entered is the one at which the
+//! client selected its contexts, so that it holds them.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::Server;
 use super::connection::Ended;
 use super::link::Link;
 use super::seats::Seat;
-use crate::export::{Catalog, Export};
+use crate::export::Export;
 
 /// What a client said last.
 pub(super) enum Said {
@@ -39,8 +40,8 @@ pub(super) struct Reception<'a> {
     server: &'a Server,
     handshake: Handshake,
     out: BytesMut,
-    /// What was opened last, and under which name.
-    last: Option<(String, Opened)>,
+    /// What was opened last, under which name: it holds what the client selected.
+    last: Option<(String, Arc<dyn Export>)>,
 }
 
 impl<'a> Reception<'a> {
@@ -71,7 +72,7 @@ impl<'a> Reception<'a> {
                     self.handshake.answer_list(&exports, &mut self.out);
                 }
                 Step::Open(name, purpose) => {
-                    if let Some(entered) = self.open(name, &purpose).await? {
+                    if let Some(entered) = self.open(name, purpose).await? {
                         self.send(link).await?;
                         return Ok(Said::Enter(entered));
                     }
@@ -86,13 +87,11 @@ impl<'a> Reception<'a> {
     }
 
     /// Opens an export and answers with what came of it.
-    async fn open(&mut self, name: String, purpose: &Purpose) -> Result<Option<Entered>, Ended> {
-        let opened = self.opened(name).await;
+    async fn open(&mut self, name: String, purpose: Purpose) -> Result<Option<Entered>, Ended> {
+        let enters = purpose == Purpose::Enter;
+        let opened = self.opened(name, purpose).await;
         let seated = opened.and_then(|(advert, export)| {
-            let seat = match purpose {
-                Purpose::Enter => Some(self.server.seats.take(&advert.name)?),
-                Purpose::Ask => None,
-            };
+            let seat = enters.then(|| self.server.seats.take(&advert.name)).transpose()?;
             Ok((advert, export, seat))
         });
         let advert = seated.as_ref().map(|(advert, ..)| advert.clone()).map_err(Clone::clone);
@@ -103,18 +102,18 @@ impl<'a> Reception<'a> {
         })
     }
 
-    /// The export of this name, which may be the one that was opened last.
-    async fn opened(&mut self, name: String) -> Result<Opened, Refusal> {
-        match &self.last {
-            Some((known, opened)) if *known == name => Ok(opened.clone()),
-            _ => {
-                let (catalog, wanted) = (Arc::clone(&self.server.catalog), name.clone());
-                let opened = spawn_blocking(move || open_blocking(&*catalog, &wanted)).await;
-                let opened = opened.map_err(|_| internal_error())??;
-                self.last = Some((name, opened.clone()));
-                Ok(opened)
-            }
-        }
+    /// The export of this name, which may be the one that was opened last, and what is told of it.
+    async fn opened(&mut self, name: String, purpose: Purpose) -> Result<Opened, Refusal> {
+        let known = self.last.take().filter(|(known, _)| *known == name).map(|(_, export)| export);
+        let (catalog, wanted) = (Arc::clone(&self.server.catalog), name.clone());
+        let opening = spawn_blocking(move || {
+            let export = known.map_or_else(|| catalog.open(&wanted), Ok)?;
+            Ok((advert(&*export, purpose), export))
+        });
+        let opened: Result<Opened, Refusal> = opening.await.map_err(|_| internal_error())?;
+        let (advert, export) = opened?;
+        self.last = Some((name, Arc::clone(&export)));
+        Ok((advert, export))
     }
 }
 
@@ -122,13 +121,26 @@ fn internal_error() -> Refusal {
     Refusal::new(OptionError::Policy, "internal error of the server")
 }
 
-fn open_blocking(catalog: &dyn Catalog, name: &str) -> Result<Opened, Refusal> {
-    let export = catalog.open(name)?;
-    let advert = Advert {
-        name: export.name(),
-        description: export.describe(),
-        geometry: export.geometry(),
-        contexts: export.contexts(),
+fn advert(export: &dyn Export, purpose: Purpose) -> Advert {
+    let (name, description, geometry) = (export.name(), export.describe(), export.geometry());
+    Advert { name, description, geometry, contexts: contexts(export, purpose) }
+}
+
+/// The contexts that matter for this purpose, each once.
+fn contexts(export: &dyn Export, purpose: Purpose) -> Vec<String> {
+    let (mut found, more) = match purpose {
+        Purpose::Describe | Purpose::Enter => return Vec::new(),
+        Purpose::List(queries) => {
+            let shown = export.contexts();
+            let hidden = queries.into_iter().filter(|name| !shown.contains(name) && export.knows(name)).collect();
+            (shown, hidden)
+        }
+        Purpose::Select(names) => (Vec::new(), names.into_iter().filter(|name| export.hold(name)).collect::<Vec<_>>()),
     };
-    Ok((advert, export))
+    for name in more {
+        if !found.contains(&name) {
+            found.push(name);
+        }
+    }
+    found
 }

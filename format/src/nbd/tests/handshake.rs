@@ -325,6 +325,19 @@ fn selected_contexts_keep_their_numbers_and_reach_the_session() {
 }
 
 #[test]
+fn more_contexts_than_one_client_may_use_are_refused() {
+    let names: Vec<String> = (0..=CONTEXTS_MAX).map(|at| format!("x-test:{at}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut handshake = begun(true);
+    let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
+    OptionRequest::SetMetaContext(query("vol", &names)).encode(&mut input);
+    assert_eq!(handshake.advance(&mut input, &mut out), Ok(Step::Receive));
+    assert_eq!(error_reply(&out).error, OptionError::TooBig);
+    let (_, replies) = ask(&mut handshake, &OptionRequest::SetMetaContext(query("vol", &names[1..])));
+    assert_eq!(replies, [OptionReply::Ack]);
+}
+
+#[test]
 fn contexts_selected_for_one_name_do_not_apply_to_another() {
     let mut handshake = begun(true);
     let set = query("vol", &[BASE_ALLOCATION]);

@@ -12,6 +12,10 @@ use understudy_format::bitmap::BITMAP_NAME_MAX;
 use understudy_format::point::{Label, VolumeName};
 use understudy_format::select::PointName;
 
+mod attach;
+
+pub use attach::{Attach, Attached, Attaching, Detach, Discard, Keep, Overlays};
+
 /// Replicates block volumes to an Understudy appliance, and back.
 #[derive(Debug, Parser)]
 #[command(name = "understudy", version, max_term_width = 100)]
@@ -36,6 +40,12 @@ pub enum Command {
     Verify(Verify),
     /// Write a stream to a file or pipe, without an appliance
     Emit(Emit),
+    /// Make a point a disk or a mount of this host, also one that may be written; keep or discard what was written
+    Attach(Attach),
+    /// Undo an attach
+    Detach(Detach),
+    /// List what is attached on this host
+    Attached(Attached),
 }
 
 /// Which appliance.
@@ -258,7 +268,7 @@ pub fn usage(text: &str) -> clap::Error {
     clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{text}\n"))
 }
 
-fn point(text: &str) -> Result<PointName, String> {
+pub(crate) fn point(text: &str) -> Result<PointName, String> {
     PointName::parse(text, &TimeZone::system()).map_err(|e| e.to_string())
 }
 

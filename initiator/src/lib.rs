@@ -6,7 +6,8 @@
 //! needs; it is driven over a connection ([`online`], by [`replicate`]) or into a file ([`emit`]). What is replicated against what is
 //! decided by [`plan`]; whether a source's dirty bitmap spares reading what did not change by [`trust`], and a [`sample`] is read
 //! all the same. The other way, [`descend`] walks a point's map at the appliance only where it
-//! differs from one here: to fetch a map ([`fetch_map`]), to [`verify`] and to [`restore`].
+//! differs from one here: to fetch a map ([`fetch_map`]), to [`verify`] and to [`restore`]. To [`attach`] a point is to
+//! have the kernel, or a program that is not ours, read it over NBD.
 //!
 //! Memory is the buffers, 1 MiB each: 24 + 2 for each of the 2 to 8 worker threads, so 28 to 40 MiB, touched only as far
 //! as the appliance lags behind; plus one buffer for each worker. It does not depend on the size of the volume. Digest
@@ -16,6 +17,7 @@
 
 pub mod apply;
 pub mod args;
+pub mod attach;
 pub mod buffers;
 pub mod clock;
 pub mod connection;
@@ -49,7 +51,7 @@ pub mod trust;
 pub mod verify;
 
 use anyhow::Result;
-use args::Command;
+use args::{Attaching, Command};
 use outcome::Outcome;
 
 /// Runs a command to its end.
@@ -73,5 +75,13 @@ async fn dispatch(command: &Command) -> Result<Outcome> {
             verify::run(args, compared, &name).await
         }
         Command::Emit(args) => emit::run(args, args.base()?).await,
+        Command::Attach(args) => match args.what()? {
+            Attaching::Point(name) => attach::run(args, name).await,
+            Attaching::Overlays(args) => attach::scratch::list(args).await,
+            Attaching::Keep(args) => attach::scratch::keep(args).await,
+            Attaching::Discard(args) => attach::scratch::discard(args).await,
+        },
+        Command::Detach(args) => attach::detach::run(args).await,
+        Command::Attached(args) => attach::detach::list(args),
     }
 }

@@ -38,7 +38,7 @@ fn json(rows: impl Iterator<Item = Value>) -> String {
 }
 
 /// Whoever closed the pipe (`| head`) has seen enough.
-fn print(text: &str) -> Result<Outcome> {
+pub fn print(text: &str) -> Result<Outcome> {
     match writeln!(io::stdout(), "{text}") {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
         _ => Ok(Outcome::Done),

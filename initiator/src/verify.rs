@@ -121,7 +121,7 @@ pub fn each_difference(finding: &Finding<'_>, map: &MapFile, mut tell: impl FnMu
 }
 
 /// Where the export is: what the appliance said, at the appliance's host when it listens on all.
-fn nbd_address(said: &str, appliance: &str) -> Result<String> {
+pub fn nbd_address(said: &str, appliance: &str) -> Result<String> {
     let Some((host, port)) = said.rsplit_once(':') else {
         bail!("appliance {appliance}: it does not serve NBD; start understudyd with --nbd, or name an address")
     };

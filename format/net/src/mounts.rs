@@ -6,6 +6,7 @@
 use rustix::fs::{Stat, major, minor};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// A mount of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,23 @@ pub fn mounts_of(device: &Stat) -> Vec<Mount> {
         Some((major(found.rdev()), minor(found.rdev())))
     };
     find(&table, &numbers, number_of)
+}
+
+/// Whether something is mounted at a directory, also when that does not answer any more.
+pub fn is_mounted(dir: &Path) -> bool {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    is_in(&table, dir)
+}
+
+fn is_in(table: &str, dir: &Path) -> bool {
+    table.lines().filter_map(|line| line.split(' ').nth(4)).any(|at| Path::new(&unescape(at)) == dir)
+}
+
+/// A path as the mount table shows it: blanks and backslashes are octal numbers there.
+fn unescape(text: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(text.to_owned(), |text, (octal, plain)| text.replace(octal, plain))
 }
 
 /// The loop devices that a regular file stands behind, such as `/dev/loop3`.
@@ -64,7 +82,7 @@ fn find(table: &str, numbers: &[(u32, u32)], number_of: impl Fn(&str) -> Option<
         let mine = numbers.contains(&number)
             || (path.starts_with("/dev/") && number_of(path).is_some_and(|number| numbers.contains(&number)));
         let writable = filesystem.get(2)?.split(',').any(|option| option == "rw");
-        mine.then(|| Mount { at: at.replace("\\040", " "), writable })
+        mine.then(|| Mount { at: unescape(at), writable })
     });
     lines.collect()
 }
@@ -88,5 +106,11 @@ broken line";
         assert_eq!(found(&[(8, 16), (8, 17)]), [Mount { at: "/mnt/a b".into(), writable: false }]);
         assert_eq!(found(&[(8, 32)]), [Mount { at: "/mnt/c".into(), writable: true }]);
         assert_eq!(found(&[(7, 0)]), []);
+    }
+
+    #[test]
+    fn a_mount_is_found_by_its_directory() {
+        assert!(is_in(TABLE, Path::new("/mnt/a b")) && is_in(TABLE, Path::new("/")));
+        assert!(!is_in(TABLE, Path::new("/mnt/a")) && !is_in(TABLE, Path::new("/mnt")));
     }
 }

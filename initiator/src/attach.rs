@@ -1,0 +1,166 @@
+//! `understudy attach`, `detach`, `attached`: a point, or a scratch overlay over it, as a device or a mount of this host.
+//!
+//! The way of an attachment: the export is made a disk, by the kernel's NBD client where there is one and by `nbdfuse`
+//! otherwise ([`disk`]); what is on the disk is found ([`filesystem`]) and mounted. Each of these is a [`step`] that is
+//! recorded before it is done ([`record`]), so that a failure, a later `detach` ([`detach`]) or one after a crash undoes
+//! exactly what was done, in reverse order. Invariants: the export of an attachment names a point by number, so that it stays
+//! the same one when it is connected again; nothing is mounted over a mount. What is asked of the appliance about
+//! overlays is in [`scratch`].
+
+pub mod detach;
+pub mod disk;
+pub mod filesystem;
+pub mod record;
+pub mod scratch;
+pub mod step;
+pub mod tool;
+
+use crate::args::Attach;
+use crate::clock;
+use crate::connection::Appliance;
+use crate::outcome::Outcome;
+use crate::report::{Lines, Report};
+use crate::text;
+use crate::verify::nbd_address;
+use anyhow::{Context, Result, bail};
+use disk::Disk;
+use filesystem::Filesystem;
+use record::{Attachment, Attachments};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use step::Step;
+use understudy_format::select::PointName;
+use understudy_net::mounts::is_mounted;
+
+/// `understudy attach NAME[@POINT]`.
+pub async fn run(args: &Attach, name: &PointName) -> Result<Outcome> {
+    let mut appliance = Appliance::connect(&args.appliance.address).await?;
+    let point = appliance.find(name).await?;
+    let server = nbd_address(&appliance.nbd, &appliance.address)?;
+    drop(appliance);
+    let suffix = if args.rw { "+w" } else { "" };
+    let attachment = Attachment {
+        export: format!("{}@{}{suffix}", name.volume, point.number),
+        volume: name.volume.to_string(),
+        writable: args.rw,
+        server,
+        since: text::time(clock::now_ns()),
+        ..Attachment::default()
+    };
+    let attachments = Attachments::lock(&args.state.directory())?;
+    attachments.make_room_for(&attachment.export)?;
+    let mut attaching = Attaching { args, attachments: &attachments, attachment };
+    match attaching.all().await {
+        Ok(()) => attaching.tell(),
+        Err(error) => Err(attaching.give_up(error).await),
+    }
+    .map(|()| Outcome::Done)
+}
+
+/// An attachment in the making.
+struct Attaching<'a> {
+    args: &'a Attach,
+    attachments: &'a Attachments,
+    attachment: Attachment,
+}
+
+impl Attaching<'_> {
+    async fn all(&mut self) -> Result<()> {
+        let at = self.args.mount.as_deref().map(free_directory).transpose()?;
+        let disk = self.disk().await?;
+        self.attachment.disk = disk.clone();
+        if let Some(at) = at {
+            let filesystem = Filesystem::find(&disk, self.args.partition, &self.attachment.export)?;
+            self.mount(&disk, &at, &filesystem)?;
+        }
+        self.attachments.save(&self.attachment)
+    }
+
+    /// Records a step, then does it.
+    fn step(&mut self, step: Step, act: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.attachment.steps.push(step);
+        self.attachments.save(&self.attachment)?;
+        act()
+    }
+
+    /// Makes the export a disk.
+    async fn disk(&mut self) -> Result<PathBuf> {
+        match Disk::choose(self.args.device.as_deref())? {
+            Disk::Kernel(device) => {
+                let attachment = self.attachment.clone();
+                self.step(Step::Kernel { device: device.clone() }, || disk::connect(&device, &attachment))?;
+                Ok(device)
+            }
+            Disk::Fuse => {
+                let (dir, log) = self.attachments.fuse_paths(&self.attachment.export);
+                self.step(Step::Directory { path: dir.clone() }, || make_directory(&dir))?;
+                self.step(Step::Fuse { path: dir.clone() }, || Ok(()))?;
+                disk::fuse(&dir, &log, &self.attachment).await
+            }
+        }
+    }
+
+    fn mount(&mut self, disk: &Path, at: &Path, filesystem: &Filesystem) -> Result<()> {
+        if !at.exists() {
+            self.step(Step::Directory { path: at.to_owned() }, || make_directory(at))?;
+        }
+        let is_device = self.attachment.is_kernel();
+        let options = filesystem.options(self.attachment.writable, is_device);
+        (self.attachment.filesystem, self.attachment.options) = (filesystem.kind.clone(), options.clone());
+        filesystem.prepare();
+        let step = Step::Mount { path: at.to_owned() };
+        self.step(step, || tool::run("mount", ["-t", &filesystem.kind, "-o", &options], [disk, at]))
+    }
+
+    /// Undoes what was done.
+    async fn give_up(&mut self, error: anyhow::Error) -> anyhow::Error {
+        match detach::undo(self.attachments, &mut self.attachment).await {
+            Ok(()) => error,
+            Err(also) => {
+                let export = &self.attachment.export;
+                let also = text::one_line(&also);
+                anyhow::anyhow!(
+                    "{}; undoing it failed as well: {also}; `understudy detach {export}` tries again",
+                    text::one_line(&error)
+                )
+            }
+        }
+    }
+
+    fn tell(&self) -> Result<()> {
+        let Attachment { export, server, disk, filesystem, options, writable, .. } = &self.attachment;
+        let mount = self.attachment.mount();
+        let by = if self.attachment.is_kernel() { "nbd-client" } else { "nbdfuse" };
+        let mut lines = vec![format!("{export} of {server} is {} (by {by})", disk.display())];
+        if let Some(mount) = mount {
+            lines.push(format!("{filesystem} on it is mounted at {} ({options})", mount.display()));
+        }
+        if *writable {
+            lines.push(format!("what is written goes to the scratch overlay {export}, the point stays as it is"));
+        }
+        lines.push(format!("to undo it: understudy detach {export}"));
+        let event = json!({
+            "event": "attached", "export": export, "server": server, "disk": disk, "by": by, "mount": mount,
+            "filesystem": mount.map(|_| filesystem), "options": mount.map(|_| options), "writable": writable,
+        });
+        Report::new(self.args.json, Lines::Output).tell(event, &lines.join("\n"));
+        Ok(())
+    }
+}
+
+/// The directory that is mounted at, which need not be there.
+fn free_directory(dir: &Path) -> Result<PathBuf> {
+    let dir = std::path::absolute(dir)?;
+    if is_mounted(&dir) {
+        bail!("{}: something is mounted there already; detach it first or name another directory", dir.display());
+    }
+    match std::fs::metadata(&dir) {
+        Ok(found) if !found.is_dir() => bail!("{}: is no directory", dir.display()),
+        Ok(_) => Ok(dir.canonicalize()?),
+        Err(_) => Ok(dir),
+    }
+}
+
+fn make_directory(dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("{}: cannot be created", dir.display()))
+}

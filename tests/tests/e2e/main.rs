@@ -13,6 +13,7 @@ mod frames;
 mod full_disk;
 mod geometry;
 mod helpers;
+mod images;
 mod kill_loop;
 mod many;
 mod nbd;

@@ -33,7 +33,8 @@ impl ExpectRead {
     pub fn place(&mut self, offset: u64, length: u64) -> Result<Range<usize>, WireError> {
         let misplaced = WireError::Misplaced { offset, length };
         let start = offset.checked_sub(self.span.offset).ok_or(misplaced.clone())?;
-        let end = start.checked_add(length).filter(|end| *end <= self.span.length).ok_or(misplaced.clone())?;
+        let end =
+            start.checked_add(length).filter(|end| *end <= self.span.length && length > 0).ok_or(misplaced.clone())?;
         let next = self.filled.partition_point(|range| range.end <= start);
         if self.filled.get(next).is_some_and(|range| range.start < end) {
             return Err(misplaced);

@@ -1,5 +1,6 @@
 //! Tests of the protocol: golden bytes written out by hand, one misuse each, and round trips.
 
+mod client;
 mod extended;
 mod handshake;
 mod round_trip;

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use std::fmt::Debug;
+use understudy_format::bitmap::SeenBitmap;
 use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, Settings};
 use understudy_format::chunk::Chunk;
 use understudy_format::codec::{Codec, decode_into, encode_into};
@@ -58,6 +59,7 @@ pub fn decode(kind: &str, with: u64, bytes: &[u8]) -> Result<Decoded> {
         "settings" => Settings::decode(bytes).and_then(|all| decoded(&all, all.1.encode(all.0))),
         "progress" => Progress::decode(bytes).and_then(|progress| decoded(&progress, progress.encode())),
         "unfinished" => Unfinished::decode(bytes).and_then(|stream| decoded(&stream, stream.encode())),
+        "bitmap" => SeenBitmap::decode(bytes).and_then(|seen| decoded(&seen, seen.encode())),
         "page" => page(bytes),
         "pool" => PoolRecord::decode(bytes).and_then(|record| decoded(&record, record.encode())),
         "secondary" => State::decode(bytes).and_then(|state| decoded(&state, state.encode())),
@@ -96,7 +98,7 @@ pub fn split_frame(bytes: &[u8]) -> Result<(FrameHeader, Bytes, &[u8])> {
 pub fn reseal(kind: &str, bytes: &mut [u8]) {
     match kind {
         "frame" | "record" | "segment" | "trailer" | "mapfile" | "begin" | "commit" | "pool" | "secondary"
-        | "overlay" | "owned" | "unfinished" => {
+        | "overlay" | "owned" | "unfinished" | "bitmap" => {
             let size = match kind {
                 "frame" => FrameHeader::SIZE,
                 "record" | "segment" | "trailer" => RecordHeader::SIZE,

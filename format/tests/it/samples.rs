@@ -6,6 +6,7 @@
 use crate::streams::Pages;
 use bytes::Bytes;
 use std::fmt::Debug;
+use understudy_format::bitmap::{Bitmap, BitmapRecord, SeenBitmap};
 use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, SecondaryMode, Settings, SettingsRecord};
 use understudy_format::chunk::{Chunk, ChunkHead, ChunkHeader, Entry, MappingEntry};
 use understudy_format::codec::{Codec, encode_into};
@@ -309,6 +310,11 @@ fn cursor() -> Cursor {
     Cursor { next_block: BlockId(1), totals: progress().totals, root: prefix.root() }
 }
 
+fn seen_bitmap() -> SeenBitmap {
+    let bitmap = Bitmap { export: "nbd://host/disk".into(), name: "b0".into() };
+    SeenBitmap { pool: uuid(9), volume: uuid(1), point: 3, root: Digest([7; 32]), bitmap }
+}
+
 fn unfinished() -> Unfinished {
     Unfinished { pool: uuid(9), begin: begin() }
 }
@@ -415,6 +421,7 @@ pub fn good() -> Vec<Sample> {
             progress().encode(),
             &[part::<ProgressRecord>(), part::<BeginRecord>()],
         ),
+        sample("bitmap", "bitmap", &seen_bitmap(), seen_bitmap().encode(), &[part::<BitmapRecord>()]),
         sample("unfinished", "unfinished", &unfinished(), unfinished().encode(), &[part::<UnfinishedStream>()]),
         sample("page", "page", &page(), page_bytes, &[]),
         sample("footer", "footer", &footer(), encode_footer(&footer()), &entries),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use understudy_format::bitmap::{self, BitmapRecord};
 use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, SettingsRecord};
 use understudy_format::chunk::{ChunkHead, ChunkHeader, Entry, MappingEntry};
 use understudy_format::codec::Codec;
@@ -89,6 +90,7 @@ fn layouts() -> Vec<(&'static str, usize, &'static [Row])> {
         ProgressRecord,
         CursorRecord,
         UnfinishedStream,
+        BitmapRecord,
     ]
 }
 
@@ -224,6 +226,8 @@ fn maximums() -> BTreeSet<(String, u64)> {
         point::NAME_MAX,
         point::LABEL_MAX,
         session::WINDOW_MAX,
+        bitmap::EXPORT_MAX,
+        bitmap::BITMAP_NAME_MAX,
         catalogue::DEVICE_MAX,
         catalogue::SPAN_MAX,
         wire::TEXT_MAX,
@@ -276,6 +280,8 @@ fn magics_and_versions_are_those_of_the_code() {
     check("RecordHeader", "magic", magic(segment::RECORD_MAGIC));
     check("UnfinishedStream", "magic", magic(unfinished::UNFINISHED_MAGIC));
     check("UnfinishedStream", "version", unfinished::UNFINISHED_VERSION.to_string());
+    check("BitmapRecord", "magic", magic(bitmap::BITMAP_MAGIC));
+    check("BitmapRecord", "version", bitmap::BITMAP_VERSION.to_string());
     check("Trailer", "magic", magic(segment::TRAILER_MAGIC));
     check("PoolRecord", "magic", magic(pool::POOL_MAGIC));
     check("SecondaryState", "magic", magic(secondary::SECONDARY_MAGIC));

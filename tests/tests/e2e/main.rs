@@ -17,6 +17,8 @@ mod images;
 mod kill_loop;
 mod many;
 mod nbd;
+mod nbd_bitmap;
+mod nbd_source;
 mod offline;
 mod output;
 mod rebuild;

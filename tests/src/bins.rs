@@ -26,6 +26,11 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
+/// Where cargo puts what it makes, and `.ci/install-peers` the kernel for guests.
+pub(crate) fn target() -> PathBuf {
+    beside_the_tests().parent().expect("a profile's directory is in target").to_path_buf()
+}
+
 /// `target/debug`, from `target/debug/deps/e2e-0123456789abcdef`.
 fn beside_the_tests() -> PathBuf {
     let exe = std::env::current_exe().expect("the test executable has a path");

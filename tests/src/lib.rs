@@ -13,6 +13,7 @@ mod appliance;
 mod bins;
 pub mod certificates;
 pub mod compare;
+pub mod guest;
 pub mod image;
 mod lab;
 mod mount;

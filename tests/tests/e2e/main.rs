@@ -14,6 +14,7 @@ mod full_disk;
 mod geometry;
 mod helpers;
 mod images;
+mod kernel;
 mod kill_loop;
 mod many;
 mod nbd;

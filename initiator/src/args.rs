@@ -14,7 +14,7 @@ use understudy_format::select::PointName;
 
 mod attach;
 
-pub use attach::{Attach, Attached, Attaching, Detach, Discard, Keep, Overlays};
+pub use attach::{Attach, Attached, Attaching, Detach, Discard, Hold, Keep, Overlays};
 
 /// Replicates block volumes to an Understudy appliance, and back.
 #[derive(Debug, Parser)]

@@ -1,15 +1,18 @@
 //! `understudy attach`, `detach`, `attached`: a point, or a scratch overlay over it, as a device or a mount of this host.
 //!
-//! The way of an attachment: the export is made a disk, by the kernel's NBD client where there is one and by `nbdfuse`
-//! otherwise ([`disk`]); what is on the disk is found ([`filesystem`]) and mounted. Each of these is a [`step`] that is
+//! The way of an attachment: the export is made a disk, by the kernel's NBD client where there is one ([`hold`], over [`netlink`]
+//! with sockets of [`dial`]) and by `nbdfuse` otherwise ([`disk`]); what is on the disk is found ([`filesystem`]) and mounted. Each of these is a [`step`] that is
 //! recorded before it is done ([`record`]), so that a failure, a later `detach` ([`detach`]) or one after a crash undoes
 //! exactly what was done, in reverse order. Invariants: the export of an attachment names a point by number, so that it stays
 //! the same one when it is connected again; nothing is mounted over a mount. What is asked of the appliance about
 //! overlays is in [`scratch`].
 
 pub mod detach;
+pub mod dial;
 pub mod disk;
 pub mod filesystem;
+pub mod hold;
+pub mod netlink;
 pub mod record;
 pub mod scratch;
 pub mod step;
@@ -85,14 +88,13 @@ impl Attaching<'_> {
 
     /// Makes the export a disk.
     async fn disk(&mut self) -> Result<PathBuf> {
+        let (dir, log) = self.attachments.paths(&self.attachment.export);
         match Disk::choose(self.args.device.as_deref())? {
             Disk::Kernel(device) => {
-                let attachment = self.attachment.clone();
-                self.step(Step::Kernel { device: device.clone() }, || disk::connect(&device, &attachment))?;
-                Ok(device)
+                self.step(Step::Kernel { device: device.clone() }, || Ok(()))?;
+                disk::kernel(&device, &log, &self.attachment).await
             }
             Disk::Fuse => {
-                let (dir, log) = self.attachments.fuse_paths(&self.attachment.export);
                 self.step(Step::Directory { path: dir.clone() }, || make_directory(&dir))?;
                 self.step(Step::Fuse { path: dir.clone() }, || Ok(()))?;
                 disk::fuse(&dir, &log, &self.attachment).await
@@ -130,7 +132,7 @@ impl Attaching<'_> {
     fn tell(&self) -> Result<()> {
         let Attachment { export, server, disk, filesystem, options, writable, .. } = &self.attachment;
         let mount = self.attachment.mount();
-        let by = if self.attachment.is_kernel() { "nbd-client" } else { "nbdfuse" };
+        let by = if self.attachment.is_kernel() { "the kernel" } else { "nbdfuse" };
         let mut lines = vec![format!("{export} of {server} is {} (by {by})", disk.display())];
         if let Some(mount) = mount {
             lines.push(format!("{filesystem} on it is mounted at {} ({options})", mount.display()));

@@ -80,6 +80,7 @@ async fn dispatch(command: &Command) -> Result<Outcome> {
             Attaching::Overlays(args) => attach::scratch::list(args).await,
             Attaching::Keep(args) => attach::scratch::keep(args).await,
             Attaching::Discard(args) => attach::scratch::discard(args).await,
+            Attaching::Hold(args) => attach::hold::run(args).await.map(|()| Outcome::Done),
         },
         Command::Detach(args) => attach::detach::run(args).await,
         Command::Attached(args) => attach::detach::list(args),

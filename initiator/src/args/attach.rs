@@ -52,6 +52,9 @@ enum Scratch {
     Keep(Keep),
     /// Discard a scratch overlay
     Discard(Discard),
+    /// Carry a device of the kernel
+    #[command(hide = true)]
+    Hold(Hold),
 }
 
 /// What `attach` is asked for.
@@ -65,6 +68,8 @@ pub enum Attaching<'a> {
     Keep(&'a Keep),
     /// To discard one.
     Discard(&'a Discard),
+    /// To carry a device of the kernel, in the background.
+    Hold(&'a Hold),
 }
 
 impl Attach {
@@ -74,6 +79,7 @@ impl Attach {
             (Some(Scratch::Overlays(args)), _) => Ok(Attaching::Overlays(args)),
             (Some(Scratch::Keep(args)), _) => Ok(Attaching::Keep(args)),
             (Some(Scratch::Discard(args)), _) => Ok(Attaching::Discard(args)),
+            (Some(Scratch::Hold(args)), _) => Ok(Attaching::Hold(args)),
             (None, Some(point)) => Ok(Attaching::Point(point)),
             (None, None) => Err(usage("expected NAME[@POINT], overlays, keep or discard; see --help")),
         }
@@ -126,6 +132,20 @@ pub struct Discard {
     /// Tell what was done as a JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// `understudy attach hold`: what `attach` starts for itself.
+#[derive(Debug, Clone, Args)]
+pub struct Hold {
+    /// The NBD server, HOST:PORT
+    #[arg(long)]
+    pub server: String,
+    /// The export
+    #[arg(long)]
+    pub export: String,
+    /// The device
+    #[arg(long)]
+    pub device: PathBuf,
 }
 
 /// `understudy detach`.

@@ -1,25 +1,19 @@
 //! An export as a disk: a device of the kernel's NBD client, or a file of `nbdfuse`.
 //!
-//! The kernel's client is preferred where there is one: it waits for a daemon that is restarted. Invariants: a device
-//! that is in use is never taken; a disk is there when these return. Requests of 512 bytes are asked for, so that
-//! filesystems with small sectors mount.
+//! The kernel's client is preferred where there is one: it waits for a daemon that is restarted, `nbdfuse` does not. Invariants: a
+//! device that is in use is never taken; a disk is there when these return; what carries it goes on when this program ends.
 
 use super::record::Attachment;
 use super::step::is_connected;
 use super::tool;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
-use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Seconds until a request without an answer is taken for a lost connection.
-const TIMEOUT: &str = "30";
-/// Connections of the kernel's client.
-const CONNECTIONS: &str = "4";
-/// How often is looked whether `nbdfuse` shows its file, and how many times.
+/// How often is looked whether the disk is there, and how many times.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const LOOKS: u32 = 1500;
 
@@ -46,8 +40,8 @@ impl Disk {
                 "{}: the kernel has no NBD client (module nbd); load it, or leave out --device to attach through nbdfuse",
                 device.display()
             ),
-            (None, true) if tool::output("nbd-client", ["--version"], []).is_ok() => any_device().map(Self::Kernel),
-            (None, _) => Ok(Self::Fuse),
+            (None, true) => any_device().map(Self::Kernel),
+            (None, false) => Ok(Self::Fuse),
         }
     }
 }
@@ -71,44 +65,46 @@ fn any_device() -> Result<PathBuf> {
     )
 }
 
-/// Connects a device of the kernel.
-pub fn connect(device: &Path, attachment: &Attachment) -> Result<()> {
-    let Attachment { export, server, writable, .. } = attachment;
-    let (host, port) = server.rsplit_once(':').context("an NBD server is HOST:PORT")?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let device = device.display().to_string();
-    let mut words = vec!["-N", export, host, port, &device, "-block-size", "512", "-timeout", TIMEOUT];
-    words.extend(["-persist", "-connections", CONNECTIONS]);
-    if !writable {
-        words.push("-readonly");
-    }
-    tool::run("nbd-client", words, []).with_context(|| format!("{export} as {device}"))
+/// Has a process of our own connect a device of the kernel, and hold it; what goes wrong stands in `log`.
+pub async fn kernel(device: &Path, log: &Path, attachment: &Attachment) -> Result<PathBuf> {
+    let Attachment { export, server, .. } = attachment;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["attach", "hold", "--server", server, "--export", export, "--device"]).arg(device);
+    let name = device.file_name().unwrap_or_default();
+    let size = Path::new("/sys/block").join(name).join("size");
+    let is_ready = || is_connected(device) && std::fs::read_to_string(&size).is_ok_and(|size| size.trim() != "0");
+    start("understudy attach hold", command, log, is_ready).await?;
+    Ok(device.to_owned())
 }
 
 /// Shows an export as a file in `dir`; what goes wrong stands in `log`.
 pub async fn fuse(dir: &Path, log: &Path, attachment: &Attachment) -> Result<PathBuf> {
     let Attachment { export, server, writable, .. } = attachment;
-    let (disk, errors) = (dir.join("disk"), File::create(log)?);
+    let disk = dir.join("disk");
     let mut command = tool::command("nbdfuse");
     if !writable {
         command.arg("-r");
     }
     command.arg(&disk).arg(format!("nbd://{server}/{export}"));
+    start("nbdfuse", command, log, || disk.exists()).await?;
+    Ok(disk)
+}
+
+/// Starts what carries a disk, and waits until that is there.
+async fn start(program: &str, mut command: Command, log: &Path, is_ready: impl Fn() -> bool) -> Result<()> {
     // It goes on when this ends, and is not meant by a Ctrl-C that ends this.
-    command.stdout(Stdio::null()).stderr(errors).process_group(0);
-    let mut child = command.spawn().map_err(|error| tool::cannot_start("nbdfuse", &error))?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(log)?).process_group(0);
+    let mut child = command.spawn().map_err(|error| tool::cannot_start(program, &error))?;
     for _ in 0..LOOKS {
-        match std::fs::metadata(&disk) {
-            Ok(_) => return Ok(disk),
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e).with_context(|| format!("{}", disk.display())),
-            Err(_) => {}
+        if is_ready() {
+            return Ok(());
         }
         if child.try_wait()?.is_some() {
-            bail!("nbdfuse failed: {}", tool::said(&std::fs::read(log).unwrap_or_default()));
+            bail!("{program} failed: {}", tool::said(&std::fs::read(log).unwrap_or_default()));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    // It shows nothing: it must not begin to when this has given up.
+    // It must not begin to when this has given up.
     let _ = child.kill();
-    bail!("nbdfuse does not show {}; {} may say more", disk.display(), log.display())
+    bail!("{program} shows no disk; {} may say more", log.display())
 }

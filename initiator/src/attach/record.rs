@@ -126,7 +126,7 @@ impl Attachments {
 
     /// Forgets an attachment of which nothing is left.
     pub fn forget(&self, attachment: &Attachment) -> Result<()> {
-        let (_, log) = self.fuse_paths(&attachment.export);
+        let (_, log) = self.paths(&attachment.export);
         // Only what a client said that has ended.
         let _ = fs::remove_file(log);
         let path = self.path(&attachment.export);
@@ -138,8 +138,8 @@ impl Attachments {
         }
     }
 
-    /// Where `nbdfuse` shows an export, and where it complains.
-    pub fn fuse_paths(&self, export: &str) -> (PathBuf, PathBuf) {
+    /// Where `nbdfuse` shows an export, and where whoever carries it complains.
+    pub fn paths(&self, export: &str) -> (PathBuf, PathBuf) {
         (self.dir.join(export), self.dir.join(format!("{export}.log")))
     }
 

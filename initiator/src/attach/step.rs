@@ -3,7 +3,7 @@
 //! Invariants: undoing what was never done, or is gone already, succeeds; what is still in use stays and is told with
 //! what holds it; nothing is removed that holds files.
 
-use super::tool;
+use super::{hold, tool};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
@@ -57,7 +57,7 @@ impl Step {
                 _ => Ok(()),
             },
             _ if !self.is_there() => Ok(()),
-            Self::Kernel { device } => tool::run("nbd-client", ["-d"], [device.as_path()]),
+            Self::Kernel { device } => hold::disconnect(device),
             Self::Fuse { path } => tool::run("fusermount3", ["-u"], [path.as_path()]),
             Self::Mount { path } => tool::run("umount", [], [path.as_path()]).map_err(|error| {
                 let path = path.display();

@@ -9,8 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Packages of the tools, as Debian calls them.
-const PACKAGES: [(&str, &str); 7] = [
-    ("nbd-client", "nbd-client"),
+const PACKAGES: [(&str, &str); 6] = [
     ("nbdfuse", "libnbd-bin"),
     ("fusermount3", "fuse3"),
     ("mount", "mount"),

@@ -1,0 +1,105 @@
+//! The process behind a device of the kernel's NBD client: it connects the device, and connects it again when the server
+//! was away.
+//!
+//! The kernel has the sockets that requests travel over; one more stays here, and its end tells that the server is gone. Meanwhile
+//! the kernel lets requests wait, for [`RECONNECT_MAX`], before it fails them: so a mount survives a daemon that is
+//! restarted. Invariants: the process ends when the device is disconnected; another size of the export is never put under a
+//! device.
+
+use super::dial::Line;
+use super::netlink::{Device, Kernel};
+use super::step::is_connected;
+use crate::args::Hold;
+use anyhow::{Context, Result, bail};
+use std::net::TcpStream as Plain;
+use std::path::Path;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use understudy_format::nbd::TransmissionFlags;
+
+/// How long a request may be without an answer before it is sent over another connection.
+const REQUEST_MAX: Duration = Duration::from_secs(30);
+/// How long requests wait for a server that is away.
+const RECONNECT_MAX: Duration = Duration::from_secs(600);
+/// How often is looked whether the device is still there, and tried to connect again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Connections of a device.
+const CONNECTIONS: usize = 4;
+/// Sectors of the device: filesystems with small ones mount as well.
+const SECTOR: u64 = 512;
+
+/// Holds a device until it is disconnected.
+pub async fn run(args: &Hold) -> Result<()> {
+    let index = index(&args.device)?;
+    let kernel = Kernel::open()?;
+    let mut lines = Lines::dial(args).await?;
+    let (size, flags) = (lines.size, lines.flags.0);
+    let (request_max, reconnect_max) = (REQUEST_MAX, RECONNECT_MAX);
+    kernel.connect(&Device { index, size, sector: SECTOR, flags, request_max, reconnect_max }, &lines.sockets)?;
+    while is_connected(&args.device) {
+        if lines.lost().await {
+            eprintln!("the connection to {} is lost; connecting again", args.server);
+            match again(args, size).await? {
+                None => return Ok(()),
+                Some(new) => lines = new,
+            }
+            kernel.reconnect(index, &lines.sockets)?;
+            eprintln!("connected again");
+        }
+    }
+    Ok(())
+}
+
+/// Disconnects a device; whoever holds it ends.
+pub fn disconnect(device: &Path) -> Result<()> {
+    Kernel::open()?.disconnect(index(device)?)
+}
+
+fn index(device: &Path) -> Result<u32> {
+    let name = device.file_name().and_then(|name| name.to_str());
+    let number = name.and_then(|name| name.strip_prefix("nbd")?.parse().ok());
+    number.with_context(|| format!("{}: expected /dev/nbd and a number", device.display()))
+}
+
+/// Connects until that succeeds; `None` when the device was disconnected meanwhile.
+async fn again(args: &Hold, size: u64) -> Result<Option<Lines>> {
+    while is_connected(&args.device) {
+        match Lines::dial(args).await {
+            Ok(lines) if lines.size == size => return Ok(Some(lines)),
+            Ok(lines) => {
+                bail!("{} has {} bytes now, it had {size}; it is not connected again", args.export, lines.size)
+            }
+            // A server that is away for long is told of once.
+            Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    }
+    Ok(None)
+}
+
+/// The connections of a device.
+struct Lines {
+    size: u64,
+    flags: TransmissionFlags,
+    /// For the kernel.
+    sockets: Vec<Plain>,
+    /// Nothing is ever said here.
+    silent: TcpStream,
+}
+
+impl Lines {
+    async fn dial(args: &Hold) -> Result<Self> {
+        let Line { stream: silent, size, flags } = Line::dial(&args.server, &args.export).await?;
+        let count = if flags.contains(TransmissionFlags::CAN_MULTI_CONN) { CONNECTIONS } else { 1 };
+        let mut sockets = Vec::with_capacity(count);
+        for _ in 0..count {
+            sockets.push(Line::dial(&args.server, &args.export).await?.into_plain()?);
+        }
+        Ok(Self { size, flags, sockets, silent })
+    }
+
+    /// Waits a while; whether the server closed its end.
+    async fn lost(&mut self) -> bool {
+        tokio::time::timeout(LOOK_EVERY, self.silent.read(&mut [0])).await.is_ok()
+    }
+}

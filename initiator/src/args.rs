@@ -84,7 +84,8 @@ impl StateArguments {
 /// `understudy replicate`.
 #[derive(Debug, Clone, Args)]
 pub struct Replicate {
-    /// A raw file, a block device, or an NBD export: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH, nbds://... (TLS)
+    /// A raw file, a block device, an NBD export (nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH, nbds://... for TLS),
+    /// or a disk of a running QEMU: qemu:MONITOR/NODE[?nbd=ADDRESS]
     pub source: String,
     /// Which appliance.
     #[command(flatten)]
@@ -214,7 +215,8 @@ impl Verify {
 /// `understudy emit`.
 #[derive(Debug, Clone, Args)]
 pub struct Emit {
-    /// A raw file, a block device, or an NBD export: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH, nbds://... (TLS)
+    /// A raw file, a block device, an NBD export (nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH, nbds://... for TLS),
+    /// or a disk of a running QEMU: qemu:MONITOR/NODE[?nbd=ADDRESS]
     pub source: String,
     /// What the stream is an increment of: a digest map file, or NAME@POINT of an appliance
     #[arg(long, value_name = "POINT-OR-MAPFILE")]

@@ -47,7 +47,10 @@ pub async fn run(args: &Emit, base: Option<EmitBase>) -> Result<Outcome> {
     let map = MapWriter::new(geometry, map_file.as_ref().map(NewFile::file).transpose()?)?;
     let job = Job::all(source.clone(), geometry, base.map(|map| Base::new(map, &geometry)));
     report.begin("emitting", geometry.volume_size());
-    let emitted = emit(begin, args.compress, map, job, output.file()?, &mut report)?;
+    source.capture(None)?;
+    let emitted = emit(begin, args.compress, map, job, output.file()?, &mut report);
+    source.release(false)?;
+    let emitted = emitted?;
     output.publish()?;
     if let Some(map_file) = map_file {
         let root = emitted.commit.root;

@@ -36,6 +36,7 @@ pub mod over_nbd;
 pub mod pack;
 pub mod piece;
 pub mod plan;
+pub mod qemu;
 pub mod replicate;
 pub mod report;
 pub mod restore;

@@ -13,8 +13,8 @@ mod name;
 mod node;
 pub mod qmp;
 
-pub use fleece::{Fleece, Moment};
-pub use name::QemuName;
+pub use fleece::Fleece;
+pub use name::{QemuName, SCHEME};
 pub use node::Node;
 
 use anyhow::{Context, Result};

@@ -21,14 +21,15 @@ use crate::outcome::Outcome;
 use crate::plan::{Existing, Kind, MapFrom, Plan, Wish, goes_on, plan};
 use crate::report::{Lines, Report};
 use crate::retry::{self, Tries};
-use crate::source::{self, Source};
+use crate::source::{self, Capture, Source};
 use crate::state::{NewFile, VolumeState};
 use crate::text;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use bitmap::Belief;
 use std::sync::Arc;
 use std::time::Duration;
 use tell::Stored;
+use tokio::signal::unix::{SignalKind, signal};
 use understudy_format::point::Point;
 use understudy_format::session::{Cursor, Unfinished};
 use understudy_format::stream::{self, Begin};
@@ -45,8 +46,24 @@ pub async fn run(args: &Replicate) -> Result<Outcome> {
     let tries = Tries::new(args.retries, Duration::from_millis(args.retry_delay));
     let resumes = Vec::new();
     let (flight, accepted, belief) = (None, false, Belief::default());
-    let run = Run { args, report, source, pool, state, tries, flight, accepted, bytes_sent: 0, resumes, belief };
-    run.run(appliance).await
+    let (captured, bytes_sent) = (source.clone(), 0);
+    let run = Run { args, report, source, pool, state, tries, flight, accepted, bytes_sent, resumes, belief };
+    let outcome = tokio::select! {
+        outcome = run.run(appliance) => outcome,
+        signal = interrupted(), if captured.is_held() => Err(anyhow!("interrupted by {}; run it again: the stream goes on", signal?)),
+    };
+    // What was stored is released already.
+    captured.release(false).with_context(|| format!("source {}", captured.name()))?;
+    outcome
+}
+
+/// Ends when somebody wants the program to end; the name of the signal.
+async fn interrupted() -> Result<&'static str> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => Ok("SIGINT"),
+        _ = terminate.recv() => Ok("SIGTERM"),
+    }
 }
 
 /// A run: what outlives its connections.
@@ -210,8 +227,10 @@ impl Run<'_> {
         let unfinished = self.unfinished(existing.as_ref());
         let base = base_map(appliance, &plan, local, &self.state).await?;
         let mut base = base.map(|map| Base::new(map, &plan.geometry));
-        self.believe(&plan, base.as_mut());
         let begin = unfinished.unwrap_or_else(|| begin(&plan));
+        let of = tell::base_of(&plan).map(|base| base.stream);
+        self.source.capture(Some(Capture { volume: begin.volume, stream: begin.stream, base: of }))?;
+        self.believe(&plan, base.as_mut());
         Flight::new(plan, begin, base, unfinished.is_some(), self.state.map_path()).map(Box::new)
     }
 
@@ -295,7 +314,7 @@ impl Run<'_> {
         }
         self.remember_bitmap(&point);
         self.state.forget();
-        if let Err(e) = self.source.stored() {
+        if let Err(e) = self.source.release(true) {
             self.report.warn(&format!("point {} is stored, but the source goes on as before: {e:#}", point.number));
         }
         let commit = commit.expect("what was stored was committed");

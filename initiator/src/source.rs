@@ -7,11 +7,14 @@
 
 mod file;
 mod nbd;
+mod qemu;
 mod uri;
 
 pub use file::FileSource;
 pub use nbd::NbdSource;
+pub use qemu::QemuSource;
 
+use crate::qemu::SCHEME;
 use anyhow::Result;
 use std::fmt::Debug;
 use std::io;
@@ -20,6 +23,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use understudy_format::bitmap::Bitmap;
 use uri::NbdUri;
+use uuid::Uuid;
 
 /// What a source has from an offset on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +46,26 @@ impl Extent {
     pub fn hole(end: u64) -> Self {
         Self { end, hole: true, clean: false }
     }
+}
+
+/// A dirty bitmap of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// The bitmap.
+    pub bitmap: Bitmap,
+    /// Whether the source itself knows that it recorded since the base was read.
+    pub since_base: bool,
+}
+
+/// The stream that a source is captured for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capture {
+    /// The volume that it goes to.
+    pub volume: Uuid,
+    /// The stream.
+    pub stream: Uuid,
+    /// The stream that made the point which it is compared with.
+    pub base: Option<Uuid>,
 }
 
 /// A dirty bitmap cannot be believed (any more): everything has to be compared.
@@ -76,8 +100,8 @@ pub trait Source: Debug + Send + Sync {
         256 << 10
     }
 
-    /// The dirty bitmap that was asked for, or why there is none. One that is there was there when the source was opened.
-    fn bitmap(&self) -> Option<Result<&Bitmap, String>> {
+    /// The dirty bitmap to go by, or why there is none. One that is there was there before anything is read.
+    fn bitmap(&self) -> Option<Result<Changes, String>> {
         None
     }
 
@@ -89,14 +113,35 @@ pub trait Source: Debug + Send + Sync {
     /// Whether content that was read since it was opened may be another now.
     fn may_have_moved(&self) -> Result<bool>;
 
-    /// What was read is a point now, and what is known here of it is durable: a source that keeps count of writes may begin anew.
-    fn stored(&self) -> Result<()> {
+    /// Reading begins, for a stream or not: a source that is written to meanwhile takes the image of this moment, and is that from
+    /// now on. Begun again, it is the image of another moment.
+    fn capture(&self, of: Option<Capture>) -> Result<()> {
+        let _ = of;
+        Ok(())
+    }
+
+    /// Whether capturing holds something elsewhere, so that the program must not end without releasing it.
+    fn is_held(&self) -> bool {
+        false
+    }
+
+    /// Reading is over. Whether the stream is a point now, and what is known here of it is durable: then a source that keeps count of
+    /// writes goes by those since its moment, otherwise by the same as before.
+    fn release(&self, stored: bool) -> Result<()> {
+        let _ = stored;
         Ok(())
     }
 }
 
 /// Opens what a user named as a source, with a dirty bitmap where one is asked for.
 pub fn open(name: &str, bitmap: Option<&str>) -> Result<Arc<dyn Source>> {
+    if name.starts_with(SCHEME) {
+        let disk = name.parse().map_err(|why| anyhow::anyhow!("source {why}"))?;
+        return match bitmap {
+            None => Ok(Arc::new(QemuSource::open(disk)?)),
+            Some(_) => anyhow::bail!("source {name}: its bitmaps are kept for you: leave out --bitmap"),
+        };
+    }
     match (NbdUri::parse(name)?, bitmap) {
         (Some(uri), bitmap) => Ok(Arc::new(NbdSource::open(name, &uri, bitmap)?)),
         (None, Some(_)) => anyhow::bail!("source {name}: only NBD exports have dirty bitmaps: leave out --bitmap"),

@@ -18,7 +18,7 @@ pub fn judge(
     base: Option<&Point>,
     size: u64,
 ) -> Result<(), String> {
-    let base = base.ok_or("nothing is there to compare with")?;
+    let base = judge_size(base, size)?;
     let seen = seen?.ok_or("it is not known since when it has been recording: no point was made with it from here")?;
     if seen.bitmap.name != bitmap.name {
         return Err(format!("point {} was made with bitmap {}", seen.point, seen.bitmap.name));
@@ -32,11 +32,16 @@ pub fn judge(
             seen.point, base.number
         ));
     }
-    let had = base.map.geometry.volume_size();
-    if had != size {
-        return Err(format!("the volume has {} now, it had {}", text::bytes(size), text::bytes(had)));
-    }
     Ok(())
+}
+
+/// What is compared with, when a bitmap can be of any use with it: a point of the same size.
+pub fn judge_size(base: Option<&Point>, size: u64) -> Result<&Point, String> {
+    let base = base.ok_or("nothing is there to compare with")?;
+    match base.map.geometry.volume_size() {
+        had if had == size => Ok(base),
+        had => Err(format!("the volume has {} now, it had {}", text::bytes(size), text::bytes(had))),
+    }
 }
 
 #[cfg(test)]

@@ -48,7 +48,10 @@ async fn verify_source(args: &Verify, name: &str, point_name: &PointName, point:
         return Ok(Outcome::Different);
     }
     report.begin("reading", own);
-    let (map, _file) = scan_map(source.clone(), point.map.geometry, &args.state.directory(), &mut report)?;
+    source.capture(None)?;
+    let scanned = scan_map(source.clone(), point.map.geometry, &args.state.directory(), &mut report);
+    source.release(false)?;
+    let (map, _file) = scanned?;
     source.doubt()?.inspect(|doubt| report.warn(doubt));
     if map.id().root == point.map.root() {
         let seconds = report.elapsed().as_secs_f64();

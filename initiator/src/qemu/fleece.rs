@@ -9,6 +9,7 @@ use super::bitmap::Bitmaps;
 use super::node::{Node, all};
 use super::qmp::{Owner, Qmp, QmpError};
 use super::{QemuName, connect};
+use crate::source::Capture;
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
@@ -16,28 +17,11 @@ use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::PathBuf;
 use uuid::Uuid;
 
-/// What a stream needs of a disk.
-#[derive(Debug, Clone, Copy)]
-pub struct Moment {
-    /// The volume that it goes to.
-    pub volume: Uuid,
-    /// The stream.
-    pub stream: Uuid,
-    /// The stream that made the point it is to be compared with.
-    pub base: Option<Uuid>,
-}
-
-impl Moment {
-    fn bitmaps(self) -> Bitmaps {
-        Bitmaps::of(self.volume)
-    }
-}
-
 /// See the module documentation. Ended with [`Fleece::end`]; dropped, it is undone.
 #[derive(Debug)]
 pub struct Fleece {
     name: QemuName,
-    moment: Moment,
+    of: Option<Capture>,
     /// Where the export is: an NBD URI.
     pub uri: String,
     /// The bitmap that says what changed since the base, or why there is none.
@@ -46,18 +30,18 @@ pub struct Fleece {
 }
 
 impl Fleece {
-    /// Takes the image of this moment.
-    pub fn take(name: &QemuName, moment: Moment) -> Result<Self> {
+    /// Takes the image of this moment, for a stream or only to be read.
+    pub fn take(name: &QemuName, of: Option<Capture>) -> Result<Self> {
         let mut qmp = connect(name)?;
         let context = || format!("source {name}");
-        let mut maker = Maker { qmp: &mut qmp, name, moment };
+        let mut maker = Maker { qmp: &mut qmp, name, of };
         maker.clear(Keep::Base).with_context(context)?;
         let made = maker.make();
         if made.is_err() {
             let _ = maker.clear(Keep::Base);
         }
         let (uri, changes) = made.with_context(context)?;
-        Ok(Self { name: name.clone(), moment, uri, changes, ended: false })
+        Ok(Self { name: name.clone(), of, uri, changes, ended: false })
     }
 
     /// Takes the image away; with the point stored, the next one is compared with this moment, otherwise with the same as this.
@@ -68,7 +52,7 @@ impl Fleece {
 
     fn clear(&self, keep: Keep) -> Result<()> {
         let mut qmp = connect(&self.name)?;
-        Maker { qmp: &mut qmp, name: &self.name, moment: self.moment }.clear(keep)
+        Maker { qmp: &mut qmp, name: &self.name, of: self.of }.clear(keep)
     }
 }
 
@@ -91,12 +75,16 @@ enum Keep {
 struct Maker<'a> {
     qmp: &'a mut Qmp,
     name: &'a QemuName,
-    moment: Moment,
+    of: Option<Capture>,
 }
 
 impl Maker<'_> {
+    fn bitmaps(&self) -> Bitmaps {
+        Bitmaps::of(self.of.map_or(Uuid::nil(), |of| of.volume))
+    }
+
     fn id(&self, part: &str) -> String {
-        format!("{}-{part}", self.moment.bitmaps().tag())
+        format!("{}-{part}", self.bitmaps().tag())
     }
 
     fn run(&mut self, command: &str, arguments: Value) -> Result<Value> {
@@ -114,12 +102,12 @@ impl Maker<'_> {
 
     /// The bitmap that will say what changed since the base, if that can be known.
     fn changes(&self, node: &Node) -> Result<String, String> {
-        let base = self.moment.base.ok_or("there is no point to compare with")?;
-        let wanted = self.moment.bitmaps().since(base);
+        let base = self.of.and_then(|of| of.base).ok_or("there is no point to compare with")?;
+        let wanted = self.bitmaps().since(base);
         let found = node.bitmaps.iter().find(|bitmap| bitmap.name == wanted);
         match found.ok_or("QEMU has no bitmap of the newest point's moment")?.fault {
             Some(fault) => Err(format!("the bitmap of the newest point's moment {fault}")),
-            None => Ok(self.moment.bitmaps().until(base)),
+            None => Ok(self.bitmaps().until(base)),
         }
     }
 
@@ -143,7 +131,7 @@ impl Maker<'_> {
 
     /// An empty file that QEMU may open.
     fn make_file(&mut self) -> Result<PathBuf> {
-        let path = self.name.fleece_dir.join(format!("{}-{}.qcow2", self.id("fleece"), self.moment.stream.simple()));
+        let path = self.name.fleece_dir.join(format!("{}-{}.qcow2", self.id("fleece"), std::process::id()));
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
         let file = file.with_context(|| format!("cannot create {}", path.display()))?;
         let given = self.qmp.owner().map_err(anyhow::Error::from).and_then(|owner| give(&file, owner));
@@ -158,11 +146,13 @@ impl Maker<'_> {
 
     /// The moment itself: all of it happens at once, or nothing.
     fn begin(&mut self, node: &Node, changes: bool) -> Result<()> {
-        let (bitmaps, disk) = (self.moment.bitmaps(), self.name.node.as_str());
-        let new = bitmaps.since(self.moment.stream);
-        let add = json!({"node": disk, "name": new, "persistent": node.keeps_bitmaps});
-        let mut actions = vec![json!({"type": "block-dirty-bitmap-add", "data": add})];
-        if let Some(base) = self.moment.base.filter(|_| changes) {
+        let (bitmaps, disk) = (self.bitmaps(), self.name.node.as_str());
+        let mut actions = Vec::new();
+        if let Some(of) = self.of {
+            let add = json!({"node": disk, "name": bitmaps.since(of.stream), "persistent": node.keeps_bitmaps});
+            actions.push(json!({"type": "block-dirty-bitmap-add", "data": add}));
+        }
+        if let Some(base) = self.of.and_then(|of| of.base).filter(|_| changes) {
             let (from, copy) = (bitmaps.since(base), bitmaps.until(base));
             let add = json!({"node": disk, "name": copy, "disabled": true});
             let merge = json!({"node": disk, "target": copy, "bitmaps": [from]});
@@ -265,10 +255,11 @@ impl Maker<'_> {
     }
 
     fn clear_bitmaps(&mut self, keep: Keep) -> Result<()> {
-        let own = self.moment.bitmaps();
+        let Some(of) = self.of else { return Ok(()) };
+        let own = self.bitmaps();
         let kept = match keep {
-            Keep::Base => self.moment.base.map(|base| own.since(base)),
-            Keep::Stream => Some(own.since(self.moment.stream)),
+            Keep::Base => of.base.map(|base| own.since(base)),
+            Keep::Stream => Some(own.since(of.stream)),
         };
         for bitmap in Node::find(self.qmp, self.name)?.bitmaps {
             if own.own(&bitmap.name) && kept.as_ref() != Some(&bitmap.name) {
@@ -284,8 +275,7 @@ fn give(file: &File, Owner { uid, gid }: Owner) -> Result<()> {
     let own = rustix::process::geteuid().as_raw();
     match uid == own {
         true => Ok(()),
-        false => fchown(file, Some(uid), Some(gid)).with_context(|| {
-            format!("QEMU runs as user {uid}, this as user {own}: run it as that user or as root")
-        }),
+        false => fchown(file, Some(uid), Some(gid))
+            .with_context(|| format!("QEMU runs as user {uid}, this as user {own}: run it as that user or as root")),
     }
 }

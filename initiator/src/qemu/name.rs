@@ -26,15 +26,15 @@ impl FromStr for QemuName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| format!("{text:?}: {why}; expected qemu:MONITOR/NODE, such as qemu:/run/vm/qmp.sock/disk0");
+        let wrong =
+            |why: &str| format!("{text:?}: {why}; expected qemu:MONITOR/NODE, such as qemu:/run/vm/qmp.sock/disk0");
         let rest = text.strip_prefix(SCHEME).ok_or_else(|| wrong("it does not begin with qemu:"))?;
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (monitor, node) = path.rsplit_once('/').ok_or_else(|| wrong("there is no node in it"))?;
         if monitor.is_empty() || node.is_empty() {
             return Err(wrong("the monitor's socket and the node must both be named"));
         }
-        let mut name =
-            Self { monitor: monitor.into(), node: node.into(), nbd: None, fleece_dir: FLEECE_DIR.into() };
+        let mut name = Self { monitor: monitor.into(), node: node.into(), nbd: None, fleece_dir: FLEECE_DIR.into() };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
                 Some(("nbd", address)) if !address.is_empty() => name.nbd = Some(address.into()),

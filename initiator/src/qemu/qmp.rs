@@ -135,7 +135,8 @@ impl Qmp {
         let mut line = Vec::new();
         (&mut self.from).take(MESSAGE_MAX).read_until(b'\n', &mut line)?;
         if line.last() != Some(&b'\n') {
-            let why = if line.len() as u64 == MESSAGE_MAX { "a message without end" } else { "QEMU closed the connection" };
+            let why =
+                if line.len() as u64 == MESSAGE_MAX { "a message without end" } else { "QEMU closed the connection" };
             return Err(QmpError::Io(io::Error::new(io::ErrorKind::UnexpectedEof, why)));
         }
         serde_json::from_slice(&line).map_err(|error| QmpError::Format(error.to_string()))

@@ -8,9 +8,9 @@ use crate::clock;
 use crate::cutter::Base;
 use crate::plan::Plan;
 use crate::sample::Sample;
-use crate::source::Mistrust;
+use crate::source::{Changes, Mistrust};
 use crate::text;
-use crate::trust::judge;
+use crate::trust::{judge, judge_size};
 use std::sync::{Arc, Mutex};
 use understudy_format::bitmap::SeenBitmap;
 use understudy_format::point::Point;
@@ -32,11 +32,7 @@ impl Run<'_> {
         let judged = match (self.belief.mistrust.clone(), self.source.bitmap()) {
             (_, None) => return,
             (Some(reason), _) | (None, Some(Err(reason))) => Err(reason),
-            (None, Some(Ok(bitmap))) => {
-                let seen = self.state.seen_bitmap().map_err(|error| text::one_line(&error));
-                let size = plan.geometry.volume_size();
-                judge(bitmap, seen, self.pool, tell::base_of(plan), size).map(|()| bitmap.name.clone())
-            }
+            (None, Some(Ok(changes))) => self.judge(&changes, plan).map(|()| changes.bitmap.name),
         };
         tell::bitmap(&judged, &mut self.report);
         self.belief.believed = Some(judged.is_ok());
@@ -44,6 +40,15 @@ impl Run<'_> {
             let seed = self.args.sample_seed.unwrap_or_else(|| clock::random_id().as_u64_pair().0);
             base.believed = Some(Arc::new(Mutex::new(Sample::new(plan.geometry.block_size(), seed))));
         }
+    }
+
+    fn judge(&self, Changes { bitmap, since_base }: &Changes, plan: &Plan) -> Result<(), String> {
+        let (base, size) = (tell::base_of(plan), plan.geometry.volume_size());
+        if *since_base {
+            return judge_size(base, size).map(drop);
+        }
+        let seen = self.state.seen_bitmap().map_err(|error| text::one_line(&error));
+        judge(bitmap, seen, self.pool, base, size)
     }
 
     /// The bitmap is not believed any more: the next connection begins a stream that compares everything.
@@ -61,13 +66,14 @@ impl Run<'_> {
 
     /// Remembers, with the point that was just stored, which bitmap was recording when it was read.
     pub(super) fn remember_bitmap(&mut self, point: &Point) {
-        let bitmap = self.source.bitmap().and_then(Result::ok).filter(|_| self.belief.lies == 0);
-        let seen = bitmap.map(|bitmap| SeenBitmap {
+        let changes = self.source.bitmap().and_then(Result::ok);
+        let changes = changes.filter(|changes| self.belief.lies == 0 && !changes.since_base);
+        let seen = changes.map(|changes| SeenBitmap {
             pool: self.pool,
             volume: point.volume,
             point: point.number,
             root: point.map.root(),
-            bitmap: bitmap.clone(),
+            bitmap: changes.bitmap,
         });
         if let Err(e) = self.state.see_bitmap(seen.as_ref()) {
             let line = format!("point {} is stored, but its bitmap is not remembered: {e:#}", point.number);

@@ -7,7 +7,7 @@
 mod status;
 
 use super::uri::NbdUri;
-use super::{Extent, Mistrust, Source};
+use super::{Changes, Extent, Mistrust, Source};
 use anyhow::{Context, Result};
 use status::Status;
 use std::io;
@@ -40,6 +40,9 @@ enum Told {
 }
 
 impl NbdSource {
+    /// A whole piece: the requests of all threads together hide the way to the server; bytes.
+    pub const READ_SIZE: usize = 1 << 20;
+
     /// Opens an export, with the dirty bitmap of this name.
     pub fn open(name: &str, uri: &NbdUri, bitmap: Option<&str>) -> Result<Self> {
         let asked = bitmap.map(|bitmap| Bitmap { export: name.to_owned(), name: bitmap.to_owned() });
@@ -125,15 +128,14 @@ impl Source for NbdSource {
         self.client.read_at(offset, into).map_err(io::Error::other)
     }
 
-    /// A whole piece: the requests of all threads together hide the way to the server.
     fn read_size(&self) -> usize {
-        1 << 20
+        Self::READ_SIZE
     }
 
-    fn bitmap(&self) -> Option<Result<&Bitmap, String>> {
+    fn bitmap(&self) -> Option<Result<Changes, String>> {
         let bitmap = self.asked.as_ref()?;
         Some(match self.is_granted(bitmap) {
-            true => Ok(bitmap),
+            true => Ok(Changes { bitmap: bitmap.clone(), since_base: false }),
             false => Err(format!("the server does not offer bitmap {} of this export", bitmap.name)),
         })
     }

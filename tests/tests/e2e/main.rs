@@ -22,6 +22,7 @@ mod nbd_bitmap;
 mod nbd_source;
 mod offline;
 mod output;
+mod qemu;
 mod rebuild;
 mod refusals;
 mod restore;

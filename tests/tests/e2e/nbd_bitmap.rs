@@ -66,8 +66,8 @@ impl Scene {
 /// Whether the bitmap was used, and why not, as it was told last.
 #[track_caller]
 fn told(outcome: &Outcome) -> Value {
-    let events = outcome.events().into_iter().filter(|event| event["event"] == "bitmap");
-    events.last().unwrap_or_else(|| panic!("nothing is told of the bitmap: {outcome}"))
+    let mut events = outcome.events().into_iter().filter(|event| event["event"] == "bitmap");
+    events.next_back().unwrap_or_else(|| panic!("nothing is told of the bitmap: {outcome}"))
 }
 
 #[track_caller]

@@ -1,20 +1,13 @@
 //! Disks of a running QEMU as sources: one moment's image while it is written to, and increments out of its bitmaps.
 
-use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use understudy_tests::appliance::Appliance;
-use understudy_tests::args;
-use understudy_tests::compare;
 use understudy_tests::image::MIB;
-use understudy_tests::lab::Lab;
-use understudy_tests::rng::{Rng, seed};
-use understudy_tests::run::{Outcome, Run, tool};
-use understudy_tests::running::Running;
 use understudy_tests::wait::wait_until;
+use understudy_tests::*;
 
 const SIZE: u64 = 64 * MIB;
 const BLOCK: u64 = 64 << 10;
@@ -79,6 +72,16 @@ impl Qemu {
         tool("qemu-io", args!["-f", "raw", "-c", command, uri]);
     }
 
+    /// Writes what does not compress and was never seen, so that it has to travel.
+    fn scribble(&self, at: u64, length: u64) {
+        // qemu-io takes no names with spaces.
+        let noise = tempfile::NamedTempFile::new().expect("a temporary file");
+        image::random(noise.path(), length, &mut Rng::new(seed() + at));
+        let command = format!("write -s {} {at} {length}", noise.path().display());
+        let uri = format!("nbd+unix:///guest?socket={}", self.guest.display());
+        tool("qemu-io", args!["-f", "raw", "-c", command, uri]);
+    }
+
     fn monitor(&self, command: &str, arguments: &Value) -> Value {
         let mut to = UnixStream::connect(&self.monitor).expect("the monitor is free");
         let mut from = BufReader::new(to.try_clone().expect("a second handle"));
@@ -126,8 +129,15 @@ impl Qemu {
     }
 }
 
-fn replicate(appliance: &Appliance, qemu: &Qemu) -> understudy_tests::run::Summary {
+fn replicate(appliance: &Appliance, qemu: &Qemu) -> Summary {
     appliance.replicate(&qemu.source(), "v")
+}
+
+/// Blocks that were read, but for the sample of those that a bitmap calls clean.
+#[track_caller]
+fn assert_read(summary: &Summary, blocks: std::ops::RangeInclusive<u64>) {
+    let read = summary.count("blocks_read") - summary.count("blocks_sampled");
+    assert!(blocks.contains(&read), "{read} blocks were read, expected {blocks:?}");
 }
 
 /// The point is what the disk was.
@@ -145,14 +155,13 @@ fn increments_of_a_running_disk_read_what_was_written() {
     replicate(&appliance, &qemu).expect_kind("full");
     qemu.assert_clean();
     qemu.write(2, 5 * MIB, 3 * BLOCK);
-    let summary = replicate(&appliance, &qemu).expect_kind("incremental");
-    summary.expect_count("bytes_read", 1..=2 * MIB);
+    assert_read(&replicate(&appliance, &qemu).expect_kind("incremental"), 3..=3);
     assert_point(&appliance, &lab, &qemu.content(&lab));
     qemu.assert_clean();
     // The bitmap outlives the daemon.
     qemu.restart();
     qemu.write(3, 9 * MIB, BLOCK);
-    replicate(&appliance, &qemu).expect_kind("incremental").expect_count("bytes_read", 1..=2 * MIB);
+    assert_read(&replicate(&appliance, &qemu).expect_kind("incremental"), 1..=1);
     assert_point(&appliance, &lab, &qemu.content(&lab));
     qemu.assert_clean();
 }
@@ -163,8 +172,112 @@ fn a_daemon_without_a_server_gets_one_for_the_time() {
     let (qemu, appliance) = (Qemu::start(&lab, "raw", false), Appliance::start(&lab));
     replicate(&appliance, &qemu).expect_kind("full");
     qemu.assert_clean();
-    replicate(&appliance, &qemu).expect_kind("incremental").expect_count("bytes_read", 0..=2 * MIB);
+    assert_read(&replicate(&appliance, &qemu).expect_kind("incremental"), 0..=0);
     qemu.assert_clean();
     let server = PathBuf::from(format!("{}.nbd", qemu.monitor.display()));
     assert!(UnixStream::connect(server).is_err(), "the server is stopped again");
+}
+
+/// The image is of one moment, whatever the guest writes; and a killed run costs no more than its work.
+#[test]
+fn a_run_that_is_killed_while_the_guest_writes_loses_no_change() {
+    let lab = Lab::new();
+    let (qemu, appliance) = (Qemu::start(&lab, "qcow2", true), Appliance::start(&lab));
+    qemu.write(1, 0, 40 * MIB);
+    replicate(&appliance, &qemu);
+    qemu.scribble(8 * MIB, 8 * MIB);
+    let proxy = Proxy::hold_after(appliance.address(), 2 * MIB);
+    let held = appliance.initiator(args!["replicate", qemu.source(), "--volume", "v", "--to", proxy.address()]);
+    let held = held.start().wait_held(&proxy);
+    // After the moment of the stream that is under way.
+    qemu.write(3, 30 * MIB, MIB);
+    // In what is durable of it already.
+    qemu.write(4, 8 * MIB, BLOCK);
+    held.kill();
+    assert!(qemu.bitmaps().len() > 1, "what a killed run leaves");
+    // What was durable of the killed stream is digested once more, and not sent.
+    let summary = replicate(&appliance, &qemu).expect_kind("incremental");
+    assert_eq!(summary.count("blocks_changed"), 9 * MIB / BLOCK);
+    qemu.assert_clean();
+    assert_point(&appliance, &lab, &qemu.content(&lab));
+}
+
+#[test]
+fn what_is_written_while_it_is_read_is_of_the_next_point() {
+    let lab = Lab::new();
+    let (qemu, appliance) = (Qemu::start(&lab, "qcow2", true), Appliance::start(&lab));
+    qemu.scribble(0, 40 * MIB);
+    let moment = lab.file("moment.raw");
+    std::fs::rename(qemu.content(&lab), &moment).expect("one filesystem");
+    let proxy = Proxy::hold_after(appliance.address(), 2 * MIB);
+    let held = appliance.initiator(args!["replicate", qemu.source(), "--volume", "v", "--to", proxy.address()]);
+    let held = held.start().wait_held(&proxy);
+    qemu.write(9, 0, 40 * MIB);
+    proxy.release();
+    held.finish().expect_code(0);
+    assert_point(&appliance, &lab, &moment);
+    assert_read(&replicate(&appliance, &qemu).expect_kind("incremental"), 640..=640);
+    assert_point(&appliance, &lab, &qemu.content(&lab));
+    qemu.assert_clean();
+}
+
+/// Ended by a signal, or by an appliance that is gone: QEMU keeps nothing but the bitmap of the point that there is.
+#[test]
+fn a_run_that_fails_takes_its_image_away() {
+    let lab = Lab::new();
+    let (qemu, mut appliance) = (Qemu::start(&lab, "qcow2", true), Appliance::start(&lab));
+    qemu.write(1, 0, 4 * MIB);
+    replicate(&appliance, &qemu);
+    let kept = qemu.bitmaps();
+    qemu.scribble(MIB, 2 * MIB);
+    let proxy = Proxy::hold_after(appliance.address(), MIB);
+    let held = appliance.initiator(args!["replicate", qemu.source(), "--volume", "v", "--to", proxy.address()]);
+    let held = held.start().wait_held(&proxy);
+    held.signal(Signal::TERM);
+    held.finish().expect_code(1).says("interrupted by SIGTERM");
+    qemu.assert_clean();
+    assert_eq!(qemu.bitmaps(), kept);
+    let uri = qemu.source().display().to_string();
+    appliance.understudy(args!["verify", &uri, "v@1"]).expect_code(4);
+    qemu.assert_clean();
+    appliance.kill();
+    appliance.try_replicate(&qemu.source(), "v", &["--retries", "0"]).expect_code(1);
+    qemu.assert_clean();
+    appliance.restart();
+    assert_eq!(replicate(&appliance, &qemu).count("blocks_changed"), 2 * MIB / BLOCK);
+    assert_point(&appliance, &lab, &qemu.content(&lab));
+}
+
+/// A bitmap that may lack writes is never gone by.
+#[test]
+fn after_a_crash_of_qemu_everything_is_compared() {
+    let lab = Lab::new();
+    let (mut qemu, appliance) = (Qemu::start(&lab, "qcow2", true), Appliance::start(&lab));
+    qemu.write(1, 0, 20 * MIB);
+    replicate(&appliance, &qemu);
+    // So that the bitmap is in the image, in use.
+    qemu.restart();
+    qemu.write(2, 3 * MIB, BLOCK);
+    qemu.kill();
+    qemu.run();
+    let outcome = appliance.try_replicate(&qemu.source(), "v", &[]).expect_code(0);
+    outcome.says("inconsistent").summary().expect_kind("incremental").expect_count("bytes_read", 19 * MIB..=65 * MIB);
+    assert_point(&appliance, &lab, &qemu.content(&lab));
+    qemu.assert_clean();
+    assert_read(&replicate(&appliance, &qemu), 0..=0);
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let lab = Lab::new();
+    let (qemu, appliance) = (Qemu::start(&lab, "qcow2", true), Appliance::start(&lab));
+    let refused = |source: &str| appliance.try_replicate(Path::new(source), "v", &[]).expect_refusal();
+    let monitor = qemu.monitor.display();
+    refused(&format!("qemu:{monitor}/dsk")).says("has no block node \"dsk\"").says("disk");
+    refused(&format!("qemu:{monitor}/disk")).says("?nbd=");
+    refused("qemu:/nowhere/qmp/disk").says("/nowhere/qmp");
+    refused("qemu:disk").says("expected qemu:MONITOR/NODE");
+    let with_bitmap = appliance.try_replicate(&qemu.source(), "v", &["--bitmap", "b0"]);
+    with_bitmap.expect_refusal().says("leave out --bitmap");
+    appliance.assert_no_point("v");
 }

@@ -274,7 +274,10 @@ impl Cutter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::map_writer::MapWriter;
     use understudy_format::BlockSize;
+    use understudy_format::mapfile::MapFileId;
+    use uuid::Uuid;
 
     /// A source made of extents: (end, hole), nothing of it clean.
     #[derive(Debug)]
@@ -340,6 +343,108 @@ mod tests {
         assert_eq!(cuts_of(&extents, 5..12), [(5, 5, false), (10, 2, true)]);
         assert_eq!(cuts_of(&extents, 12..20), [(12, 8, true)]);
         assert_eq!(cuts_of(&extents, 20..20), []);
+    }
+
+    /// A source of 4 KiB blocks that a bitmap tells about: (end in blocks, hole, clean).
+    #[derive(Debug)]
+    struct Told(Vec<(u64, bool, bool)>);
+
+    impl Source for Told {
+        fn name(&self) -> &str {
+            "told"
+        }
+        fn size(&self) -> u64 {
+            self.0.last().unwrap().0 * 4096
+        }
+        fn extent_at(&self, offset: u64) -> Result<Extent> {
+            let (end, hole, clean) = *self.0.iter().find(|(end, ..)| *end * 4096 > offset).unwrap();
+            Ok(Extent { end: end * 4096, hole, clean })
+        }
+        fn read_at(&self, _: u64, _: &mut [u8]) -> std::io::Result<()> {
+            unreachable!("cutting reads nothing")
+        }
+        fn doubt(&self) -> Result<Option<String>> {
+            Ok(None)
+        }
+        fn may_have_moved(&self) -> Result<bool> {
+            Ok(false)
+        }
+    }
+
+    /// A base of `blocks` blocks, of which those in `zero` are zero.
+    fn base(blocks: u64, zero: Range<u64>, geometry: &Geometry) -> Base {
+        let (own, file) = (Geometry::new(blocks * 4096, geometry.block_size()).unwrap(), tempfile::tempfile().unwrap());
+        let mut writer = MapWriter::new(own, Some(file.try_clone().unwrap())).unwrap();
+        for block in 0..blocks {
+            let digest = if zero.contains(&block) { Digest::ZERO } else { Digest([1; 32]) };
+            writer.blocks(&[digest]).unwrap();
+        }
+        let root = writer.finish().unwrap().root();
+        let id = MapFileId { pool: Uuid::nil(), volume: Uuid::nil(), point: 3, geometry: own, root };
+        let base = Base::new(Arc::new(MapFile::of_file(file, id).unwrap()), geometry);
+        Base { believed: Some(Arc::new(Mutex::new(Sample::new(geometry.block_size(), 1)))), ..base }
+    }
+
+    /// What is cut over a base of `blocks` blocks; sampled blocks are sorted.
+    fn told(
+        extents: &[(u64, bool, bool)],
+        blocks: u64,
+        zero: Range<u64>,
+        change: impl Fn(&mut Base),
+    ) -> Result<Vec<Cut>> {
+        let source = Told(extents.to_vec());
+        let geometry = Geometry::new(source.size(), BlockSize::new(4096).unwrap()).unwrap();
+        let mut base = base(blocks, zero, &geometry);
+        change(&mut base);
+        let mut cutter = Cutter::new(Arc::new(source), geometry, Some(base), 0..geometry.block_count());
+        std::iter::from_fn(|| cutter.next_cut().transpose()).collect()
+    }
+
+    fn clean(first: u64, count: u64) -> Cut {
+        Cut::Clean { first: BlockId(first), count }
+    }
+
+    fn piece(first: u64, count: u64) -> Cut {
+        Cut::Piece { first: BlockId(first), count }
+    }
+
+    fn check(block: u64) -> Cut {
+        Cut::Check { block: BlockId(block) }
+    }
+
+    #[test]
+    fn what_is_clean_is_not_read_and_its_sample_is_before_the_last_cut() {
+        let cuts = told(&[(2, false, true), (5, false, false), (6, false, true)], 6, 0..0, |_| ()).unwrap();
+        assert_eq!(cuts, [clean(0, 2), piece(2, 3), check(5), check(1), check(0), clean(5, 1)]);
+    }
+
+    #[test]
+    fn a_bitmap_that_is_not_believed_makes_nothing_clean() {
+        let cuts = told(&[(6, false, true)], 6, 0..0, |base| base.believed = None).unwrap();
+        assert_eq!(cuts, [piece(0, 6)]);
+    }
+
+    #[test]
+    fn only_blocks_that_the_base_has_are_clean() {
+        // The volume grew: block 4 and all behind it are new.
+        let cuts = told(&[(8, false, true)], 4, 0..0, |_| ()).unwrap();
+        assert_eq!(cuts[..2], [clean(0, 4), check(3)]);
+        assert_eq!(cuts.last(), Some(&piece(4, 4)));
+        // The appliance lost two.
+        let lost: Arc<[BlockRange]> = Arc::new([BlockRange { first: 1, count: 2 }]);
+        let cuts = told(&[(5, false, true)], 5, 0..0, |base| base.again = lost.clone()).unwrap();
+        assert_eq!(cuts, [clean(0, 1), piece(1, 2), check(4), check(3), check(0), clean(3, 2)]);
+    }
+
+    #[test]
+    fn a_clean_hole_that_the_base_does_not_have_is_a_lie() {
+        let extents = [(2, true, true), (4, true, false)];
+        let hole = |first, unchanged| Cut::Hole { first: BlockId(first), count: 2, unchanged };
+        assert_eq!(told(&extents, 4, 0..4, |_| ()).unwrap(), [hole(0, true), hole(2, true)]);
+        assert_eq!(told(&extents, 4, 0..2, |_| ()).unwrap(), [hole(0, true), hole(2, false)]);
+        let error = told(&extents, 4, 2..4, |_| ()).unwrap_err();
+        let text = "it calls block 0 at offset 0 clean, which differs from point 3".to_owned();
+        assert_eq!(error.downcast::<Mistrust>().unwrap(), Mistrust::Lie(text));
     }
 
     #[test]

@@ -302,6 +302,45 @@ mod tests {
         }
     }
 
+    /// However much is taken from a base, of the same size or not: the map is that of all blocks.
+    #[test]
+    fn what_is_taken_from_a_base_is_as_if_it_was_written() {
+        for (had, has) in [(70_000, 70_000), (70_000, 66_000), (66_000, 140_000), (300, 70_000), (1, 256), (256, 257)] {
+            let data: Vec<u64> = (0..had).filter(|block| block % 3 == 0 || (2_000..9_000).contains(block)).collect();
+            let data: Vec<u64> = data.into_iter().filter(|block| !(20_000..50_000).contains(block)).collect();
+            let (_file, base) = write(had, &data);
+            let base = std::sync::Arc::new(base);
+            let comparable = if had == has { has } else { had.min(has) };
+            let geometry = Geometry::new(has * 4096, BlockSize::new(4096).unwrap()).unwrap();
+            for step in [1_000_000u64, 65_536, 65_537, 300, 256, 7] {
+                let temporary = tempfile::NamedTempFile::new().unwrap();
+                let file = temporary.reopen().unwrap();
+                let writer = MapWriter::new(geometry, Some(file.try_clone().unwrap())).unwrap();
+                let mut writer = writer.over(Some(base.clone()));
+                let mut expected = Vec::new();
+                while writer.next_block() < has {
+                    let (at, left) = (writer.next_block(), comparable.saturating_sub(writer.next_block()));
+                    match left {
+                        0 => writer.zeros(has - at),
+                        _ => writer.unchanged(left.min(step)).unwrap(),
+                    }
+                    expected.extend((at..writer.next_block()).map(|block| base.node(0, block)));
+                    if writer.next_block() < has {
+                        expected.push(digest(1 << 40));
+                        writer.blocks(&[digest(1 << 40)]).unwrap();
+                    }
+                }
+                let root = writer.finish().unwrap().root();
+                let id = MapFileId { pool: Uuid::nil(), volume: Uuid::nil(), point: 0, geometry, root };
+                file.write_all_at(&id.encode(), 0).unwrap();
+                let map = MapFile::open(temporary.path()).unwrap();
+                map.check().unwrap_or_else(|fault| panic!("{had} to {has} by {step}: {fault}"));
+                let differs = (0..has).find(|block| map.node(0, *block) != expected[*block as usize]);
+                assert_eq!(differs, None, "{had} to {has} by {step}");
+            }
+        }
+    }
+
     #[test]
     fn zero_runs_are_told_by_subtrees() {
         let (_file, map) = write(1 << 24, &[5, 6, 1 << 20]);

@@ -27,6 +27,8 @@ pub struct Store {
     pub before_accept: Option<Hook>,
     /// Refuse streams after so many chunks.
     pub fail_after: Option<u64>,
+    /// What is said to be lost when the next stream is accepted.
+    pub again: Vec<BlockRange>,
     /// Damage the blocks that are read.
     pub lie: bool,
     pages: Pages,
@@ -143,7 +145,8 @@ impl Session {
         let hook = self.lock().before_accept.take();
         hook.into_iter().for_each(|hook| hook());
         let base = self.lock().base(name, &begin)?;
-        self.say(&Message::Accept { window: 16, cursor: Cursor::START, again: vec![] });
+        let again = std::mem::take(&mut self.lock().again);
+        self.say(&Message::Accept { window: 16, cursor: Cursor::START, again });
         let mut receiver = Receiver::new(begin);
         let mut builder = Builder::new(begin.geometry, base.as_ref().map(|base| base.map));
         loop {

@@ -1,6 +1,8 @@
 //! The `understudy` program against an appliance in memory, as a user runs it: arguments in; output,
 //! exit code, points and files out.
 
+mod bitmap;
+mod disk;
 mod emit;
 mod fake;
 mod replicate;

@@ -6,6 +6,7 @@
 //! targets are printed as reached or not reached.
 
 mod contestant;
+mod exports;
 mod table;
 mod volume;
 
@@ -18,13 +19,13 @@ use std::path::Path;
 use table::Results;
 use volume::Volume;
 
-/// Room that is needed, in volumes: the source, a pool with segments and a secondary, and a target.
-const ROOM: f64 = 4.5;
+/// Room that is needed, in volumes: the source, an image of it, a pool with segments and two secondaries.
+const ROOM: f64 = 5.5;
 
 /// Runs the benchmark.
 pub fn run(args: &Bench) -> anyhow::Result<()> {
     ["understudy", "understudyd"].iter().try_for_each(|name| ours(name).map(|_| ()))?;
-    need(&["qemu-img", "nbdcopy", "nbdkit", "dd"])?;
+    need(&["qemu-img", "qemu-io", "qemu-nbd", "nbdcopy", "nbdkit", "dd"])?;
     let inside = args.dir.as_deref().unwrap_or(Path::new("/var/tmp"));
     let dir = tempfile::Builder::new().prefix("understudy-bench-").tempdir_in(inside);
     let dir = dir.with_context(|| format!("cannot make a directory in {}", inside.display()))?;
@@ -34,8 +35,9 @@ pub fn run(args: &Bench) -> anyhow::Result<()> {
     let mut results = Results::new(args.size, args.json);
     race(args, &Track::new(dir.path()), &volume, &mut results)?;
     later(args, &Track::new(dir.path()), &mut volume, &mut results)?;
+    exports::run(args, &Track::new(dir.path()), &mut results)?;
     if results.is_empty() {
-        let names: Vec<&str> = CONTESTANTS.iter().map(|c| c.name).chain(LATER).collect();
+        let names: Vec<&str> = CONTESTANTS.iter().map(|c| c.name).chain(LATER).chain(exports::names()).collect();
         bail!("nothing has that in its name; there are: {}", names.join(", "));
     }
     results.print();

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Programs of others, and the Debian packages that have them.
-const PACKAGES: [(&str, &str); 10] = [
+const PACKAGES: [(&str, &str); 12] = [
     ("mke2fs", "e2fsprogs"),
     ("debugfs", "e2fsprogs"),
     ("e2fsck", "e2fsprogs"),
@@ -22,6 +22,8 @@ const PACKAGES: [(&str, &str); 10] = [
     ("fusermount3", "fuse3"),
     ("nbdkit", "nbdkit"),
     ("qemu-img", "qemu-utils"),
+    ("qemu-io", "qemu-utils"),
+    ("qemu-nbd", "qemu-utils"),
 ];
 
 /// One of our programs, beside this executable.

@@ -60,6 +60,11 @@ impl<'a> Bench<'a> {
         Self { dir, source: dir.join("source.raw"), target: dir.join("target.raw") }
     }
 
+    /// A file beside the source.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     /// A daemon on a new pool.
     pub fn pool(&self) -> anyhow::Result<PoolRun<'_>> {
         Ok(PoolRun { track: self, daemon: Daemon::start(self.dir, "pool")? })
@@ -135,6 +140,16 @@ impl PoolRun<'_> {
             runs.push(Run { server_peak, ..Run::new("  until the secondary settled", settled) });
         }
         Ok(runs)
+    }
+
+    /// `understudy` for this pool.
+    pub fn understudy(&self) -> anyhow::Result<Command> {
+        self.daemon.understudy()
+    }
+
+    /// The most memory that the daemon has had so far, bytes.
+    pub fn peak(&self) -> u64 {
+        self.daemon.peak()
     }
 
     /// Runs one of [`LATER`].

@@ -1,6 +1,7 @@
 //! Results: medians, ratios, and what was to be reached.
 
-use super::contestant::{BUFFERED_DD, LATER, UNCHANGED, UNDERSTUDY};
+use super::contestant::{BUFFERED_DD, CONTESTANTS, UNCHANGED, UNDERSTUDY};
+use super::exports::{DIRTY, NBDCOPY, VERIFY};
 use crate::process::Taken;
 use crate::text::{binary, say};
 use serde_json::json;
@@ -14,6 +15,11 @@ const FASTEST_MAX: f64 = 1.5;
 const BUFFERED_MAX: f64 = 0.6;
 /// An incremental with nothing changed, bytes per second.
 const UNCHANGED_MIN: f64 = 2e9;
+
+/// Reading an export, to nbdcopy: how many times as fast.
+const EXPORT_MIN: f64 = 0.9;
+/// An increment of 1 % dirty, to one of which everything is.
+const DIRTY_MAX: f64 = 0.05;
 
 /// One run.
 #[derive(Debug, Clone)]
@@ -63,8 +69,17 @@ impl Line {
         }
     }
 
+    /// A peer that copies the whole volume.
+    fn is_peer(&self) -> bool {
+        self.name != UNDERSTUDY && CONTESTANTS.iter().any(|contestant| contestant.name == self.name)
+    }
+
+    fn is_full(&self) -> bool {
+        self.is_peer() || self.name == UNDERSTUDY || self.name.starts_with(' ')
+    }
+
     fn is_ours(&self) -> bool {
-        self.name == UNDERSTUDY || self.name.starts_with(' ') || LATER.contains(&self.name)
+        !self.is_peer() && self.name != NBDCOPY
     }
 }
 
@@ -137,8 +152,7 @@ impl Results {
     fn print_line(&self, line: &Line) {
         let median = line.median();
         let (least, most) = (line.seconds[0], line.seconds[line.seconds.len() - 1]);
-        let is_full = !LATER.contains(&line.name);
-        let ratio = |of: Option<f64>| match of.filter(|_| is_full) {
+        let ratio = |of: Option<f64>| match of.filter(|_| line.is_full()) {
             Some(of) => format!("{:.2}", median / of),
             None => String::new(),
         };
@@ -179,7 +193,7 @@ impl Results {
     }
 
     fn fastest_peer(&self) -> Option<f64> {
-        self.lines.iter().filter(|line| !line.is_ours()).map(Line::median).min_by(f64::total_cmp)
+        self.lines.iter().filter(|line| line.is_peer()).map(Line::median).min_by(f64::total_cmp)
     }
 
     /// As far as what they need was measured.
@@ -198,6 +212,14 @@ impl Results {
         if let Some(seconds) = self.median_of(UNCHANGED) {
             let rate = self.size as f64 / seconds;
             add("incremental with nothing changed, at least 2 GB/s".into(), rate / 1e9, rate >= UNCHANGED_MIN);
+        }
+        if let (Some(ours), Some(nbdcopy)) = (self.median_of(VERIFY), self.median_of(NBDCOPY)) {
+            let ratio = nbdcopy / ours;
+            add(format!("reading an export, at least {EXPORT_MIN} x nbdcopy"), ratio, ratio >= EXPORT_MIN);
+        }
+        if let (Some(one), Some(all)) = (self.median_of(DIRTY[1]), self.median_of(DIRTY[3])) {
+            let ratio = one / all;
+            add(format!("1 % dirty, at most {DIRTY_MAX} of 100 % dirty"), ratio, ratio <= DIRTY_MAX);
         }
         let peaks = self.lines.iter().filter(|line| line.is_ours());
         for (who, peak) in [

@@ -6,7 +6,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use understudy_format::nbd::{Errno, ExportName, Extent, Failure, Geometry, STATE_HOLE, STATE_ZERO, Span};
 use understudy_net::export::{Catalog, Content, Export, OpenError};
-use understudy_net::nbd_server::{Limits, Listener, serve};
+use understudy_net::nbd_server::{Encryption, Limits, Listener, serve};
 
 /// What a bit of the bitmap stands for, bytes.
 const GRAIN: u64 = 1024;
@@ -130,7 +130,8 @@ impl Served {
         let address = listener.tcp_address().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let catalog: Arc<dyn Catalog> = Arc::new(Only(disk.clone()));
-        runtime.spawn(serve(listener, catalog, Limits::default(), async move { drop(stopped.await) }));
+        let stopped = async move { drop(stopped.await) };
+        runtime.spawn(serve(vec![listener], catalog, Limits::default(), Encryption::Off, stopped));
         Self { disk: disk.clone(), address, _stop: stop, _runtime: runtime }
     }
 

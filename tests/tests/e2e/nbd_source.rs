@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use understudy_tests::certificates::{Authority, End};
 use understudy_tests::image::{self, MIB};
 use understudy_tests::{
     Appliance, Lab, NbdServer, Outcome, Proxy, Qcow2, Rng, Run, Running, args, compare, seed, tool,
@@ -217,4 +218,33 @@ fn a_snapshot_in_a_qcow2_image_is_a_source_like_any_other() {
     let content = disk.content(&lab);
     appliance.assert_export(&lab, "v", &content);
     compare::assert_same(&appliance.settle("v"), &content, "the secondary is the disk");
+}
+
+#[test]
+fn an_export_is_read_through_tls_from_whom_the_authority_vouches_for() {
+    let lab = Lab::new();
+    let appliance = Appliance::start(&lab);
+    let raw = lab.file("source.raw");
+    image::mixed(&raw, 24 * MIB, &mut Rng::new(seed()));
+    let (authority, stranger) = (Authority::new(&lab, "authority"), Authority::new(&lab, "stranger"));
+    let (server, client) = (authority.identity(End::Server, "server"), authority.identity(End::Client, "client"));
+    let through = |uri: String, dir: &Path| {
+        let dir = dir.display().to_string().replace(' ', "%20");
+        format!("{}&tls-certificates={dir}", uri.replace("nbd+", "nbds+"))
+    };
+    let certificates = format!("--tls-certificates={}", server.display());
+    let kit = NbdServer::nbdkit(&lab, args!["--tls=require", "--tls-verify-peer", &certificates, "file", &raw]);
+    appliance.replicate(Path::new(&through(kit.uri(""), &client)), "nbdkit");
+    appliance.assert_export(&lab, "nbdkit", &raw);
+    let object = format!("tls-creds-x509,id=t,endpoint=server,verify-peer=no,dir={}", server.display());
+    let qemu = NbdServer::qemu(&lab, args!["-r", "-e", "8", "--object", object, "--tls-creds", "t", "-f", "raw", &raw]);
+    let verified = appliance.understudy(args!["verify", through(qemu.uri(""), &authority.trust("trust")), "nbdkit"]);
+    verified.expect_code(0).says("identical");
+    // Who is somebody else, or nobody.
+    refused(&appliance, &through(kit.uri(""), &stranger.identity(End::Client, "forged"))).says("TLS: ");
+    refused(&appliance, &format!("{}&tls-hostname=elsewhere", through(kit.uri(""), &client))).says("TLS: ");
+    refused(&appliance, &kit.uri("")).says("the server wants TLS");
+    let outcome = appliance.try_replicate(Path::new(&through(kit.uri(""), &authority.trust("nobody"))), "refused", &[]);
+    outcome.expect_refusal();
+    appliance.assert_no_point("refused");
 }

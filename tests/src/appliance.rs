@@ -156,6 +156,12 @@ impl Appliance {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Files and sockets that the daemon has open.
+    pub fn open_files(&self) -> usize {
+        let pid = self.child.as_ref().expect("the daemon runs").id();
+        std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the daemon's descriptors").count()
+    }
+
     /// The pool's directory.
     pub fn pool(&self) -> &Path {
         &self.pool

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use understudy_tests::image::{self, MIB};
+use understudy_tests::wait::wait_until;
 use understudy_tests::{Appliance, Lab, NbdFuse, Outcome, Rng, Run, args, compare, count, have_root, seed, tool};
 
 /// Debian's libnbd tools need Debian's Python.
@@ -196,6 +197,10 @@ h.shutdown()
 fn clients_that_hang_up_or_talk_nonsense_harm_nobody() {
     let lab = Lab::new();
     let appliance = scene(&lab);
+    appliance.settle("v");
+    // Whatever is opened once and kept is open now.
+    appliance.assert_export(&lab, "v", &lab.file("kept 2"));
+    let before = appliance.open_files();
     for bytes in [&b""[..], b"\0", b"\0\0\0\x01", b"GET / HTTP/1.1\r\nHost: stage\r\n\r\n", &[0xff; 4096], &[0; 64]] {
         let mut socket = TcpStream::connect(appliance.nbd_address()).expect("the NBD port");
         let mut greeting = [0; 18];
@@ -215,6 +220,60 @@ fn clients_that_hang_up_or_talk_nonsense_harm_nobody() {
     let script = "import os; [h.aio_pread(nbd.Buffer(1 << 20), n << 20) for n in range(16)]; os.kill(os.getpid(), 9)";
     nbdsh(&appliance.uri("v"), script);
     appliance.assert_export(&lab, "v", &lab.file("kept 2"));
+    drop(socket);
+    wait_until("nothing of them is left open", || match appliance.open_files() {
+        now if now <= before => Ok(()),
+        now => Err(format!("{now} descriptors, {before} before")),
+    });
+}
+
+#[test]
+fn the_connections_to_a_point_are_limited_and_those_to_others_are_not() {
+    let lab = Lab::new();
+    let appliance = Appliance::start_with(&lab, &lab.file("pool"), args!["--nbd-connections-per-export", "2"]);
+    let source = lab.file("source.raw");
+    image::random(&source, MIB, &mut Rng::new(seed()));
+    appliance.replicate(&source, "v");
+    appliance.replicate(&source, "other");
+    let script = r#"
+first, second = nbd.NBD(), nbd.NBD()
+first.connect_uri(URI)
+second.connect_uri(SOCKET)
+third = nbd.NBD()
+try:
+    third.connect_uri(URI)
+except nbd.Error as error:
+    pass
+else:
+    raise Exception("a third connection")
+assert h.get_size() == second.get_size()
+first.shutdown()
+"#;
+    let script = script.replace("URI", &format!("{:?}", appliance.uri("v")));
+    let script = script.replace("SOCKET", &format!("{:?}", appliance.unix_uri("v@1")));
+    nbdsh(&appliance.uri("other"), &script).expect_code(0);
+    wait_until("a seat is free again", || {
+        let outcome = Run::peer("nbdinfo").args(args!["--size", appliance.uri("v")]).run();
+        if outcome.code == Some(0) { Ok(()) } else { Err(outcome.to_string()) }
+    });
+}
+
+#[test]
+fn qemu_maps_and_reads_with_extended_headers() {
+    let lab = Lab::new();
+    let appliance = scene(&lab);
+    let uri = appliance.uri("v@1");
+    let map = tool("qemu-img", args!["-T", "nbd_*", "map", "-f", "raw", "--output=json", &uri]);
+    assert!(map.stderr.contains("option reply 11 (extended headers), type 1 (ack)"), "{map}");
+    let extents = map.json().as_array().cloned().unwrap_or_default();
+    let whole: u64 = extents.iter().map(|extent| count(extent, "length")).sum();
+    assert_eq!(whole, 16 * MIB + 512, "{map}");
+    assert!(extents.iter().any(|extent| extent["zero"] == true && extent["data"] == false), "{map}");
+    let read = args!["-r", "-f", "raw", "-c", "read -v 16777216 512", "-c", "read 1 70000", &uri];
+    let outcome = tool("qemu-io", read);
+    assert!(!outcome.out().contains("failed"), "{outcome}");
+    let info = tool("qemu-img", args!["info", "--output=json", &uri]);
+    assert_eq!(count(&info.json(), "virtual-size"), 16 * MIB + 512, "{info}");
 }
 
 #[test]

@@ -137,6 +137,19 @@ fn qemu_img_maps_holes_as_zero() {
 }
 
 #[test]
+fn nbdcopy_writes_and_reads_back() {
+    let fixture = Fixture::start();
+    let content: Vec<u8> = (0..1u32 << 20).map(|at| (at / 4096 % 3) as u8 * 77).collect();
+    let (from, back) = (fixture.path("from"), fixture.path("back"));
+    std::fs::write(&from, &content).unwrap();
+    for uri in fixture.uris("writable") {
+        stdout("nbdcopy", &["--flush", "--destination-is-zero", &from, &uri]);
+        stdout("nbdcopy", &[&uri, &back]);
+        assert!(std::fs::read(&back).unwrap() == content, "{uri}");
+    }
+}
+
+#[test]
 fn qemu_io_writes_and_reads_back() {
     let fixture = Fixture::start();
     let uri = fixture.tcp_uri("writable");

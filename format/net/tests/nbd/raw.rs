@@ -1,5 +1,6 @@
 //! Clients that no library would write: raw sockets, one misuse each.
 
+use std::io::Write;
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -211,6 +212,47 @@ fn a_disconnect_ends_after_what_is_in_flight() {
     assert_eq!(client.reply(), (1, None));
     assert_eq!(client.receive(4), [9; 4]);
     client.expect_end();
+}
+
+#[test]
+fn what_comes_after_a_disconnect_is_not_answered() {
+    let fixture = Fixture::start();
+    let mut client = Client::using(&fixture, "pattern");
+    client.head(2, 0, 0);
+    // It may be closed already.
+    let _ = client.0.write_all(&[0x25; 28]);
+    client.expect_end();
+    assert_served(&fixture);
+}
+
+#[test]
+fn a_client_that_does_not_receive_keeps_nobody_else_waiting() {
+    let fixture = Fixture::with_limits(Limits { workers: 1, ..Limits::default() });
+    let mut stalled = Client::using(&fixture, "pattern");
+    (0..64).for_each(|cookie| stalled.read(cookie, 0, 1 << 20));
+    assert_served(&fixture);
+    for _ in 0..64 {
+        assert_eq!(stalled.reply().1, None);
+        stalled.receive(1 << 20);
+    }
+}
+
+#[test]
+fn a_name_above_the_limit_is_too_big_and_the_handshake_goes_on() {
+    let fixture = Fixture::start();
+    let mut client = Client::haggling(&fixture);
+    client.option(&OptionRequest::Info(InfoRequest { name: "v".repeat(4096), wants: Vec::new() }));
+    let OptionReply::Error(unknown) = client.option_reply() else { panic!("no error") };
+    assert_eq!(unknown.error, OptionError::UnknownExport);
+    // Longer than anything that is encoded here: the head, the length of the name, the name, no wishes.
+    let mut bytes = Vec::new();
+    OptionHead { option: 6, length: 4 + 4097 + 2 }.encode(&mut bytes);
+    bytes.extend([&4097u32.to_be_bytes()[..], &[b'v'; 4097], &[0; 2]].concat());
+    client.send(&bytes);
+    let OptionReply::Error(refusal) = client.option_reply() else { panic!("no error") };
+    assert_eq!(refusal.error, OptionError::TooBig);
+    client.option(&OptionRequest::Abort);
+    assert_eq!(client.option_reply(), OptionReply::Ack);
 }
 
 #[test]

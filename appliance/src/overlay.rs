@@ -100,7 +100,7 @@ impl Overlays {
 
     fn over(&self, volume: &Volume, point: &Point, files: files::Files) -> Result<Arc<Overlay>> {
         let base = PointExport::new(PointView::open(&self.pool, volume, point, OVERLAY)?);
-        Ok(Arc::new(Overlay::new(Arc::new(base), files, self.pool.space().clone())))
+        Ok(Arc::new(Overlay::new(Arc::new(base), files, self.pool.space().clone(), self.pool.disk().boot())))
     }
 
     /// The overlay over a point, which is made when there is none.

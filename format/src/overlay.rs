@@ -2,7 +2,8 @@
 //!
 //! An overlay is a [`Header`], the data at its own offsets, and for each [`GRANULE`] one bit that says whether the overlay
 //! owns it: the granule's bytes are those of the data, otherwise those of the point. Bits are kept in pages, each
-//! in two slots that are written in turn. Invariants: an owned granule is never given up; a page is written to the slot
+//! in two slots that are written in turn; a third one, elsewhere, has those that are not flushed yet, and counts only as long as the system
+//! that it was written by runs. Invariants: an owned granule is never given up; a page is written to the slot
 //! that does not hold its newest bits, so that a torn write leaves those of the last flush; a slot of zeros was never written.
 
 use crate::digest::Digest;
@@ -19,8 +20,8 @@ pub const GRANULE: u64 = 4096;
 /// Bytes of a slot.
 pub const SLOT_SIZE: usize = 4096;
 /// Bytes of bits in a slot.
-pub const SLOT_BITS: usize = 4064;
-/// Granules of a page: 127 MiB of a volume.
+pub const SLOT_BITS: usize = 4056;
+/// Granules of a page: almost 127 MiB of a volume.
 pub const PAGE_GRANULES: u64 = SLOT_BITS as u64 * 8;
 
 crate::layout! {
@@ -52,16 +53,18 @@ crate::layout! {
 }
 
 crate::layout! {
-    /// A slot of the file `owned` of an overlay.
+    /// A slot of the files `owned` and `pending` of an overlay.
     pub struct OwnedSlot, 4096 {
         /// The number of the page.
         0 page: u64,
         /// How often the page was written; the higher one of two slots counts.
         8 sequence: u64,
+        /// When it was written, in the file `pending`; nil in the file `owned`.
+        16 boot: Uuid,
         /// One bit for each granule, the lowest of the first byte first.
-        16 bits: [u8; 4064],
+        32 bits: [u8; 4056],
         /// 0.
-        4080 reserved: [u8; 12],
+        4088 reserved: [u8; 4],
         /// CRC-32 of the bytes before.
         4092 crc: u32,
     }
@@ -120,6 +123,8 @@ impl Header {
 pub struct OwnedPage {
     /// How often the page was written; 0 when it never was.
     pub sequence: u64,
+    /// The run of the system that a pending page was written in; nil for one that was flushed.
+    pub boot: Uuid,
     bits: Box<[u8]>,
 }
 
@@ -136,7 +141,7 @@ pub struct Found {
 
 impl Default for OwnedPage {
     fn default() -> Self {
-        Self { sequence: 0, bits: vec![0; SLOT_BITS].into() }
+        Self { sequence: 0, boot: Uuid::nil(), bits: vec![0; SLOT_BITS].into() }
     }
 }
 
@@ -144,7 +149,7 @@ impl OwnedPage {
     /// The slot's bytes, for page number `page`.
     pub fn encode(&self, page: u64) -> Vec<u8> {
         let bits = self.bits[..].try_into().expect("a page always has all its bits");
-        encode_sealed(&OwnedSlot { page, sequence: self.sequence, bits, reserved: [0; 12], crc: 0 })
+        encode_sealed(&OwnedSlot { page, sequence: self.sequence, boot: self.boot, bits, reserved: [0; 4], crc: 0 })
     }
 
     /// Reads a slot of page number `page`.
@@ -155,7 +160,7 @@ impl OwnedPage {
         let slot = OwnedSlot::get(bytes)?;
         check_range("overlay slot", "page", slot.page, page, page)?;
         check_range("overlay slot", "sequence", slot.sequence, 1, u64::MAX - 1)?;
-        Ok(Self { sequence: slot.sequence, bits: slot.bits.into() })
+        Ok(Self { sequence: slot.sequence, boot: slot.boot, bits: slot.bits.into() })
     }
 
     /// The newest of the two slots of page number `page`; fails when neither of them can be read.
@@ -174,9 +179,16 @@ impl OwnedPage {
         }
     }
 
-    /// The same bits, to be written once more.
-    pub fn next(&self) -> Self {
-        Self { sequence: self.sequence + 1, ..self.clone() }
+    /// The same bits, to be written once more: to be flushed when `boot` is nil, pending otherwise.
+    pub fn next(&self, boot: Uuid) -> Self {
+        Self { sequence: self.sequence + 1, boot, ..self.clone() }
+    }
+
+    /// Owns what another page owns as well; whether that is more.
+    pub fn merge(&mut self, other: &Self) -> bool {
+        let before = self.count();
+        self.bits.iter_mut().zip(&other.bits).for_each(|(own, other)| *own |= other);
+        self.count() > before
     }
 
     /// Whether the granule at this place in the page is owned.
@@ -217,6 +229,16 @@ mod tests {
         assert_eq!(newest([&two, &one]), Ok((2, 1)));
         assert_eq!(newest([&one, &never]), Ok((1, 1)));
         assert_eq!(newest([&never, &never]), Ok((0, 1)));
+    }
+
+    #[test]
+    fn pages_are_merged_and_know_when_they_were_written() {
+        let (mut one, two) = (page(1, 3), page(4, 9));
+        assert!(one.merge(&two) && !one.merge(&two));
+        assert!(one.contains(3) && one.contains(9) && one.sequence == 1);
+        let boot = Uuid::from_u128(8);
+        let again = OwnedPage::decode(&one.next(boot).encode(5), 5).unwrap();
+        assert_eq!((again.boot, again.sequence, again.count()), (boot, 2, 2));
     }
 
     #[test]

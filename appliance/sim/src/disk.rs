@@ -35,6 +35,8 @@ struct State {
     shares: bool,
     /// Files that somebody holds a lock on.
     locked: Vec<PathBuf>,
+    /// How often the power went on.
+    boot: u64,
 }
 
 /// How an operation ends.
@@ -58,6 +60,7 @@ impl State {
             lie: None,
             shares: seed % 2 == 1,
             locked,
+            boot: 1,
         }
     }
 
@@ -261,7 +264,9 @@ impl SimDisk {
 
     /// Switches the power off, and gives the disk as it is when it is on again. Limit and lies stay, faults go.
     pub fn restart(&self, rng: &mut Rng) -> Self {
-        self.again(rng, |tree, rng| tree.lose_power(rng))
+        let next = self.again(rng, |tree, rng| tree.lose_power(rng));
+        next.state().boot += 1;
+        next
     }
 
     /// Ends whoever uses the disk, without loss of power: all that was written is there, durable or not.
@@ -274,7 +279,7 @@ impl SimDisk {
         let mut state = self.state();
         let mut tree = state.tree.clone();
         change(&mut tree, rng);
-        let (limit, lie) = (state.limit, state.lie.take());
-        Self::with(State { limit, lie, ..State::new(tree, rng.next_u64()) })
+        let (limit, lie, boot) = (state.limit, state.lie.take(), state.boot);
+        Self::with(State { limit, lie, boot, ..State::new(tree, rng.next_u64()) })
     }
 }

@@ -1,6 +1,7 @@
-//! Which granules an overlay owns: bits in memory, and on the disk as of the last flush.
+//! Which granules an overlay owns: bits in memory, on the disk as of the last flush, and pending for the case that this
+//! process ends before the next one.
 //!
-//! Invariants: a bit that was set stays set; what [`Bits::take`] gave out stays in memory until it is stored; a page is
+//! Invariants: a bit that was set stays set; what is pending is believed in the run of the system that wrote it only; what [`Bits::take`] gave out stays in memory until it is stored; a page is
 //! stored only by a flush, which made the data durable before. Memory: at most [`PAGES_MAX`] pages, and what was set
 //! since somebody saw that these are too many ([`Bits::is_crowded`]).
 
@@ -11,6 +12,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use understudy_format::overlay::{Found, OwnedPage, PAGE_GRANULES, SLOT_SIZE};
+use uuid::Uuid;
 
 /// Pages that are kept in memory: 1 MiB, the bits of 32 GiB.
 const PAGES_MAX: usize = 256;
@@ -21,6 +23,9 @@ const PAGE_SIZE: u64 = 2 * SLOT_SIZE as u64;
 #[derive(Debug)]
 pub(super) struct Bits {
     file: Arc<dyn DiskFile>,
+    pending: Arc<dyn DiskFile>,
+    /// This run of the system; nil when that is not known, and nothing pending is believed.
+    boot: Uuid,
     pages: Mutex<BTreeMap<u64, Kept>>,
 }
 
@@ -52,9 +57,9 @@ pub(super) struct Taken {
 }
 
 impl Bits {
-    /// The bits in `file`.
-    pub fn new(file: Arc<dyn DiskFile>) -> Self {
-        Self { file, pages: Mutex::default() }
+    /// The bits in `file` and, as far as they are of this run of the system, in `pending`.
+    pub fn new(file: Arc<dyn DiskFile>, pending: Arc<dyn DiskFile>, boot: Uuid) -> Self {
+        Self { file, pending, boot, pages: Mutex::default() }
     }
 
     /// Whether granule `first` is owned, and for how many from it on, at most `max`, that stays so.
@@ -69,14 +74,33 @@ impl Bits {
 
     /// Owns granules from now on.
     pub fn own(&self, granules: Range<u64>) -> io::Result<()> {
-        let mut pages = lock(&self.pages);
-        for granule in granules {
-            let kept = self.page(&mut pages, granule / PAGE_GRANULES)?;
-            if kept.page.insert(granule % PAGE_GRANULES) {
+        let (mut pages, mut from) = (lock(&self.pages), granules.start);
+        while from < granules.end {
+            let number = from / PAGE_GRANULES;
+            let end = granules.end.min((number + 1) * PAGE_GRANULES);
+            let kept = self.page(&mut pages, number)?;
+            let new = (from..end).filter(|granule| kept.page.insert(granule % PAGE_GRANULES)).count();
+            if new > 0 {
                 kept.stand = Stand::Changed;
+                self.remember(number, &kept.page)?;
             }
+            from = end;
         }
         Ok(())
+    }
+
+    /// Writes a page where the next process finds it, should this one end; a loss of power may take it.
+    fn remember(&self, number: u64, page: &OwnedPage) -> io::Result<()> {
+        match self.boot.is_nil() {
+            true => Ok(()),
+            false => self.pending.write_at(&page.next(self.boot).encode(number), number * SLOT_SIZE as u64),
+        }
+    }
+
+    /// What is pending is not to be believed any more.
+    pub fn forget_pending(&self) -> io::Result<()> {
+        let _pages = lock(&self.pages);
+        self.pending.resize(0)
     }
 
     /// Whether so much changed since the last flush that another one should come before more does.
@@ -115,7 +139,7 @@ impl Bits {
         let changed = pages.iter_mut().filter(|(_, kept)| kept.stand == Stand::Changed);
         let take = |(number, kept): (&u64, &mut Kept)| {
             kept.stand = Stand::Storing;
-            Taken { number: *number, page: kept.page.next(), slot: kept.next_slot }
+            Taken { number: *number, page: kept.page.next(Uuid::nil()), slot: kept.next_slot }
         };
         changed.map(take).collect()
     }
@@ -142,10 +166,9 @@ impl Bits {
     /// The next page, at or after `number`, that may own something.
     fn next_page(&self, number: u64) -> io::Result<Option<u64>> {
         let in_memory = lock(&self.pages).range(number..).next().map(|(number, _)| *number);
-        let (size, from) = (self.file.size()?, number.saturating_mul(PAGE_SIZE));
-        let data = if from < size { self.file.next_data(from)? } else { size };
-        let in_file = (data < size).then_some((data / PAGE_SIZE).max(number));
-        Ok(in_memory.into_iter().chain(in_file).min())
+        let flushed = next_in(&*self.file, number, PAGE_SIZE)?;
+        let pending = next_in(&*self.pending, number, SLOT_SIZE as u64)?;
+        Ok(in_memory.into_iter().chain(flushed).chain(pending).min())
     }
 
     /// A page, read when it is not in memory.
@@ -154,22 +177,44 @@ impl Bits {
             if pages.len() >= PAGES_MAX {
                 pages.retain(|_, kept| kept.stand != Stand::Stored);
             }
-            let Found { page, next_slot, damage } = self.load(number)?;
+            let Found { mut page, next_slot, damage } = self.load(number)?;
             if let Some(damage) = damage {
                 tracing::warn!(number, %damage, "a page of a scratch overlay was torn: its bits of the flush before are used");
             }
-            pages.insert(number, Kept { page, next_slot, stand: Stand::Stored });
+            let is_more = self.load_pending(number)?.is_some_and(|pending| page.merge(&pending));
+            let stand = if is_more { Stand::Changed } else { Stand::Stored };
+            pages.insert(number, Kept { page, next_slot, stand });
         }
         Ok(pages.get_mut(&number).expect("just seen"))
     }
 
+    /// What is pending of a page; what a loss of power made of it is of another run of the system.
+    fn load_pending(&self, number: u64) -> io::Result<Option<OwnedPage>> {
+        let mut slot = [0; SLOT_SIZE];
+        read_at_most(&*self.pending, &mut slot, number * SLOT_SIZE as u64)?;
+        let page = OwnedPage::decode(&slot, number).ok();
+        Ok(page.filter(|page| page.boot == self.boot && !self.boot.is_nil()))
+    }
+
     fn load(&self, number: u64) -> io::Result<Found> {
-        let (mut slots, from) = ([0; PAGE_SIZE as usize], number * PAGE_SIZE);
-        let there = self.file.size()?.saturating_sub(from).min(PAGE_SIZE) as usize;
-        self.file.read_at(&mut slots[..there], from)?;
+        let mut slots = [0; PAGE_SIZE as usize];
+        read_at_most(&*self.file, &mut slots, number * PAGE_SIZE)?;
         let (first, second) = slots.split_at(SLOT_SIZE);
         OwnedPage::newest([first, second], number).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
+}
+
+/// The next page of a file, at or after `number`, that is no hole.
+fn next_in(file: &dyn DiskFile, number: u64, page_size: u64) -> io::Result<Option<u64>> {
+    let (size, from) = (file.size()?, number.saturating_mul(page_size));
+    let data = if from < size { file.next_data(from)? } else { size };
+    Ok((data < size).then_some((data / page_size).max(number)))
+}
+
+/// Reads as much as there is.
+fn read_at_most(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    let there = file.size()?.saturating_sub(offset).min(buffer.len() as u64) as usize;
+    file.read_at(&mut buffer[..there], offset)
 }
 
 #[cfg(test)]
@@ -177,8 +222,31 @@ mod tests {
     use super::*;
     use crate::pool::disk::{Access, Disk, RealDisk};
 
+    fn in_boot(dir: &tempfile::TempDir, boot: u128) -> Bits {
+        let open = |name| RealDisk.open(&dir.path().join(name), Access::Write).unwrap();
+        Bits::new(open("owned"), open("pending"), Uuid::from_u128(boot))
+    }
+
+    /// As after a loss of power.
     fn bits(dir: &tempfile::TempDir) -> Bits {
-        Bits::new(RealDisk.open(&dir.path().join("owned"), Access::Write).unwrap())
+        in_boot(dir, 0)
+    }
+
+    #[test]
+    fn what_was_not_flushed_is_there_as_long_as_the_system_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        in_boot(&dir, 1).own(5..7).unwrap();
+        let far = 9 * PAGE_GRANULES;
+        in_boot(&dir, 1).own(far - 1..far + 1).unwrap();
+        assert_eq!(in_boot(&dir, 1).count().unwrap(), 4);
+        assert_eq!(in_boot(&dir, 1).next_owned(7).unwrap(), Some(far - 1));
+        assert_eq!(in_boot(&dir, 2).count().unwrap(), 0);
+        let own = in_boot(&dir, 1);
+        assert_eq!(own.run(5, 9).unwrap(), (true, 2));
+        own.store(&own.take()).unwrap();
+        assert_eq!(in_boot(&dir, 2).count().unwrap(), 2, "what was looked at was flushed as well");
+        own.forget_pending().unwrap();
+        assert_eq!(in_boot(&dir, 1).count().unwrap(), 2);
     }
 
     #[test]

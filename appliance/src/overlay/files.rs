@@ -14,6 +14,7 @@ use understudy_format::point::VolumeName;
 const HEADER: &str = "header";
 const DATA: &str = "data";
 const OWNED: &str = "owned";
+const PENDING: &str = "pending";
 
 /// The open files of an overlay.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(super) struct Files {
     pub data: Arc<dyn DiskFile>,
     /// Which granules are owned.
     pub owned: Arc<dyn DiskFile>,
+    /// Which are, and not yet flushed.
+    pub pending: Arc<dyn DiskFile>,
 }
 
 /// Where the overlays of a pool are.
@@ -54,6 +57,7 @@ pub(super) fn create(disk: &dyn Disk, dir: &Path, header: &Header) -> Result<Fil
         _ => at(&dir.join(DATA))(error),
     })?;
     size(&*files.owned, 0).map_err(at(&dir.join(OWNED)))?;
+    files.pending.resize(0).map_err(at(&dir.join(PENDING)))?;
     disk.sync_dir(dir).map_err(at(dir))?;
     disk::replace(disk, &dir.join(HEADER), &header.encode()).map_err(at(&dir.join(HEADER)))?;
     Ok(files)
@@ -75,7 +79,7 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, header: &Header) -> Result<Files
 
 fn open_files(disk: &dyn Disk, dir: &Path) -> Result<Files> {
     let open = |name| disk.open(&dir.join(name), Access::Write).map_err(at(dir));
-    Ok(Files { data: open(DATA)?, owned: open(OWNED)? })
+    Ok(Files { data: open(DATA)?, owned: open(OWNED)?, pending: open(PENDING)? })
 }
 
 /// The header of the overlay in `dir`; `None` when there is none.

@@ -20,6 +20,7 @@ use understudy_format::nbd::{
 };
 use understudy_format::overlay::GRANULE;
 use understudy_net::export::{Content, Export, Zeroing};
+use uuid::Uuid;
 
 /// Zeros that are written where a client wants them allocated.
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
@@ -57,9 +58,9 @@ enum End {
 }
 
 impl Overlay {
-    pub(super) fn new(base: Arc<dyn Export>, files: Files, space: Space) -> Self {
+    pub(super) fn new(base: Arc<dyn Export>, files: Files, space: Space, boot: Uuid) -> Self {
         let (name, size) = (format!("{}{}", base.name(), super::SUFFIX), base.geometry().size);
-        let bits = Bits::new(files.owned.clone());
+        let bits = Bits::new(files.owned.clone(), files.pending.clone(), boot);
         let (claims, flushing, end) = Default::default();
         Self { name, base: Base(base), size, space, files, bits, claims, flushing, end }
     }
@@ -109,6 +110,10 @@ impl Overlay {
     fn broken(&self, error: io::Error) -> Failure {
         tracing::error!(overlay = self.name, %error, "a scratch overlay could not be made durable");
         let _ = self.end.set(End::Broken(error.to_string()));
+        let _still = self.claims.all();
+        if let Err(error) = self.bits.forget_pending() {
+            tracing::error!(overlay = self.name, %error, "what was not flushed may come back in part");
+        }
         error.into()
     }
 

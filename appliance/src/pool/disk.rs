@@ -16,6 +16,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,10 @@ pub trait Disk: std::fmt::Debug + Send + Sync {
     fn shares_from(&self, dir: &Path) -> Option<usize> {
         let _ = dir;
         None
+    }
+    /// Names this run of the system: as long as it is the same, what was written is read back, synced or not. Nil when that is not known.
+    fn boot(&self) -> Uuid {
+        Uuid::nil()
     }
     /// Locks a file, created when absent, until what is returned is dropped; `WouldBlock` when another process has it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
@@ -157,6 +162,11 @@ impl Disk for RealDisk {
             Ok(rustix::fs::ioctl_ficlone(unnamed()?, from)?)
         });
         tried.is_ok().then_some(SHARED_MIN)
+    }
+
+    fn boot(&self) -> Uuid {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        text.trim().parse().unwrap_or_default()
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {

@@ -187,7 +187,7 @@ fn overlay() -> Header {
 fn owned() -> OwnedPage {
     let mut page = OwnedPage::default();
     page.sequence = 3;
-    [0, 8, 32_511].into_iter().for_each(|at| assert!(page.insert(at)));
+    [0, 8, 32_447].into_iter().for_each(|at| assert!(page.insert(at)));
     page
 }
 

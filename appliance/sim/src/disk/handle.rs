@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use understudy_appliance::pool::disk::{Access, Disk, DiskFile, Lock};
+use uuid::Uuid;
 
 impl Disk for SimDisk {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -70,6 +71,10 @@ impl Disk for SimDisk {
         state.tree.find(path).ok_or(io::ErrorKind::NotFound)?;
         state.whole(Kind::Remove, path)?;
         state.tree.unlink(path)
+    }
+
+    fn boot(&self) -> Uuid {
+        Uuid::from_u128(self.state().boot.into())
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {

@@ -5,7 +5,7 @@
 //! pool's. The overlay stays.
 
 use super::{Overlay, Overlays};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, at};
 use crate::pool::{Pool, StreamGuard};
 use std::sync::Arc;
 use understudy_format::codec::encode_into;
@@ -15,6 +15,10 @@ use understudy_format::point::{Label, Point, Volume, VolumeName};
 use understudy_format::{BlockId, Digest, Geometry};
 use understudy_net::export::{Content, Export};
 use uuid::Uuid;
+
+/// Bytes that may have been written to an overlay that is kept while it is used. Writers wait meanwhile, and with them the
+/// threads that serve all exports: for seconds, not for minutes.
+const IN_USE_MAX: u64 = 1 << 30;
 
 /// What becomes of an overlay.
 #[derive(Debug, Clone)]
@@ -35,6 +39,16 @@ impl Overlays {
     /// Makes a new volume out of the overlay over a point: durable when this returns.
     pub fn keep(&self, volume: &Uuid, number: u64, kept: Kept) -> Result<(Volume, Point)> {
         let overlay = self.known(volume, number)?;
+        // One is the registry's, one is ours.
+        let (connections, owned) = (Arc::strong_count(&overlay).saturating_sub(2), overlay.owned_bytes());
+        let owned = owned.map_err(at(self.pool.dir()))?;
+        if connections > 0 && owned > IN_USE_MAX {
+            return Err(Error::Busy(format!(
+                "{} is used by {connections} connections, which would wait for as long as it takes to store {owned} bytes; \
+                 detach it first",
+                overlay.name()
+            )));
+        }
         let gone = || Error::refused(format!("there is no point {number} of volume {volume}"));
         let (_, source) = self.pool.point(volume, number).ok_or_else(gone)?;
         let guard = self.pool.begin_stream(&kept.name, Uuid::nil())?;

@@ -129,8 +129,9 @@ pub fn nbd_address(said: &str, appliance: &str) -> Result<String> {
         bail!("appliance {appliance}: it does not serve NBD; start understudyd with --nbd, or name an address")
     };
     let own = appliance.rsplit_once(':').map_or(appliance, |(host, _)| host);
-    let unspecified = matches!(host, "" | "0.0.0.0" | "[::]" | "*");
-    Ok(format!("{}:{port}", if unspecified { own } else { host }))
+    // A loopback address is one of the appliance's machine: it leads nowhere else from any other, unless that forwards the port.
+    let is_its_own = matches!(host, "" | "0.0.0.0" | "[::]" | "*" | "[::1]" | "localhost") || host.starts_with("127.");
+    Ok(format!("{}:{port}", if is_its_own { own } else { host }))
 }
 
 #[cfg(test)]
@@ -141,6 +142,8 @@ mod tests {
     fn an_unspecified_host_is_the_appliances() {
         assert_eq!(nbd_address("0.0.0.0:10809", "box:7410").unwrap(), "box:10809");
         assert_eq!(nbd_address("[::]:10809", "[::1]:7410").unwrap(), "[::1]:10809");
+        assert_eq!(nbd_address("127.0.0.1:10809", "box:7410").unwrap(), "box:10809");
+        assert_eq!(nbd_address("127.0.0.1:10809", "127.0.0.1:7410").unwrap(), "127.0.0.1:10809");
         assert_eq!(nbd_address("10.0.0.1:1", "box:7410").unwrap(), "10.0.0.1:1");
         assert!(nbd_address("", "box:7410").unwrap_err().to_string().contains("does not serve NBD"));
     }

@@ -4,6 +4,7 @@
 //! happened to users of other projects. A single one runs with `cargo test -p understudy-tests --test e2e NAME`.
 
 mod attach;
+mod attach_kernel;
 mod collection;
 mod crash;
 mod damage;

@@ -309,7 +309,7 @@ mod tests {
             let data: Vec<u64> = (0..had).filter(|block| block % 3 == 0 || (2_000..9_000).contains(block)).collect();
             let data: Vec<u64> = data.into_iter().filter(|block| !(20_000..50_000).contains(block)).collect();
             let (_file, base) = write(had, &data);
-            let base = std::sync::Arc::new(base);
+            let base = Arc::new(base);
             let comparable = if had == has { has } else { had.min(has) };
             let geometry = Geometry::new(has * 4096, BlockSize::new(4096).unwrap()).unwrap();
             for step in [1_000_000u64, 65_536, 65_537, 300, 256, 7] {

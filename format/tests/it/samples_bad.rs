@@ -355,7 +355,7 @@ fn pools_and_secondaries() -> Vec<Bad> {
         flipped("bitmap", "crc", 30, "bitmap", 101, 0..101),
         sealed("bitmap", "export-long", set(80, [1, 32]), range("bitmap", "export", 8193, 0, 8192)),
         sealed("bitmap", "name-short", set(97, [3]), truncated("bitmap", 3, 2)),
-        sealed("bitmap", "left-over", set(97, [1]), FormatError::LeftOver { what: "bitmap", count: 1 }),
+        sealed("bitmap", "left-over", set(97, [1]), LeftOver { what: "bitmap", count: 1 }),
         raw("unfinished", "short", cut(143), range("unfinished stream", "length", 143, 144, 144)),
         raw("unfinished", "magic", set(0, *b"UMAP"), magic("unfinished stream", "UUNF", "UMAP")),
         raw("unfinished", "version", set(4, [2]), version("unfinished stream")),

@@ -260,14 +260,14 @@ proptest! {
         let mut unique = contexts.clone();
         unique.dedup();
         let (mut to_client, mut to_server) = (BytesMut::new(), BytesMut::new());
-        let mut server = Handshake::greeting(&mut to_client);
+        let mut server = Handshake::greeting(TlsPolicy::Off, &mut to_client);
         let mut client = ClientHandshake::new(wish(&unique));
         let mut agreed = None;
         let session = loop {
             if let ClientStep::Enter(session) = client.advance(&mut to_client, &mut to_server).unwrap() {
                 break session;
             }
-            while let Step::Open(_) = server.advance(&mut to_server, &mut to_client).unwrap() {
+            while let Step::Open(..) = server.advance(&mut to_server, &mut to_client).unwrap() {
                 agreed = server.answer_open(Ok(advert()), &mut to_client).unwrap();
                 if agreed.is_some() {
                     break;

@@ -45,25 +45,20 @@ fn whatever_serves_it_the_point_is_the_export() {
         ("simple", args!["--no-sr", "file", file()]),
         ("name-only", args!["--no-sr", "--mask-handshake=0", "file", file()]),
         ("slow", args!["--filter=delay", "pattern", "4M", "delay-read=20ms"]),
-        (
-            "blocks",
-            args![
-                "--filter=blocksize-policy",
-                "--filter=truncate",
-                "file",
-                file(),
-                "round-up=64K",
-                "blocksize-minimum=64K",
-                "blocksize-preferred=64K",
-                "blocksize-maximum=128K",
-                "blocksize-error-policy=error"
-            ],
-        ),
     ];
     for (volume, arguments) in servers {
         let server = NbdServer::nbdkit(&lab, arguments);
         replicated(&lab, &appliance, &server.uri(""), volume, &["--block-size", "4K"]);
     }
+    // Requests that do not keep its sizes are refused by this one; nbdcopy cannot read it.
+    let aligned = lab.file("aligned.raw");
+    image::mixed(&aligned, 24 * MIB, &mut Rng::new(seed() + 1));
+    let sizes =
+        ["minimum=64K", "preferred=64K", "maximum=128K", "error-policy=error"].map(|size| format!("blocksize-{size}"));
+    let policy = args!["--filter=blocksize-policy", "file", &aligned];
+    let server = NbdServer::nbdkit(&lab, policy.into_iter().chain(sizes.map(OsString::from)).collect());
+    appliance.replicate_with(Path::new(&server.uri("")), "blocks", &["--block-size", "4K"]);
+    appliance.assert_export(&lab, "blocks", &aligned);
     // A second client of this one would wait for ever.
     let server = NbdServer::qemu(&lab, args!["-e", "1", "-f", "raw", "-x", "an export", &raw]);
     appliance.replicate(Path::new(&server.uri("an%20export")), "qemu");

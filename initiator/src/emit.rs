@@ -4,9 +4,9 @@
 //! and durable, or not at all; a stream of a source that failed has no commit record.
 
 use crate::args::{Emit, EmitBase};
+use crate::base::Base;
 use crate::clock;
 use crate::connection::Appliance;
-use crate::cutter::Base;
 use crate::digest_map::MapFile;
 use crate::engine::{Counts, Engine};
 use crate::fetch_map::{fetch_map, id_of};

@@ -4,7 +4,7 @@
 //! stream goes on behind a cursor only when the digests before it are those of the source as far as anybody can know, and
 //! their root is the cursor's.
 
-use crate::cutter::Base;
+use crate::base::Base;
 use crate::engine::Counts;
 use crate::map_writer::MapWriter;
 use crate::plan::Plan;

@@ -1,7 +1,7 @@
 //! The initiator: everything that runs where the primary volume is.
 //!
 //! The way of the data: a [`source`] is cut into pieces and holes ([`cutter`]); worker threads read,
-//! digest and compare them with the [`digest_map`] of the base, and pack what must travel ([`scan`], [`piece`], [`pack`],
+//! digest and compare them with the [`base`], whose [`digest_map`] is a file, and pack what must travel ([`scan`], [`piece`], [`pack`],
 //! [`buffers`]); the [`engine`] puts what they did into order, gathers it into chunks, and is told what the appliance
 //! needs; it is driven over a connection ([`online`], by [`replicate`]) or into a file ([`emit`]). What is replicated against what is
 //! decided by [`plan`]; whether a source's dirty bitmap spares reading what did not change by [`trust`], and a [`sample`] is read
@@ -18,6 +18,7 @@
 pub mod apply;
 pub mod args;
 pub mod attach;
+pub mod base;
 pub mod buffers;
 pub mod clock;
 pub mod connection;

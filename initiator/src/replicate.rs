@@ -9,9 +9,9 @@ mod bitmap;
 mod tell;
 
 use crate::args::Replicate;
+use crate::base::Base;
 use crate::clock;
 use crate::connection::Appliance;
-use crate::cutter::Base;
 use crate::digest_map::{MapFault, MapFile};
 use crate::engine::Engine;
 use crate::fetch_map::{fetch_map, id_of};

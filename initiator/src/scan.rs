@@ -5,8 +5,9 @@
 //! with a buffer in hand, and each cut is numbered as it is taken, so whatever the order in which events come, the
 //! oldest piece is always on its way and the pipeline cannot starve; dropping [`Workers`] stops and joins the threads.
 
+use crate::base::Base;
 use crate::buffers::{self, Buffer, Pool};
-use crate::cutter::{Base, Cut, Cutter};
+use crate::cutter::{Cut, Cutter};
 use crate::map_writer::MapWriter;
 use crate::pack::{Cargo, PackJob};
 use crate::piece::Piece;

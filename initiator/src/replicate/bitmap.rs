@@ -4,8 +4,8 @@
 //! only when that was there before reading began and was not found to lie; without one the memory of an older point goes.
 
 use super::{Run, tell};
+use crate::base::Base;
 use crate::clock;
-use crate::cutter::Base;
 use crate::plan::Plan;
 use crate::sample::Sample;
 use crate::source::{Changes, Mistrust};

@@ -4,6 +4,7 @@
 //! come; it is read-only, what is written goes to an [`overlay`](crate::overlay); nothing is read that the map does not name. A block
 //! status looks at [`LOOKS_MAX`] blocks one by one at most, however much was asked for: the client asks on from there.
 
+mod image;
 mod runs;
 mod since;
 
@@ -11,7 +12,9 @@ use crate::clock;
 use crate::error::{Error, Result};
 use crate::overlay::{Overlays, SUFFIX};
 use crate::pool::{Pool, VolumeEntry};
+use crate::secondary::Secondaries;
 use crate::view::PointView;
+use image::Image;
 use jiff::tz::TimeZone;
 use runs::Runs;
 use since::Others;
@@ -22,6 +25,7 @@ use understudy_format::nbd::{Errno, ExportName, Extent, Failure, Geometry, Span}
 use understudy_format::point::{Point, Volume};
 use understudy_format::select::PointName;
 use understudy_format::wire::{OverlayInfo, OverlayStatus};
+use understudy_format::{BlockId, Digest};
 use understudy_net::export::{Catalog, Content, Export, OpenError};
 
 /// Everything of a pool that can be opened over NBD.
@@ -29,13 +33,14 @@ use understudy_net::export::{Catalog, Content, Export, OpenError};
 pub struct PoolCatalog {
     pool: Arc<Pool>,
     overlays: Arc<Overlays>,
+    secondaries: Arc<Secondaries>,
     zone: TimeZone,
 }
 
 impl PoolCatalog {
     /// The exports of `pool`; times in export names are in `zone`.
-    pub fn new(pool: Arc<Pool>, overlays: Arc<Overlays>, zone: TimeZone) -> Self {
-        Self { pool, overlays, zone }
+    pub fn new(pool: Arc<Pool>, secondaries: Arc<Secondaries>, overlays: Arc<Overlays>, zone: TimeZone) -> Self {
+        Self { pool, overlays, secondaries, zone }
     }
 
     fn find(&self, name: &str) -> Result<Arc<dyn Export>> {
@@ -44,7 +49,8 @@ impl PoolCatalog {
             return Ok(self.overlays.open(&volume, &point, clock::now_ns())?);
         }
         let (volume, point) = self.point(name)?;
-        Ok(Arc::new(PointExport::new(PointView::open(&self.pool, &volume, &point, "an export")?)))
+        let view = PointView::open(&self.pool, &volume, &point, "an export")?;
+        Ok(Arc::new(PointExport::new(view, &self.secondaries)))
     }
 
     fn point(&self, name: &str) -> Result<(Volume, Point)> {
@@ -112,13 +118,19 @@ const LOOKS_MAX: u32 = 1 << 16;
 #[derive(Debug)]
 pub(crate) struct PointExport {
     view: PointView,
+    image: Option<Image>,
     others: Others,
 }
 
 impl PointExport {
-    /// The export of a point.
-    pub(crate) fn new(view: PointView) -> Self {
-        Self { view, others: Others::default() }
+    /// A point that is read out of the history alone.
+    pub(crate) fn of_history(view: PointView) -> Self {
+        Self { view, image: None, others: Others::default() }
+    }
+
+    fn new(view: PointView, secondaries: &Secondaries) -> Self {
+        let image = Image::of(&view, secondaries);
+        Self { view, image, others: Others::default() }
     }
 
     fn read_blocks(&self, offset: u64, buffer: &mut [u8]) -> Result<Content> {
@@ -131,20 +143,36 @@ impl PointExport {
             let block_end = geometry.byte_range(block, 1).end.min(end);
             let target = &mut buffer[(at - offset) as usize..(block_end - offset) as usize];
             let skip = (at - geometry.offset(block)) as usize;
-            match view.block(&mut lookup, block)? {
-                Some(content) => {
-                    target.copy_from_slice(&content[skip..][..target.len()]);
-                    if zero_so_far {
-                        buffer[..(at - offset) as usize].fill(0);
-                        zero_so_far = false;
-                    }
+            let digest = view.digest(&mut lookup, block)?;
+            if !digest.is_zero() {
+                self.fill(block, digest, skip, target)?;
+                if zero_so_far {
+                    buffer[..(at - offset) as usize].fill(0);
+                    zero_so_far = false;
                 }
-                None if zero_so_far => {}
-                None => target.fill(0),
+            } else if !zero_so_far {
+                target.fill(0);
             }
             at = block_end;
         }
         Ok(if zero_so_far { Content::Zeroes } else { Content::Data })
+    }
+
+    /// Fills `target` with what a block that is not zero has from `skip` on: out of the secondary, or out of the history.
+    fn fill(&self, block: BlockId, digest: Digest, skip: usize, target: &mut [u8]) -> Result<()> {
+        let length = self.view.geometry().block_len(block) as usize;
+        if let Some(image) = self.image.as_ref().filter(|_| target.len() == length)
+            && image.fill(&self.view, block, digest, target)
+        {
+            return Ok(());
+        }
+        let shorter = || self.image.as_ref()?.block(&self.view, block, digest);
+        let content = self.view.pool().block_or(digest, shorter).map_err(self.view.at(block))?;
+        let found = content.len();
+        let wrong = || Error::refused(format!("the block has {found} bytes, {length} expected"));
+        let part = content.get(skip..skip + target.len()).filter(|_| found == length);
+        target.copy_from_slice(part.ok_or_else(wrong).map_err(self.view.at(block))?);
+        Ok(())
     }
 
     fn allocation(&self, span: Span, one: bool) -> Result<Vec<Extent>> {

@@ -99,7 +99,7 @@ impl Overlays {
     }
 
     fn over(&self, volume: &Volume, point: &Point, files: files::Files) -> Result<Arc<Overlay>> {
-        let base = PointExport::new(PointView::open(&self.pool, volume, point, OVERLAY)?);
+        let base = PointExport::of_history(PointView::open(&self.pool, volume, point, OVERLAY)?);
         Ok(Arc::new(Overlay::new(Arc::new(base), files, self.pool.space().clone(), self.pool.disk().boot())))
     }
 

@@ -394,6 +394,11 @@ impl Pool {
         self.blocks.get_or_insert_with(&digest, || self.read(Kind::Block, digest))
     }
 
+    /// The same, by a way that may be shorter; what comes by it was checked, too.
+    pub fn block_or(&self, digest: Digest, shorter: impl FnOnce() -> Option<Bytes>) -> Result<Bytes> {
+        self.blocks.get_or_insert_with(&digest, || shorter().map_or_else(|| self.read(Kind::Block, digest), Ok))
+    }
+
     /// The content of a block that will hardly be read again: past the cache.
     pub fn block_once(&self, digest: Digest) -> Result<Bytes> {
         match self.blocks.get(&digest) {

@@ -3,8 +3,8 @@
 //!
 //! A commit only [`Secondaries::kick`]s; one thread a volume then applies the difference between
 //! the settled point and the newest, in block-ID order, so the source waits for nothing but the log.
-//! Invariants: [`keeper`] has those of one secondary; nobody reads one for anything but itself, and to heal the pool where the
-//! digest proves the content; no device is written to that may be somebody else's ([`target`], [`content`]).
+//! Invariants: [`keeper`] has those of one secondary; nobody reads one for anything but itself, but to heal the pool and to serve
+//! its point where the digest proves the content; no device is written to that may be somebody else's ([`target`], [`content`]).
 
 mod apply;
 pub mod compare;
@@ -18,6 +18,7 @@ mod turn;
 use crate::error::{Result, at};
 use crate::locks::lock;
 use crate::pool::Pool;
+use crate::pool::disk::DiskFile;
 use bytes::Bytes;
 use compare::Compared;
 use keeper::Secondary;
@@ -124,6 +125,11 @@ impl Secondaries {
     /// The content of a block out of a volume's secondary, whatever it is and whatever point it is of: worth what a digest proves.
     pub fn unproven_block(&self, volume: &Volume, block: BlockId) -> Option<Bytes> {
         self.get(volume).ok()?.unproven_block(&self.pool, block)
+    }
+
+    /// The image of a volume while it is this point: for reading blocks whose digest is known, which alone tells whether it still is.
+    pub fn image(&self, volume: &Volume, point: &Point) -> Option<Arc<dyn DiskFile>> {
+        self.get(volume).ok()?.image(&self.pool, point)
     }
 
     /// Ends all threads; what is half applied is finished when the pool is opened again.

@@ -61,7 +61,8 @@ async fn serve(args: &Serve) -> Result<()> {
         running: session::Running::default(),
     });
     let mut tasks = JoinSet::new();
-    let catalog = Arc::new(PoolCatalog::new(pool.clone(), overlays.clone(), TimeZone::system()));
+    let (held, written) = (secondaries.clone(), overlays.clone());
+    let catalog = Arc::new(PoolCatalog::new(pool.clone(), held, written, TimeZone::system()));
     let ended = until(stopped.clone());
     tasks.spawn(async move {
         if let Err(error) = nbd_server::serve(listeners.nbd, catalog, limits, encryption, ended).await {

@@ -1,7 +1,7 @@
 //! A point as something to read: blocks by ID, and where it is zero.
 //!
-//! Invariants: what is read is the point, never the secondary, so never half of a change; what is looked at is not removed meanwhile; every
-//! failure names volume, point, block and byte offset.
+//! Invariants: what is read is the point, whatever it is read from, so never half of a change; what is looked at is not removed meanwhile;
+//! every failure names volume, point, block and byte offset.
 
 use crate::error::{Error, Result};
 use crate::pool::Pool;
@@ -87,6 +87,11 @@ impl PointView {
             true => Ok(Some((digest, content))),
             false => Err(Error::refused(format!("the block has {found} bytes, {expected} expected"))),
         }
+    }
+
+    /// The digest of a block.
+    pub fn digest(&self, lookup: &mut Lookup, block: BlockId) -> Result<Digest> {
+        lookup.block(block, &mut self.pool.pages(None)).map_err(self.at(block))
     }
 
     /// Names a block in an error.

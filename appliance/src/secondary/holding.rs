@@ -108,6 +108,14 @@ impl Secondary {
         Some(content.into())
     }
 
+    /// The image, while it is this point and nothing is applied to it.
+    pub fn image(&self, pool: &Pool, point: &Point) -> Option<Arc<dyn DiskFile>> {
+        let (entry, state) = (self.entry(pool)?, self.state());
+        let settled = find(&entry, state.settled).filter(|_| state.applying.is_none())?;
+        let is_image = entry.settings.secondary == SecondaryMode::Native && settled.number == point.number;
+        is_image.then(|| self.open_for_reading(pool, &entry)).flatten()
+    }
+
     fn open_for_reading(&self, pool: &Pool, entry: &VolumeEntry) -> Option<Arc<dyn DiskFile>> {
         let open = |path| pool.disk().open(path, Access::Read).ok();
         match &entry.settings.secondary {

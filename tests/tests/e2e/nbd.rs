@@ -94,6 +94,32 @@ fn qemu_img_reads_compares_and_converts() {
 }
 
 #[test]
+fn a_secondary_that_is_damaged_is_served_to_nobody_and_a_sound_one_serves_for_damaged_history() {
+    let lab = Lab::new();
+    let mut appliance = scene(&lab);
+    let image = appliance.settle("v");
+    let mut rng = Rng::new(seed());
+    // A block, a byte of another, and one that is cut off: none of them reaches a client.
+    image::scribble(&image, 2 * MIB, 65536, &mut rng);
+    image::patch(&image, 5 * MIB + 12345, b"not the part");
+    appliance.assert_export(&lab, "v", &lab.file("kept 2"));
+    appliance.assert_export(&lab, "v@1", &lab.file("kept 1"));
+    image::resize(&image, 16 * MIB);
+    appliance.assert_export(&lab, "v", &lab.file("kept 2"));
+    appliance.stop();
+    std::fs::copy(lab.file("kept 2"), &image).expect("the secondary as it was");
+    let segments = std::fs::read_dir(appliance.pool().join("segments")).expect("segments");
+    for segment in segments.map(|segment| segment.expect("a segment").path()) {
+        // Behind the header of the segment and its first records: blocks of both points.
+        image::patch(&segment, MIB, &[0x55; 4096]);
+    }
+    appliance.restart();
+    let outcome = Run::peer("nbdcopy").args(args![appliance.uri("v@1"), lab.file("damaged")]).run();
+    assert_ne!(outcome.code, Some(0), "the history is damaged: {outcome}");
+    appliance.assert_export(&lab, "v", &lab.file("kept 2"));
+}
+
+#[test]
 fn allocation_tells_holes_from_data() {
     let lab = Lab::new();
     let appliance = Appliance::start(&lab);

@@ -7,6 +7,7 @@
 
 mod contestant;
 mod exports;
+mod reads;
 mod table;
 mod volume;
 
@@ -25,7 +26,7 @@ const ROOM: f64 = 5.5;
 /// Runs the benchmark.
 pub fn run(args: &Bench) -> anyhow::Result<()> {
     ["understudy", "understudyd"].iter().try_for_each(|name| ours(name).map(|_| ()))?;
-    need(&["qemu-img", "qemu-io", "qemu-nbd", "nbdcopy", "nbdkit", "dd"])?;
+    need(&["qemu-img", "qemu-io", "qemu-nbd", "nbdcopy", "nbdkit", "dd", "fio"])?;
     let inside = args.dir.as_deref().unwrap_or(Path::new("/var/tmp"));
     let dir = tempfile::Builder::new().prefix("understudy-bench-").tempdir_in(inside);
     let dir = dir.with_context(|| format!("cannot make a directory in {}", inside.display()))?;
@@ -36,8 +37,10 @@ pub fn run(args: &Bench) -> anyhow::Result<()> {
     race(args, &Track::new(dir.path()), &volume, &mut results)?;
     later(args, &Track::new(dir.path()), &mut volume, &mut results)?;
     exports::run(args, &Track::new(dir.path()), &mut results)?;
+    reads::run(args, &Track::new(dir.path()), &mut volume, &mut results)?;
     if results.is_empty() {
-        let names: Vec<&str> = CONTESTANTS.iter().map(|c| c.name).chain(LATER).chain(exports::names()).collect();
+        let names = CONTESTANTS.iter().map(|c| c.name).chain(LATER).chain(exports::names()).chain(reads::names());
+        let names: Vec<&str> = names.collect();
         bail!("nothing has that in its name; there are: {}", names.join(", "));
     }
     results.print();

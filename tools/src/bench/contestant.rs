@@ -19,7 +19,7 @@ pub const BUFFERED_DD: &str = "dd, buffered";
 /// The name of an incremental that finds nothing.
 pub const UNCHANGED: &str = "incremental, unchanged";
 /// What is measured on a pool that has a full.
-pub const LATER: [&str; 4] = [UNCHANGED, "incremental, 1 % changed", "restore to a fresh file", "NBD read by nbdcopy"];
+pub const LATER: [&str; 3] = [UNCHANGED, "incremental, 1 % changed", "restore to a fresh file"];
 
 /// All that copy the whole volume.
 pub const CONTESTANTS: [Contestant; 6] = [
@@ -147,6 +147,16 @@ impl PoolRun<'_> {
         self.daemon.understudy()
     }
 
+    /// HOST:PORT for NBD.
+    pub fn nbd(&self) -> &str {
+        &self.daemon.nbd
+    }
+
+    /// The image of a volume's secondary.
+    pub fn secondary(&self, volume: &str) -> PathBuf {
+        self.track.dir.join("pool/volumes").join(volume).join("secondary.raw")
+    }
+
     /// The most memory that the daemon has had so far, bytes.
     pub fn peak(&self) -> u64 {
         self.daemon.peak()
@@ -157,10 +167,6 @@ impl PoolRun<'_> {
         let taken = match name {
             "restore to a fresh file" => {
                 self.track.copy(self.daemon.understudy()?.args(["restore", "v"]).arg(&self.track.target))?
-            }
-            "NBD read by nbdcopy" => {
-                let uri = format!("nbd://{}/v", self.daemon.nbd);
-                measure(Command::new(theirs("nbdcopy")?).args([&uri, "null:"]))?
             }
             _ => return Ok(self.replicate(name)?.remove(0)),
         };

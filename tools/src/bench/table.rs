@@ -2,6 +2,7 @@
 
 use super::contestant::{BUFFERED_DD, CONTESTANTS, UNCHANGED, UNDERSTUDY};
 use super::exports::{DIRTY, NBDCOPY, VERIFY};
+use super::reads;
 use crate::process::Taken;
 use crate::text::{binary, say};
 use serde_json::json;
@@ -220,6 +221,9 @@ impl Results {
         if let (Some(one), Some(all)) = (self.median_of(DIRTY[1]), self.median_of(DIRTY[3])) {
             let ratio = one / all;
             add(format!("1 % dirty, at most {DIRTY_MAX} of 100 % dirty"), ratio, ratio <= DIRTY_MAX);
+        }
+        for (text, ratio, wanted) in reads::targets(|name| self.median_of(name)) {
+            add(text, ratio, ratio >= wanted);
         }
         let peaks = self.lines.iter().filter(|line| line.is_ours());
         for (who, peak) in [

@@ -63,11 +63,20 @@ impl Volume {
         Ok(())
     }
 
+    /// Replaces every block: of the version before, a secondary has nothing left.
+    pub fn change_all(&mut self) -> anyhow::Result<()> {
+        self.replace(0, 1, u64::MAX)
+    }
+
     /// Replaces every hundredth block, other ones each round.
     pub fn change(&mut self, round: u64) -> anyhow::Result<()> {
+        self.replace(round % 100, 100, round + 1)
+    }
+
+    fn replace(&mut self, first: u64, step: usize, version: u64) -> anyhow::Result<()> {
         let file = File::options().write(true).open(&self.path).context("cannot change the volume")?;
-        for number in (round % 100..self.blocks).step_by(100) {
-            file.write_all_at(&block(number, round + 1), number * BLOCK as u64).context("cannot change the volume")?;
+        for number in (first..self.blocks).step_by(step) {
+            file.write_all_at(&block(number, version), number * BLOCK as u64).context("cannot change the volume")?;
         }
         file.sync_all().context("cannot change the volume")
     }

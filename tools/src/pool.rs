@@ -14,6 +14,7 @@ pub mod extract;
 pub mod findings;
 pub mod image;
 pub mod known;
+pub mod overlays;
 pub mod places;
 pub mod rebuild;
 pub mod report;

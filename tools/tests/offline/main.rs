@@ -3,6 +3,7 @@
 mod build;
 mod catalogue;
 mod extract;
+mod overlays;
 mod pool;
 mod readonly;
 mod rebuild;

@@ -10,6 +10,8 @@ mod claims;
 mod files;
 mod keep;
 mod scratch;
+#[cfg(test)]
+mod tests;
 
 pub use keep::Kept;
 pub use scratch::Overlay;

@@ -87,7 +87,7 @@ fn fio_verifies_what_it_wrote() {
         format!(
             // Blocks of nine sectors: most of them are parts of two granules.
             "[scratch]\nioengine=nbd\nuri={}\nrw=randrw\nrwmixread=30\nbs=4608\nsize=16m\niodepth=32\n\
-             verify=crc32c\nverify_fatal=1\ndo_verify=1\nfsync=64\nverify_state_save=0\nrandseed={}\n",
+             verify=crc32c\nverify_fatal=1\ndo_verify=1\nverify_state_save=0\nfsync=64\nrandseed={}\n",
             appliance.uri("v@2+w"),
             seed() % 1_000_000
         ),

@@ -24,6 +24,7 @@ pub mod offline;
 pub mod overlay;
 pub mod pool;
 pub mod retention;
+pub mod schedule;
 pub mod scrub;
 pub mod secondary;
 pub mod serve;

@@ -18,6 +18,7 @@ pub mod digest;
 pub mod error;
 pub mod frame;
 pub mod geometry;
+pub mod history;
 pub mod layout;
 pub mod map;
 pub mod mapfile;

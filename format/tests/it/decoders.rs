@@ -12,6 +12,7 @@ use understudy_format::chunk::Chunk;
 use understudy_format::codec::{Codec, decode_into, encode_into};
 use understudy_format::error::Result;
 use understudy_format::frame::FrameHeader;
+use understudy_format::history;
 use understudy_format::layout::{Field, Layout, Reader, need, seal};
 use understudy_format::map::{self, Page};
 use understudy_format::mapfile::MapFileId;
@@ -65,6 +66,7 @@ pub fn decode(kind: &str, with: u64, bytes: &[u8]) -> Result<Decoded> {
         "secondary" => State::decode(bytes).and_then(|state| decoded(&state, state.encode())),
         "overlay" => Header::decode(bytes).and_then(|header| decoded(&header, header.encode())),
         "owned" => OwnedPage::decode(bytes, with).and_then(|page| decoded(&page, page.encode(with))),
+        "history" => history::decode(bytes).and_then(|jobs| decoded(&jobs, history::encode(&jobs))),
         "mapfile" => MapFileId::decode(bytes, with).and_then(|id| decoded(&id, id.encode())),
         "root" => root(bytes),
         "digest-block" => decoded(&Digest::of_block(bytes), bytes),
@@ -98,7 +100,7 @@ pub fn split_frame(bytes: &[u8]) -> Result<(FrameHeader, Bytes, &[u8])> {
 pub fn reseal(kind: &str, bytes: &mut [u8]) {
     match kind {
         "frame" | "record" | "segment" | "trailer" | "mapfile" | "begin" | "commit" | "pool" | "secondary"
-        | "overlay" | "owned" | "unfinished" | "bitmap" => {
+        | "overlay" | "owned" | "unfinished" | "bitmap" | "history" => {
             let size = match kind {
                 "frame" => FrameHeader::SIZE,
                 "record" | "segment" | "trailer" => RecordHeader::SIZE,

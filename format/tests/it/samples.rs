@@ -13,6 +13,7 @@ use understudy_format::codec::{Codec, encode_into};
 use understudy_format::error::ErrorKind;
 use understudy_format::frame::FrameHeader;
 use understudy_format::geometry::BlockId;
+use understudy_format::history::{Ended, HistoryHeader, JobHistory, Run, Why, encode as encode_history};
 use understudy_format::layout::{Layout, Row};
 use understudy_format::map::{Builder, Map, Page, Partial, top_level};
 use understudy_format::mapfile::{MapFileHeader, MapFileId, Shape};
@@ -349,6 +350,20 @@ fn records() -> Vec<Sample> {
     ]
 }
 
+fn history() -> Vec<JobHistory> {
+    let run = |why, ended, detail: &str| Run { nominal_ns: 1, started_ns: 2, why, ended, detail: detail.to_owned() };
+    let runs = vec![
+        run(Why::Due, Some((3, Ended::Done)), "nothing is damaged"),
+        run(Why::Missed, Some((4, Ended::Warnings)), ""),
+        run(Why::Asked, Some((5, Ended::Damage)), ""),
+        run(Why::Due, Some((6, Ended::Failed)), ""),
+        run(Why::Due, Some((7, Ended::Cut)), ""),
+        run(Why::Missed, None, ""),
+    ];
+    let job = |name: &str, runs| JobHistory { name: name.to_owned(), schedule: "daily".to_owned(), done_ns: 9, runs };
+    vec![job("scrub", runs), job("prune", Vec::new())]
+}
+
 fn sealed() -> Vec<Sample> {
     let reread = |bytes: &[u8]| SegmentHeader::decode(bytes).unwrap();
     let segment = SegmentHeader::new(uuid(9), 5).encode();
@@ -369,6 +384,8 @@ fn sealed() -> Vec<Sample> {
         sample("secondary-device", "secondary", &device, device.encode(), &[part::<SecondaryState>()]),
         sample("overlay", "overlay", &overlay(), overlay().encode(), &[part::<OverlayHeader>()]),
         Sample { with: 2, ..sample("owned", "owned", &owned(), owned().encode(2), &[part::<OwnedSlot>()]) },
+        sample("history", "history", &history(), encode_history(&history()), &[part::<HistoryHeader>()]),
+        sample("history-none", "history", &Vec::<JobHistory>::new(), encode_history(&[]), &[part::<HistoryHeader>()]),
         sample("frame", "frame", &FrameHeader::decode(&frame).unwrap(), frame.to_vec(), &[part::<FrameHeader>()]),
         sample("segment", "segment", &reread(&segment), segment.clone(), &[part::<SegmentHeader>()]),
         Sample { with: 12288, ..sample("trailer", "trailer", &trailer_value, trailer, &[part::<Trailer>()]) },

@@ -11,6 +11,7 @@ use understudy_format::chunk::{ChunkHead, ChunkHeader, Entry, MappingEntry};
 use understudy_format::codec::Codec;
 use understudy_format::error::ErrorKind;
 use understudy_format::frame::FrameHeader;
+use understudy_format::history::{HistoryHeader, RunRecord};
 use understudy_format::layout::{Layout, Row};
 use understudy_format::mapfile::MapFileHeader;
 use understudy_format::overlay::{OverlayHeader, OwnedSlot};
@@ -24,7 +25,8 @@ use understudy_format::session::unfinished::{self, UnfinishedStream};
 use understudy_format::stream::{BeginRecord, CommitRecord};
 use understudy_format::wire::{OverlayStatus, TAGS, VolumeStatus};
 use understudy_format::{
-    Digest, catalogue, chunk, frame, geometry, map, mapfile, overlay, point, pool, secondary, segment, session, stream,
+    Digest, catalogue, chunk, frame, geometry, history, map, mapfile, overlay, point, pool, secondary, segment, session,
+    stream,
     wire,
 };
 
@@ -87,6 +89,8 @@ fn layouts() -> Vec<(&'static str, usize, &'static [Row])> {
         RemovalRecord,
         ProtectionRecord,
         SettingsRecord,
+        HistoryHeader,
+        RunRecord,
         ProgressRecord,
         CursorRecord,
         UnfinishedStream,
@@ -225,6 +229,11 @@ fn maximums() -> BTreeSet<(String, u64)> {
         segment::SEGMENT_MAX,
         point::NAME_MAX,
         point::LABEL_MAX,
+        history::JOBS_MAX,
+        history::RUNS_MAX,
+        history::JOB_NAME_MAX,
+        history::SCHEDULE_MAX,
+        history::DETAIL_MAX,
         session::WINDOW_MAX,
         bitmap::EXPORT_MAX,
         bitmap::BITMAP_NAME_MAX,
@@ -289,6 +298,8 @@ fn magics_and_versions_are_those_of_the_code() {
     check("OverlayHeader", "version", overlay::OVERLAY_VERSION.to_string());
     check("PoolRecord", "version", pool::POOL_VERSION.to_string());
     check("SecondaryState", "version", secondary::SECONDARY_VERSION.to_string());
+    check("HistoryHeader", "magic", magic(history::HISTORY_MAGIC));
+    check("HistoryHeader", "version", history::HISTORY_VERSION.to_string());
     check("ChunkHeader", "version", chunk::CHUNK_VERSION.to_string());
     check("MapFileHeader", "version", mapfile::MAP_FILE_VERSION.to_string());
     check("SegmentHeader", "version", segment::SEGMENT_VERSION.to_string());

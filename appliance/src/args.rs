@@ -29,9 +29,105 @@ pub enum Command {
     Serve(Serve),
     /// Take an offline stream from standard input (see `understudy emit`); no daemon may run on the pool.
     Ingest(IngestArgs),
+    /// Check a configuration file and what it includes; exit code 1 for errors, 3 for warnings.
+    CheckConfig(CheckConfig),
+    /// Show when a schedule comes: every LENGTH, cron, or a calendar expression as in systemd.time(7).
+    Calendar(Calendar),
+    /// What is asked of the daemon about its jobs.
+    #[command(flatten)]
+    Jobs(Jobs),
     /// What is done to a pool from time to time, beside a running daemon or without one.
     #[command(flatten)]
     Upkeep(Upkeep),
+}
+
+/// What is asked of the daemon about its jobs; they are in its configuration.
+#[derive(Debug, Subcommand)]
+pub enum Jobs {
+    /// Show the jobs with their last and their next run, or the last runs of one.
+    Jobs(JobsList),
+    /// Show what runs next, and why.
+    Next(Next),
+    /// Run a job now, and show what it does; it goes on when this command is interrupted.
+    Run(RunJob),
+}
+
+impl Jobs {
+    /// Whose daemon is asked, and how it is told.
+    pub fn place(&self) -> &Place {
+        match self {
+            Self::Jobs(JobsList { place, .. }) | Self::Next(Next { place, .. }) | Self::Run(RunJob { place, .. }) => {
+                place
+            }
+        }
+    }
+}
+
+/// Arguments of `jobs`.
+#[derive(Debug, Args)]
+pub struct JobsList {
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+    /// Show the last runs of this job.
+    #[arg(value_name = "JOB")]
+    pub job: Option<String>,
+}
+
+/// Arguments of `next`.
+#[derive(Debug, Args)]
+pub struct Next {
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+    /// The job; all of them when none is named.
+    #[arg(value_name = "JOB")]
+    pub job: Option<String>,
+    /// How many runs.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub count: u16,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunJob {
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+    /// The job.
+    #[arg(value_name = "JOB")]
+    pub job: String,
+}
+
+/// Arguments of `check-config`.
+#[derive(Debug, Args)]
+pub struct CheckConfig {
+    /// The file.
+    #[arg(value_name = "FILE", default_value = crate::config::FILE)]
+    pub file: PathBuf,
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `calendar`.
+#[derive(Debug, Args)]
+pub struct Calendar {
+    /// Such as `Mon..Fri 02:00`, `*-*~1 Europe/Berlin`, `30 2 * * 1-5` or `every 15m`.
+    #[arg(value_name = "SCHEDULE")]
+    pub schedule: String,
+    /// The first times after this one (2026-11-21T10:00:00Z) instead of now.
+    #[arg(long, value_name = "TIME")]
+    pub after: Option<jiff::Timestamp>,
+    /// How many.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub count: u16,
+    /// The time zone of a schedule that names none (such as Europe/Berlin) instead of the system's.
+    #[arg(long, value_name = "ZONE")]
+    pub time_zone: Option<String>,
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What is done to a pool from time to time: by the daemon that has it open, or here when there is none.
@@ -189,27 +285,30 @@ pub struct Reindex {
     pub place: Place,
 }
 
-/// Arguments of `serve`.
+/// Arguments of `serve`; what they say comes before what the configuration says, but for `--secondary`.
 #[derive(Debug, Args)]
 pub struct Serve {
+    /// The configuration file; it is read again on SIGHUP.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// The pool's directory; one that is absent or empty becomes a new pool.
-    #[arg(long, value_name = "DIR")]
-    pub pool: PathBuf,
-    /// Where initiators connect; port 0 takes a free one.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7410")]
-    pub listen: String,
-    /// Where points are exported over NBD; port 0 takes a free one.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:10809")]
-    pub nbd: String,
+    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    pub pool: Option<PathBuf>,
+    /// Where initiators connect; port 0 takes a free one [default: 127.0.0.1:7410].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+    /// Where points are exported over NBD; port 0 takes a free one [default: 127.0.0.1:10809].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub nbd: Option<String>,
     /// Export over NBD on this unix socket as well.
     #[arg(long, value_name = "PATH")]
     pub nbd_socket: Option<PathBuf>,
     /// On what terms points are exported.
     #[command(flatten)]
     pub nbd_terms: NbdTerms,
-    /// Whether volumes that come to be get a secondary; `set` changes it for a volume.
-    #[arg(long, value_name = "native|none", default_value = "native")]
-    pub secondary: NewSecondary,
+    /// Whether volumes of which the configuration does not say it get a secondary when they come to be [default: native].
+    #[arg(long, value_name = "native|none")]
+    pub secondary: Option<NewSecondary>,
 }
 
 /// The secondary of volumes that come to be.

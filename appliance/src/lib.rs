@@ -7,18 +7,24 @@
 //! [`overlay`] beside the point.
 //!
 //! What is done to a pool from time to time is [`upkeep`]; [`control`] has it done by the daemon that has the pool open, and
-//! [`retention`] decides which points a policy keeps.
+//! [`retention`] decides which points a policy keeps. What an administrator wants is [`config`]; [`jobs`] does upkeep when its
+//! [`schedule`] says so, and [`daemon`] is what all that shares while a pool is served.
 //!
 //! What must not happen here: the initiator's code is unknown; the time and randomness come from [`clock`] alone;
 //! nothing but [`pool`] touches segments and index, nothing but [`secondary`] touches images and devices, nothing but [`overlay`] what is written over points.
 
 pub mod args;
+pub mod check;
 pub mod clock;
+pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod error;
 pub mod export;
 pub mod ingest;
+pub mod jobs;
 mod locks;
+pub mod logging;
 pub mod nbd_terms;
 pub mod offline;
 pub mod overlay;
@@ -33,19 +39,19 @@ pub mod upkeep;
 pub mod view;
 
 use error::Result;
-use pool::Pool;
 use pool::disk::RealDisk;
 use pool::store::FjallStores;
+use pool::{NewVolumes, Pool};
 use std::path::Path;
 use std::sync::Arc;
 use understudy_format::catalogue::Settings;
 
 /// Opens a pool on the disk of this machine.
-fn open_pool(dir: &Path, new_volume: Settings) -> Result<Pool> {
+fn open_pool(dir: &Path, new_volume: NewVolumes) -> Result<Pool> {
     Pool::open(dir, options(dir, new_volume))
 }
 
-fn options(dir: &Path, new_volume: Settings) -> pool::Options {
+fn options(dir: &Path, new_volume: NewVolumes) -> pool::Options {
     pool::Options {
         disk: Arc::new(RealDisk),
         stores: Arc::new(FjallStores),
@@ -65,5 +71,5 @@ fn disk_size(dir: &Path) -> u64 {
 
 /// Opens a pool on the disk of this machine, its index made anew from the segments.
 fn reindex_pool(dir: &Path) -> Result<Pool> {
-    Pool::reindex(dir, options(dir, Settings::default()))
+    Pool::reindex(dir, options(dir, Settings::default().into()))
 }

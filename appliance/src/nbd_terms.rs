@@ -8,22 +8,22 @@ use std::path::PathBuf;
 use understudy_net::nbd_server::{Encryption, Limits};
 use understudy_net::tls;
 
-/// Arguments of `serve` about NBD clients.
-#[derive(Debug, Args)]
+/// What `serve` or the configuration says about NBD clients.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct NbdTerms {
-    /// Whether NBD clients may (on) or must (require) use TLS, on the port and on the socket.
-    #[arg(long, value_name = "off|on|require", default_value = "off", requires_ifs = [("on", "nbd_tls_certificates"), ("require", "nbd_tls_certificates")])]
-    pub nbd_tls: NbdTls,
+    /// Whether NBD clients may (on) or must (require) use TLS, on the port and on the socket [default: off].
+    #[arg(long, value_name = "off|on|require")]
+    pub nbd_tls: Option<NbdTls>,
     /// Where server-cert.pem and server-key.pem are; with a ca-cert.pem beside them every client must show a certificate that
     /// this authority signed (and that is not in ca-crl.pem, if that is there).
     #[arg(long, value_name = "DIR")]
     pub nbd_tls_certificates: Option<PathBuf>,
-    /// NBD connections at once.
-    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().connections)]
-    pub nbd_connections: usize,
-    /// NBD connections at once that use one point.
-    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().connections_per_export)]
-    pub nbd_connections_per_export: usize,
+    /// NBD connections at once [default: 100].
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub nbd_connections: Option<u32>,
+    /// NBD connections at once that use one point [default: as many].
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub nbd_connections_per_export: Option<u32>,
 }
 
 /// Whether NBD clients use TLS.
@@ -38,19 +38,37 @@ pub enum NbdTls {
 }
 
 impl NbdTerms {
+    /// What is said here, and what `others` say where nothing is.
+    pub fn or(&self, others: &Self) -> Self {
+        Self {
+            nbd_tls: self.nbd_tls.or(others.nbd_tls),
+            nbd_tls_certificates: self.nbd_tls_certificates.clone().or_else(|| others.nbd_tls_certificates.clone()),
+            nbd_connections: self.nbd_connections.or(others.nbd_connections),
+            nbd_connections_per_export: self.nbd_connections_per_export.or(others.nbd_connections_per_export),
+        }
+    }
+
     /// To how many at once.
     pub fn limits(&self) -> Limits {
-        let (connections, connections_per_export) = (self.nbd_connections, self.nbd_connections_per_export);
-        Limits { connections, connections_per_export, ..Limits::default() }
+        let usual = Limits::default();
+        let said = |limit: Option<u32>, usual| limit.map_or(usual, |limit| limit as usize);
+        Limits {
+            connections: said(self.nbd_connections, usual.connections),
+            connections_per_export: said(self.nbd_connections_per_export, usual.connections_per_export),
+            ..usual
+        }
     }
 
     /// Encrypted or not, with the certificates as they are now.
     pub fn encryption(&self) -> Result<Encryption> {
+        let terms = self.nbd_tls.unwrap_or(NbdTls::Off);
         let config = || {
-            let dir = self.nbd_tls_certificates.clone().unwrap_or_default();
-            tls::server(&dir).map_err(|error| Error::refused(format!("--nbd-tls-certificates: {error}")))
+            let lacking =
+                || Error::refused("TLS for NBD clients needs --nbd-tls-certificates DIR, with server-cert.pem in it");
+            let dir = self.nbd_tls_certificates.as_ref().ok_or_else(lacking)?;
+            tls::server(dir).map_err(|error| Error::refused(format!("--nbd-tls-certificates: {error}")))
         };
-        Ok(match self.nbd_tls {
+        Ok(match terms {
             NbdTls::Off => Encryption::Off,
             NbdTls::On => Encryption::On(config()?),
             NbdTls::Require => Encryption::Require(config()?),

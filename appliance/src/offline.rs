@@ -18,7 +18,7 @@ use understudy_net::blocking::{FrameFile, StreamFileError};
 
 /// Takes the stream on `input`.
 pub fn run(args: &IngestArgs, input: impl Read) -> Result<()> {
-    let pool = Arc::new(crate::open_pool(&args.pool, args.secondary.settings())?);
+    let pool = Arc::new(crate::open_pool(&args.pool, args.secondary.settings().into())?);
     let announced = Announced {
         name: args.volume.clone(),
         label: args.label.clone(),

@@ -24,6 +24,7 @@ pub mod index;
 pub mod live;
 pub mod log;
 mod mark;
+mod new_volumes;
 pub mod record;
 pub mod recovery;
 pub mod segments;
@@ -41,6 +42,7 @@ use disk::{Disk, Lock};
 use index::Index;
 use live::{Lease, Live, OVERLAY};
 use log::{Epoch, Log, Parts, Purpose};
+pub use new_volumes::NewVolumes;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use record::Record;
@@ -78,7 +80,7 @@ pub struct Options {
     /// The size at which a segment is sealed, bytes.
     pub segment_size: u64,
     /// What is set for volumes that come to be.
-    pub new_volume: Settings,
+    pub new_volume: NewVolumes,
     /// For the record of a new pool.
     pub now_ns: i64,
     /// The name of a new pool.
@@ -109,7 +111,7 @@ pub struct Pool {
     recording: Mutex<()>,
     collecting: Mutex<()>,
     live: Arc<Live>,
-    new_volume: Settings,
+    new_volume: NewVolumes,
     pages: Cache<Digest, Arc<Page>>,
     blocks: Cache<Digest, Bytes, ByLength>,
     /// Held while the pool is open.
@@ -287,14 +289,15 @@ impl Pool {
             self.index.sync()?;
         }
         let _recording = locks::lock(&self.recording);
+        let settings = self.new_volume.settings(&volume.name);
         if self.volume(&volume.name).is_none() {
             self.log.enter(guard.epoch, Record::Volume(volume.clone()), Purpose::Stream)?;
-            self.log.enter(guard.epoch, Record::Settings(volume.uuid, self.new_volume.clone()), Purpose::Stream)?;
+            self.log.enter(guard.epoch, Record::Settings(volume.uuid, settings.clone()), Purpose::Stream)?;
             self.log.sync(guard.epoch)?;
         }
         self.log.enter(guard.epoch, Record::Point(point.clone()), Purpose::Stream)?;
         self.log.sync(guard.epoch)?;
-        locks::write(&self.catalogue).commit(volume, point, &self.new_volume);
+        locks::write(&self.catalogue).commit(volume, point, &settings);
         Ok(())
     }
 

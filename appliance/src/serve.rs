@@ -1,31 +1,32 @@
-//! The daemon: one pool, a listener for initiators, listeners for NBD, until SIGTERM or SIGINT.
+//! The daemon: one pool, a listener for initiators, listeners for NBD, jobs, until SIGTERM or SIGINT.
 //!
 //! Invariants: every port is bound before the first line is printed and before a secondary is touched, so a busy
 //! port changes nothing; `ready` is printed when everything can be used; on shutdown nothing new is accepted,
-//! NBD drains, overlays are flushed, streams end without a point, secondaries stop between two writes.
+//! NBD drains, overlays are flushed, streams end without a point, secondaries stop between two writes. SIGHUP touches no connection.
 
-use crate::args::Serve;
+use crate::args::{NewSecondary, Serve};
+use crate::config::{self, Config, Fixed};
 use crate::control;
+use crate::daemon::{self, Daemon, InForce};
 use crate::error::{Error, Result, at};
 use crate::export::PoolCatalog;
+use crate::jobs::driver;
+use crate::logging::{self, Logs};
 use crate::overlay::Overlays;
 use crate::pool::Pool;
 use crate::secondary::Secondaries;
 use crate::session::{self, Shared};
-use jiff::tz::TimeZone;
 use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use understudy_net::nbd_server::{self, Listener};
+use understudy_net::nbd_server::{self, Encryption, Listener};
 
-/// Initiators that are connected at the same time.
-const SESSIONS_MAX: usize = 256;
 /// How long nothing is accepted after that failed: it mostly means that there are no file descriptors left.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
@@ -37,43 +38,31 @@ struct Listeners {
 
 /// Serves the pool until a signal ends it.
 pub fn run(args: &Serve) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(at(&args.pool))?;
-    runtime.block_on(serve(args))
+    let config = args.config.as_deref().map_or(Ok(Config::default()), config::read)?;
+    let fixed = Fixed::of(args, &config.fixed)?;
+    let logs = logging::init(fixed.log_format, config.log_level.as_deref());
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(at(&fixed.pool))?;
+    runtime.block_on(serve(args, config, &fixed, &logs))
 }
 
-async fn serve(args: &Serve) -> Result<()> {
-    let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
-    let (limits, encryption) = (args.nbd_terms.limits(), args.nbd_terms.encryption()?);
-    let pool = Arc::new(crate::open_pool(&args.pool, args.secondary.settings())?);
-    let listeners = bind(args).await?;
+async fn serve(args: &Serve, config: Config, fixed: &Fixed, logs: &Logs) -> Result<()> {
+    let mut signals = Signals::new()?;
+    let encryption = fixed.nbd_terms.encryption()?;
+    let config: InForce = Arc::new(RwLock::new(Arc::new(config)));
+    let secondary = args.secondary.unwrap_or(NewSecondary::Native).settings().secondary;
+    let pool = Arc::new(crate::open_pool(&fixed.pool, daemon::new_volumes(&config, secondary))?);
+    let listeners = bind(fixed).await?;
     let control = control::server::Listener::bind(&pool)?;
-    announce(args, &pool, &listeners)?;
     let secondaries = Arc::new(Secondaries::new(pool.clone()));
+    let daemon = Arc::new(Daemon::new(pool.clone(), secondaries.clone(), fixed.zone.clone(), config)?);
+    announce(fixed, &pool, &listeners)?;
     secondaries.kick_all();
     let overlays = Arc::new(Overlays::new(pool.clone()));
     let (stop, stopped) = watch::channel(false);
-    let nbd = listeners.nbd_address.map_or(String::new(), |address| address.to_string());
-    let shared = Arc::new(Shared {
-        pool: pool.clone(),
-        secondaries: secondaries.clone(),
-        overlays: overlays.clone(),
-        nbd,
-        running: session::Running::default(),
-    });
-    let mut tasks = JoinSet::new();
-    let (held, written) = (secondaries.clone(), overlays.clone());
-    let catalog = Arc::new(PoolCatalog::new(pool.clone(), held, written, TimeZone::system()));
-    let ended = until(stopped.clone());
-    tasks.spawn(async move {
-        if let Err(error) = nbd_server::serve(listeners.nbd, catalog, limits, encryption, ended).await {
-            tracing::error!(%error, "the NBD server ended");
-        }
-    });
-    tasks.spawn(control.serve(pool.clone(), secondaries.clone(), until(stopped.clone())));
-    tasks.spawn(accept(listeners.sessions, shared, until(stopped)));
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let mut tasks = start(&daemon, &overlays, fixed, listeners, encryption, control, &stopped);
+    while signals.next_is_to_read_again().await {
+        tokio::task::block_in_place(|| daemon.reload(args.config.as_deref(), args, fixed, logs));
     }
     tracing::info!("shutting down");
     stop.send_replace(true);
@@ -83,13 +72,66 @@ async fn serve(args: &Serve) -> Result<()> {
         secondaries.stop();
     });
     let _ = stopping.await;
-    if let Some(path) = &args.nbd_socket {
+    if let Some(path) = &fixed.nbd_socket {
         let _ = std::fs::remove_file(path);
     }
     Ok(())
 }
 
-fn on(kind: SignalKind) -> Result<tokio::signal::unix::Signal> {
+/// Starts all that runs until `stopped`.
+fn start(
+    daemon: &Arc<Daemon>,
+    overlays: &Arc<Overlays>,
+    fixed: &Fixed,
+    listeners: Listeners,
+    encryption: Encryption,
+    control: control::server::Listener,
+    stopped: &watch::Receiver<bool>,
+) -> JoinSet<()> {
+    let nbd = listeners.nbd_address.map_or(String::new(), |address| address.to_string());
+    let (pool, secondaries, overlays) = (daemon.pool.clone(), daemon.secondaries.clone(), overlays.clone());
+    let catalog = PoolCatalog::new(pool.clone(), secondaries.clone(), overlays.clone(), daemon.zone.clone());
+    let shared = Arc::new(Shared { pool, secondaries, overlays, nbd, running: session::Running::default() });
+    let mut tasks = JoinSet::new();
+    let (limits, ended) = (fixed.nbd_terms.limits(), until(stopped.clone()));
+    tasks.spawn(async move {
+        if let Err(error) = nbd_server::serve(listeners.nbd, Arc::new(catalog), limits, encryption, ended).await {
+            tracing::error!(%error, "the NBD server ended");
+        }
+    });
+    tasks.spawn(control.serve(daemon.clone(), until(stopped.clone())));
+    tasks.spawn(driver::drive(daemon.clone(), until(stopped.clone())));
+    tasks.spawn(accept(listeners.sessions, fixed.sessions, shared, until(stopped.clone())));
+    tasks
+}
+
+/// What the daemon is told from outside.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            hangup: on(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits; whether the configuration is to be read again, rather than an end to be made.
+    async fn next_is_to_read_again(&mut self) -> bool {
+        tokio::select! {
+            _ = self.terminate.recv() => false,
+            _ = self.interrupt.recv() => false,
+            _ = self.hangup.recv() => true,
+        }
+    }
+}
+
+fn on(kind: SignalKind) -> Result<Signal> {
     signal(kind).map_err(|e| Error::Broken(format!("signals: {e}")))
 }
 
@@ -98,7 +140,7 @@ async fn until(mut stopped: watch::Receiver<bool>) {
 }
 
 /// Accepts initiators; sessions that run when the daemon stops are cut.
-async fn accept(listener: TcpListener, shared: Arc<Shared>, stopped: impl Future<Output = ()>) {
+async fn accept(listener: TcpListener, sessions_max: usize, shared: Arc<Shared>, stopped: impl Future<Output = ()>) {
     let mut stopped = std::pin::pin!(stopped);
     let mut sessions = JoinSet::new();
     loop {
@@ -106,7 +148,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stopped: impl Future
             biased;
             () = &mut stopped => break,
             Some(_) = sessions.join_next() => {}
-            accepted = listener.accept(), if sessions.len() < SESSIONS_MAX => match accepted {
+            accepted = listener.accept(), if sessions.len() < sessions_max => match accepted {
                 Ok((stream, peer)) => {
                     let shared = shared.clone();
                     sessions.spawn(async move {
@@ -125,18 +167,18 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stopped: impl Future
     sessions.shutdown().await;
 }
 
-async fn bind(args: &Serve) -> Result<Listeners> {
+async fn bind(fixed: &Fixed) -> Result<Listeners> {
     let busy = |what: &str, address: &str, error: std::io::Error| {
         Error::Refused(format!(
             "cannot listen on {address} for {what}: {error}; stop what uses it or name another address"
         ))
     };
-    let address = resolve(&args.listen)?;
-    let sessions = TcpListener::bind(address).await.map_err(|e| busy("initiators", &args.listen, e))?;
-    let tcp = Listener::bind_tcp(resolve(&args.nbd)?).await.map_err(|e| busy("NBD", &args.nbd, e))?;
+    let address = resolve(&fixed.listen)?;
+    let sessions = TcpListener::bind(address).await.map_err(|e| busy("initiators", &fixed.listen, e))?;
+    let tcp = Listener::bind_tcp(resolve(&fixed.nbd)?).await.map_err(|e| busy("NBD", &fixed.nbd, e))?;
     let nbd_address = tcp.tcp_address();
     let mut nbd = vec![tcp];
-    if let Some(path) = &args.nbd_socket {
+    if let Some(path) = &fixed.nbd_socket {
         nbd.push(bind_unix(path).map_err(|e| busy("NBD", &path.display().to_string(), e))?);
     }
     Ok(Listeners { sessions, nbd, nbd_address })
@@ -158,12 +200,12 @@ fn resolve(address: &str) -> Result<SocketAddr> {
     found.next().ok_or_else(|| refused("no such host".into()))
 }
 
-fn announce(args: &Serve, pool: &Pool, listeners: &Listeners) -> Result<()> {
-    let mut lines = vec![format!("pool {} {}", args.pool.display(), pool.uuid())];
-    let sessions = listeners.sessions.local_addr().map_err(at(&args.pool))?;
+fn announce(fixed: &Fixed, pool: &Pool, listeners: &Listeners) -> Result<()> {
+    let mut lines = vec![format!("pool {} {}", fixed.pool.display(), pool.uuid())];
+    let sessions = listeners.sessions.local_addr().map_err(at(&fixed.pool))?;
     lines.push(format!("listening {sessions}"));
     lines.extend(listeners.nbd_address.map(|address| format!("nbd {address}")));
-    lines.extend(args.nbd_socket.as_ref().map(|path| format!("nbd unix:{}", path.display())));
+    lines.extend(fixed.nbd_socket.as_ref().map(|path| format!("nbd unix:{}", path.display())));
     lines.push("ready\n".into());
     let mut out = std::io::stdout().lock();
     // Whoever started the daemon may have closed its output: no reason not to serve.

@@ -16,6 +16,7 @@ use crate::pool::{Pool, VolumeEntry};
 use crate::secondary::Secondaries;
 use jiff::tz::TimeZone;
 use serde_json::Value;
+pub use set::{parse_mode, show_mode};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -81,7 +81,7 @@ impl Machine {
             let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
             let stores = Arc::new(SimStores { disk: self.disk.clone(), memory: self.memory.clone() });
             let (now_ns, uuid) = (1, Uuid::from_u128(77));
-            let (inline, segment_size, new_volume) = (true, self.segment_size, Settings::default());
+            let (inline, segment_size, new_volume) = (true, self.segment_size, Settings::default().into());
             let options = Options { disk, stores, inline, segment_size, new_volume, now_ns, uuid };
             self.pool = Some(Arc::new(Pool::open(Path::new(POOL), options)?));
         }

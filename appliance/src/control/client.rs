@@ -1,7 +1,7 @@
 //! The command's end: asks the daemon, or does it itself when there is none.
 
 use super::Address;
-use crate::args::Upkeep as Args;
+use crate::args::{Jobs, Upkeep as Args};
 use crate::clock;
 use crate::error::{Error, Result, at};
 use crate::overlay::Overlays;
@@ -19,9 +19,7 @@ use understudy_format::catalogue::Settings;
 /// Does what is asked, by the daemon or here; `words` are the arguments of the command line.
 pub fn run(args: &Args, words: Vec<String>) -> Result<Outcome> {
     let place = args.place();
-    if !place.pool.join("pool").exists() {
-        return Err(Error::refused(format!("{} is no pool; name the directory of one", place.pool.display())));
-    }
+    check_pool(&place.pool)?;
     let print = |told: &Told| print(told, place.json);
     match connect(&place.pool)? {
         Some(_) if matches!(args, Args::Reindex(_)) => {
@@ -32,8 +30,28 @@ pub fn run(args: &Args, words: Vec<String>) -> Result<Outcome> {
     }
 }
 
+/// Asks the daemon about its jobs; there are none without it.
+pub fn ask_jobs(args: &Jobs, words: Vec<String>) -> Result<Outcome> {
+    let place = args.place();
+    check_pool(&place.pool)?;
+    let daemon = connect(&place.pool)?.ok_or_else(|| {
+        let pool = place.pool.display();
+        Error::refused(format!(
+            "no daemon has {pool} open, and jobs are the daemon's: start `understudyd serve --config FILE`"
+        ))
+    })?;
+    ask(daemon, &place.pool, words, |told| print(told, place.json))
+}
+
+fn check_pool(pool: &Path) -> Result<()> {
+    match pool.join("pool").exists() {
+        true => Ok(()),
+        false => Err(Error::refused(format!("{} is no pool; name the directory of one", pool.display()))),
+    }
+}
+
 /// Prints what happened; a closed output is no reason to stop half way.
-fn print(told: &Told, json: bool) {
+pub fn print(told: &Told, json: bool) {
     let line = if json { told.event.to_string() } else { told.text.clone() };
     let _ = writeln!(std::io::stdout(), "{line}");
 }
@@ -70,7 +88,7 @@ fn act(args: &Args, print: impl Fn(&Told)) -> Result<Outcome> {
     let dir = &args.place().pool;
     let pool = match args {
         Args::Reindex(_) => crate::reindex_pool(dir)?,
-        _ => crate::open_pool(dir, Settings::default())?,
+        _ => crate::open_pool(dir, Settings::default().into())?,
     };
     let pool = Arc::new(pool);
     let secondaries = Arc::new(Secondaries::new(pool.clone()));

@@ -3,12 +3,12 @@
 use super::{Address, REQUEST_MAX, SOCKET};
 use crate::args::{Cli, Command};
 use crate::clock;
+use crate::daemon::Daemon;
 use crate::error::{Error, Result, at};
+use crate::jobs;
 use crate::pool::Pool;
-use crate::secondary::Secondaries;
 use crate::upkeep::{Outcome, Told, Upkeep};
 use clap::Parser;
-use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ impl Listener {
     }
 
     /// Carries out requests until `stopped`; those that are under way are stopped then.
-    pub async fn serve(self, pool: Arc<Pool>, secondaries: Arc<Secondaries>, stopped: impl Future<Output = ()>) {
+    pub async fn serve(self, daemon: Arc<Daemon>, stopped: impl Future<Output = ()>) {
         let mut stopped = std::pin::pin!(stopped);
         let closing = Arc::new(tokio::sync::Notify::new());
         let mut requests = JoinSet::new();
@@ -52,8 +52,8 @@ impl Listener {
                 Some(_) = requests.join_next() => {}
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        let (pool, secondaries, closing) = (pool.clone(), secondaries.clone(), closing.clone());
-                        requests.spawn(async move { answer(stream, pool, secondaries, &closing).await });
+                        let (daemon, closing) = (daemon.clone(), closing.clone());
+                        requests.spawn(async move { answer(stream, daemon, &closing).await });
                     }
                     Err(error) => {
                         tracing::warn!(%error, "a request for upkeep could not be accepted");
@@ -71,7 +71,7 @@ impl Listener {
 }
 
 /// Carries out the one request of a connection.
-async fn answer(stream: UnixStream, pool: Arc<Pool>, secondaries: Arc<Secondaries>, closing: &tokio::sync::Notify) {
+async fn answer(stream: UnixStream, daemon: Arc<Daemon>, closing: &tokio::sync::Notify) {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read.take(REQUEST_MAX));
     let mut line = String::new();
@@ -81,7 +81,7 @@ async fn answer(stream: UnixStream, pool: Arc<Pool>, secondaries: Arc<Secondarie
     let (tell, mut told) = mpsc::channel::<Value>(QUEUE);
     let stop = Arc::new(AtomicBool::new(false));
     let own = stop.clone();
-    let work = tokio::task::spawn_blocking(move || carry_out(&line, &pool, &secondaries, &own, &tell));
+    let work = tokio::task::spawn_blocking(move || carry_out(&line, &daemon, &own, &tell));
     let (mut rest, mut listening) = ([0; 16], true);
     loop {
         tokio::select! {
@@ -111,31 +111,39 @@ async fn pass(write: &mut OwnedWriteHalf, message: &Value, closing: &tokio::sync
     }
 }
 
-fn carry_out(
-    line: &str,
-    pool: &Arc<Pool>,
-    secondaries: &Arc<Secondaries>,
-    stop: &AtomicBool,
-    tell: &mpsc::Sender<Value>,
-) {
+fn carry_out(line: &str, daemon: &Daemon, stop: &AtomicBool, tell: &mpsc::Sender<Value>) {
     // Nobody may listen any more: then the stop flag is set.
     let send = |message: Value| drop(tell.blocking_send(message));
     let mut told = |told: Told| send(json!({"text": told.text, "event": told.event}));
-    let mut upkeep =
-        Upkeep { pool, secondaries, stop, zone: TimeZone::system(), now_ns: clock::now_ns(), tell: &mut told };
-    let result: Result<Outcome> = parse(line).and_then(|args| upkeep.run(&args));
+    let result = match parse(line) {
+        Ok(Command::Upkeep(args)) => upkeep(&args, daemon, stop, &mut told),
+        Ok(Command::Jobs(args)) => jobs::commands::run(daemon, &args, stop, &mut told),
+        Ok(_) => Err(refused("it is not for a running daemon")),
+        Err(error) => Err(error),
+    };
     match result {
         Ok(outcome) => send(json!({"done": outcome.code()})),
         Err(error) => send(json!({"error": error.to_string()})),
     }
 }
 
-fn parse(line: &str) -> Result<crate::args::Upkeep> {
-    let refused = |reason: String| Error::Refused(format!("the request is not understood: {reason}"));
-    let words: Vec<String> = serde_json::from_str(line).map_err(|e| refused(e.to_string()))?;
+fn upkeep(
+    args: &crate::args::Upkeep,
+    daemon: &Daemon,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(Told),
+) -> Result<Outcome> {
+    daemon.check(args)?;
+    let (pool, secondaries, zone) = (&daemon.pool, &daemon.secondaries, daemon.zone.clone());
+    Upkeep { pool, secondaries, stop, zone, now_ns: clock::now_ns(), tell }.run(args)
+}
+
+fn refused(reason: impl std::fmt::Display) -> Error {
+    Error::Refused(format!("the request is not understood: {reason}"))
+}
+
+fn parse(line: &str) -> Result<Command> {
+    let words: Vec<String> = serde_json::from_str(line).map_err(refused)?;
     let words = ["understudyd".to_owned()].into_iter().chain(words);
-    match Cli::try_parse_from(words).map_err(|e| refused(e.to_string()))?.command {
-        Command::Upkeep(args) => Ok(args),
-        Command::Serve(_) | Command::Ingest(_) => Err(refused("it is not for a running daemon".into())),
-    }
+    Ok(Cli::try_parse_from(words).map_err(refused)?.command)
 }

@@ -26,7 +26,8 @@ impl Upkeep<'_> {
     }
 }
 
-fn parse_mode(text: &str) -> Result<SecondaryMode> {
+/// Reads a mode as it is given on the command line and in the configuration.
+pub fn parse_mode(text: &str) -> Result<SecondaryMode> {
     match text {
         "none" => Ok(SecondaryMode::None),
         "native" => Ok(SecondaryMode::Native),
@@ -40,7 +41,7 @@ fn parse_mode(text: &str) -> Result<SecondaryMode> {
 }
 
 /// A mode as it is given on the command line.
-fn show_mode(mode: &SecondaryMode) -> &str {
+pub fn show_mode(mode: &SecondaryMode) -> &str {
     match mode {
         SecondaryMode::None => "none",
         SecondaryMode::Native => "native",

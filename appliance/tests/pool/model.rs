@@ -138,7 +138,7 @@ impl Lab {
             stores: self.stores.clone(),
             inline: false,
             segment_size: self.segment_size,
-            new_volume: Settings::default(),
+            new_volume: Settings::default().into(),
             now_ns: 1,
             uuid: Uuid::from_u128(77),
         }

@@ -25,9 +25,8 @@ use understudy_format::session::unfinished::{self, UnfinishedStream};
 use understudy_format::stream::{BeginRecord, CommitRecord};
 use understudy_format::wire::{OverlayStatus, TAGS, VolumeStatus};
 use understudy_format::{
-    Digest, catalogue, chunk, frame, geometry, history, map, mapfile, overlay, point, pool, secondary, segment, session,
-    stream,
-    wire,
+    Digest, catalogue, chunk, frame, geometry, history, map, mapfile, overlay, point, pool, secondary, segment,
+    session, stream, wire,
 };
 
 fn read(path: &str) -> String {

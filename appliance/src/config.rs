@@ -1,0 +1,75 @@
+//! What an administrator wrote: the configuration file and the files that it includes, read, checked and merged.
+//!
+//! The way of a file: YAML -> [`raw`] keys (unknown and repeated ones are errors) -> one configuration of all files ([`read`]),
+//! where nothing may be said twice -> values with their meaning. Whatever is wrong is told with file, line, column, key and
+//! what is accepted.
+//!
+//! Invariants: what is accepted has an effect; reading changes nothing and asks for no time; a [`Config`] is right as a whole, so who
+//! holds one need not check it. Flags of the command line come before what a file says ([`Fixed`]).
+
+mod explain;
+mod fixed;
+mod job;
+mod locate;
+mod raw;
+mod read;
+#[cfg(test)]
+mod tests;
+mod volumes;
+
+pub use fixed::{Fixed, LogFormat};
+pub use job::Job;
+pub use read::{read, read_in};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+pub use volumes::{Volumes, Wanted};
+
+/// Where the file is when none is named.
+pub const FILE: &str = "/etc/understudy/appliance.yaml";
+
+/// A configuration that is right.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// The files, in the order in which they were read.
+    pub files: Vec<PathBuf>,
+    /// What needs a restart to change.
+    pub fixed: fixed::Given,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub log_level: Option<String>,
+    /// What is wanted of volumes.
+    pub volumes: Volumes,
+    /// The jobs by name.
+    pub jobs: Vec<Arc<Job>>,
+    /// What is probably not meant.
+    pub warnings: Vec<ConfigError>,
+}
+
+/// Something that is wrong, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// Line and column, from 1; `None` for the file as a whole.
+    pub place: Option<(usize, usize)>,
+    /// The key, what is wrong with it, and what is accepted.
+    pub reason: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if let Some((line, column)) = self.place {
+            write!(f, "{line}:{column}:")?;
+        }
+        write!(f, " {}", self.reason)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl From<ConfigError> for crate::error::Error {
+    fn from(error: ConfigError) -> Self {
+        Self::Refused(error.to_string())
+    }
+}

@@ -1,0 +1,237 @@
+//! Configurations as people write them: what they mean, and what is said of those that are wrong.
+
+use super::*;
+use crate::args::Serve;
+use crate::nbd_terms::{NbdTerms, NbdTls};
+use crate::retention::policy::Policy;
+use understudy_format::catalogue::SecondaryMode;
+
+/// A directory with these files; the first is the one that is read.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        Self(dir)
+    }
+
+    fn read(&self) -> Result<Config, ConfigError> {
+        read(&self.0.path().join("a.yaml"))
+    }
+}
+
+fn right(text: &str) -> Config {
+    Files::new(&[("a.yaml", &format!("version: 1\n{text}"))]).read().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// What is said of several files, without the directory; `name:line:column: ...`.
+#[track_caller]
+fn said(files: &[(&str, &str)]) -> String {
+    let files = Files::new(files);
+    let error = files.read().expect_err("it is wrong").to_string();
+    error.replace(&format!("{}/", files.0.path().display()), "")
+}
+
+/// Each text is wrong at the place, and for the reason, that stands beside it.
+#[track_caller]
+fn wrong(cases: &[(&str, &str)]) {
+    let said = |text: &str| said(&[("a.yaml", &format!("version: 1\n{text}"))]);
+    let said: Vec<String> = cases.iter().map(|(text, _)| said(text)).collect();
+    let expected: Vec<String> = cases.iter().map(|(_, expected)| format!("a.yaml:{expected}")).collect();
+    assert_eq!(said.join("\n"), expected.join("\n"));
+}
+
+fn no_flags() -> Serve {
+    let nbd_terms = NbdTerms::default();
+    Serve { config: None, pool: None, listen: None, nbd: None, nbd_socket: None, nbd_terms, secondary: None }
+}
+
+#[test]
+fn all_keys_have_their_meaning() {
+    let config = right(
+        "pool: /srv/pool\nlisten: 0.0.0.0:1\nnbd: '[::1]:2'\nnbd-socket: /run/nbd\nnbd-tls: require\nnbd-tls-certificates: /etc/c\ntime-zone: Europe/Berlin\n\
+         log: {level: debug, format: json}\nlimits: {sessions: 3, nbd-connections: 4, nbd-connections-per-export: 2}\n\
+         jobs:\n  p: {run: prune --collect, schedule: '02:30', random-delay: 1h30m, catch-up: false}\n",
+    );
+    let (flags, other) = (no_flags(), NbdTerms { nbd_tls: Some(NbdTls::Off), ..NbdTerms::default() });
+    let fixed = Fixed::of(&flags, &config.fixed).unwrap();
+    assert_eq!(
+        (fixed.pool.to_str(), fixed.nbd_socket.as_ref().unwrap().to_str()),
+        (Some("/srv/pool"), Some("/run/nbd"))
+    );
+    assert_eq!((fixed.listen.as_str(), fixed.nbd.as_str()), ("0.0.0.0:1", "[::1]:2"));
+    assert_eq!((fixed.sessions, fixed.log_format), (3, LogFormat::Json));
+    let (terms, limits) = (&fixed.nbd_terms, fixed.nbd_terms.limits());
+    assert_eq!((limits.connections, limits.connections_per_export), (4, 2));
+    assert_eq!(terms.nbd_tls_certificates.as_ref().unwrap().to_str(), Some("/etc/c"));
+    assert_eq!((terms.nbd_tls, other.or(terms).nbd_tls), (Some(NbdTls::Require), Some(NbdTls::Off)));
+    assert_eq!((fixed.zone.iana_name(), config.log_level.as_deref()), (Some("Europe/Berlin"), Some("debug")));
+    let job = &config.jobs[0];
+    assert_eq!((job.name.as_str(), job.run.as_str(), job.catch_up), ("p", "prune --collect", false));
+    assert_eq!(job.delay_max, jiff::SignedDuration::from_mins(90));
+    let next = job.schedule.next("2026-07-01T00:00:00Z".parse().unwrap()).unwrap();
+    assert_eq!(next.to_string(), "2026-07-01T00:30:00Z", "in the time zone of the configuration");
+    // Flags come first.
+    let flags = crate::args::Serve { pool: Some("/other".into()), listen: Some("h:9".into()), ..flags };
+    let flagged = Fixed::of(&flags, &config.fixed).unwrap();
+    assert_eq!(
+        (flagged.pool.to_str(), flagged.listen.as_str(), flagged.nbd.as_str()),
+        (Some("/other"), "h:9", "[::1]:2")
+    );
+    assert_eq!(fixed.changed(&flagged), ["pool", "listen"]);
+    assert_eq!(fixed.changed(&fixed), [""; 0]);
+}
+
+#[test]
+fn a_volume_is_what_it_says_then_what_its_template_says() {
+    let volumes = right(
+        "templates:\n  default: {secondary: none, retention: keep-last=3}\n  vm: {retention: keep-daily=7}\n\
+         volumes:\n  a: {}\n  b: {template: vm}\n  c: {template: vm, secondary: /dev/vg/c, retention: keep-all}\n  d: {secondary: native}\n",
+    )
+    .volumes;
+    let wanted = |name: &str| volumes.of(&name.parse().unwrap()).clone();
+    let policy = |text: &str| Some(text.parse::<Policy>().unwrap());
+    let last = policy("keep-last=3");
+    assert_eq!(wanted("a"), Wanted { secondary: Some(SecondaryMode::None), retention: last });
+    assert_eq!(wanted("unnamed"), wanted("a"));
+    assert_eq!(wanted("b"), Wanted { secondary: None, retention: policy("keep-daily=7") });
+    let device = Some(SecondaryMode::Device("/dev/vg/c".into()));
+    assert_eq!(wanted("c"), Wanted { secondary: device, retention: policy("keep-all") });
+    assert_eq!(wanted("d"), Wanted { secondary: Some(SecondaryMode::Native), retention: last });
+    let new = |name: &str| wanted(name).new_settings(SecondaryMode::Native);
+    assert_eq!((new("a").secondary, new("a").keep[0]), (SecondaryMode::None, 3));
+    assert_eq!((new("b").secondary, new("c").secondary), (SecondaryMode::Native, SecondaryMode::None));
+}
+
+#[test]
+fn unknown_keys_are_told_with_the_nearest_known_one() {
+    wrong(&[
+        (
+            "lisen: 1",
+            "2:1: unknown key \"lisen\"; did you mean \"listen\"? Accepted here: version, include, pool, listen, nbd, nbd-socket, nbd-tls, nbd-tls-certificates, time-zone, log, limits, templates, volumes, jobs",
+        ),
+        (
+            "volumes:\n  db:\n    retension: keep-all",
+            "4:5: volumes.db: unknown key \"retension\"; did you mean \"retention\"? Accepted here: template, secondary, retention",
+        ),
+        (
+            "limits: {connections: 3}",
+            "2:10: limits: unknown key \"connections\"; did you mean \"nbd-connections\"? Accepted here: sessions, nbd-connections, nbd-connections-per-export",
+        ),
+        ("log: {lvl: info}", "2:7: log: unknown key \"lvl\"; accepted here: level, format"),
+        (
+            "jobs:\n  p: {schedule: daily, run: prune, delay: 1m}",
+            "3:36: jobs.p: unknown key \"delay\"; accepted here: run, schedule, random-delay, catch-up",
+        ),
+    ]);
+}
+
+#[test]
+fn wrong_values_are_told_with_their_place_and_what_is_accepted() {
+    wrong(&[
+        ("pool: pool", "2:7: pool: \"pool\" is no absolute path: expected one that starts with /"),
+        ("listen: 7410", "2:9: listen: \"7410\" is no address: expected HOST:PORT, such as 127.0.0.1:7410"),
+        ("nbd: localhost", "2:6: nbd: \"localhost\" is no address: expected HOST:PORT, such as 127.0.0.1:7410"),
+        (
+            "time-zone: Mars",
+            "2:12: time-zone: no time zone \"Mars\" is known here: expected a name such as Europe/Berlin or UTC",
+        ),
+        ("limits:\n  sessions: 0", "3:13: limits.sessions: 0 is no limit: expected 1 to 65536"),
+        ("limits:\n  sessions: many", "3:13: limits.sessions: invalid type: string \"many\", expected a whole number"),
+        (
+            "log:\n  level: loud",
+            "3:10: log.level: \"loud\" is not known: expected one of error, warn, info, debug, trace",
+        ),
+        (
+            "volumes:\n  a/b: {}",
+            "3:8: volumes.a/b: volume name: \"a/b\": expected 1 to 128 of letters, digits, '.', '_', '-', starting with a letter or digit",
+        ),
+        (
+            "volumes:\n  v: {secondary: raw}",
+            "3:18: volumes.v.secondary: \"raw\" is no secondary: expected native, none, or the absolute path of a block device such as /dev/vg0/copy",
+        ),
+        (
+            "templates:\n  vms: {}\nvolumes:\n  v: {template: vm}",
+            "5:17: volumes.v.template: there is no template \"vm\"; did you mean \"vms\"? (there is: vms)",
+        ),
+        ("volumes:\n  v: {}\n  w: {}\n  v: {}", "5:3: volumes: \"v\" is there twice"),
+        ("volumes:\n  v: {secondary: none, secondary: none}", "3:35: volumes.v: repeated key `secondary`"),
+        ("pool: /a\npool: /b", "3:7: repeated key `pool`"),
+        ("jobs:\n  p: {run: prune}", "3:6: jobs.p: missing key `schedule`"),
+        (
+            "jobs:\n  p: {run: replicate, schedule: daily}",
+            "3:12: jobs.p.run: \"replicate\" is nothing that a job runs: expected prune, collect or scrub with their options, as in `scrub --older-than 7d`",
+        ),
+        (
+            "jobs:\n  p: {run: scrub --older-then 7d, schedule: daily}",
+            "3:12: jobs.p.run: \"scrub --older-then 7d\" is no command: unexpected argument '--older-then' found tip: a similar argument exists: '--older-than'",
+        ),
+        (
+            "jobs:\n  p: {run: prune, schedule: Mon 25:00}",
+            "3:29: jobs.p.schedule: \"Mon 25:00\" is no schedule, at character 5: hours are 0 to 23",
+        ),
+        (
+            "jobs:\n  p: {run: prune, schedule: daily, random-delay: soon}",
+            "3:50: jobs.p.random-delay: \"soon\" is no delay: expected a length such as 30m or 1h30m (units: h, m, s), at most 744 h",
+        ),
+        (
+            "jobs:\n  p: {run: prune, schedule: daily, catch-up: maybe}",
+            "3:46: jobs.p.catch-up: invalid type: string \"maybe\", expected true or false",
+        ),
+        (
+            "jobs:\n  'a b': {run: prune, schedule: daily}",
+            "3:10: jobs: \"a b\" is no name of a job: expected 1 to 64 letters, digits, '.', '_' and '-'",
+        ),
+        ("pool: a: b", "2:8: mapping values are not allowed in this context"),
+    ]);
+    let error = said(&[("a.yaml", "version: 1\nvolumes:\n  v: {retention: keep-dayly=1}\n")]);
+    assert!(error.starts_with("a.yaml:3:18: volumes.v.retention: \"keep-dayly=1\" is no retention policy"), "{error}");
+}
+
+#[test]
+fn a_version_must_be_there_and_known() {
+    assert_eq!(said(&[("a.yaml", "pool: /p\n")]), "a.yaml:1:1: missing key \"version\": add `version: 1`");
+    assert_eq!(said(&[("a.yaml", "version: 2\n")]), "a.yaml:1:10: version: 2 is not known to this program: expected 1");
+    assert!(said(&[]).starts_with("a.yaml: cannot be read: No such file"));
+}
+
+#[test]
+fn included_files_add_up_and_contradict_nobody() {
+    let main = ("a.yaml", "version: 1\ninclude: [conf.d]\nvolumes:\n  a: {template: t}\n");
+    let one = ("conf.d/1.yaml", "templates:\n  t: {retention: keep-last=1}\nvolumes:\n  b: {template: t}\n");
+    let files =
+        Files::new(&[main, ("conf.d/2.yaml", "pool: /p\n"), one, ("conf.d/3.yml", "nonsense"), ("conf.d/x.yaml~", "")]);
+    let config = files.read().unwrap();
+    let names: Vec<_> = config.files.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names, ["a.yaml", "1.yaml", "2.yaml"]);
+    let keeps = |name: &str| config.volumes.of(&name.parse().unwrap()).retention.unwrap().keep_last;
+    assert_eq!((keeps("a"), keeps("b"), config.warnings), (1, 1, vec![]));
+    let main_and = |text| said(&[main, one, ("conf.d/4.yaml", text)]);
+    let error = main_and("volumes:\n  b: {}\n");
+    assert!(error.starts_with("conf.d/4.yaml:2:6: volumes.b: is set in conf.d/1.yaml, line 4 as well"), "{error}");
+    assert_eq!(main_and("include: [x]"), "conf.d/4.yaml:1:10: include: only the first file may include others");
+    assert!(main_and("pol: /p").starts_with("conf.d/4.yaml:1:1: unknown key \"pol\"; did you mean \"pool\"?"));
+    let twice = said(&[main, one, ("conf.d/4.yaml", "pool: /p\n"), ("conf.d/5.yaml", "\npool: /p\n")]);
+    assert_eq!(twice, "conf.d/5.yaml:2:7: pool: is set in conf.d/4.yaml, line 1 as well; say it once");
+}
+
+#[test]
+fn what_is_probably_not_meant_is_a_warning() {
+    let text = "version: 1\ninclude: [conf.d]\ntemplates:\n  default: {}\n  unused: {}\njobs:\n  p: {run: prune, schedule: '*-02-30'}\n";
+    let files = Files::new(&[("a.yaml", text)]);
+    let warnings: Vec<_> = files.read().unwrap().warnings.into_iter().map(|w| (w.place.unwrap(), w.reason)).collect();
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert_eq!(warnings[0].0, (2, 11));
+    assert!(
+        warnings[0].1.contains("conf.d: No such file or directory")
+            && warnings[0].1.ends_with("nothing is included from there"),
+        "{warnings:?}"
+    );
+    assert_eq!(warnings[1], ((5, 11), "templates.unused: no volume names it".to_owned()));
+    assert_eq!(warnings[2], ((7, 29), "jobs.p.schedule: \"*-02-30\" never comes: no such day exists".to_owned()));
+}

@@ -21,7 +21,7 @@ pub struct NbdTerms {
     /// NBD connections at once [default: 100].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub nbd_connections: Option<u32>,
-    /// NBD connections at once that use one point [default: as many].
+    /// NBD connections at once that use one point [default: 50].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub nbd_connections_per_export: Option<u32>,
 }

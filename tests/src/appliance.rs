@@ -54,7 +54,13 @@ impl Appliance {
         Appliance::start_with(lab, pool, Vec::new())
     }
 
-    /// The same, with more arguments of `serve`.
+    /// Starts a daemon on `pool` in the lab with this configuration; its ports are flags all the same.
+    pub fn start_configured(lab: &Lab, config: &str) -> Appliance {
+        let file = lab.write("appliance.yaml", config);
+        Appliance::start_with(lab, &lab.file("pool"), args!["--config", file])
+    }
+
+    /// The same as [`Appliance::start_on`], with more arguments of `serve`.
     pub fn start_with(lab: &Lab, pool: &Path, more: Vec<OsString>) -> Appliance {
         let any = "127.0.0.1:0".to_string();
         let ports = Ports { uuid: String::new(), listen: any.clone(), nbd: any };
@@ -124,6 +130,18 @@ impl Appliance {
         self.signal(Signal::TERM);
         let status = self.reap();
         assert_eq!(status.code(), Some(0), "SIGTERM is a clean shutdown ({status}); the log:\n{}", self.log());
+    }
+
+    /// Writes another configuration and SIGHUPs the daemon; waits until its log says `word` once more than before.
+    pub fn reconfigure(&self, config: &str, word: &str) {
+        let before = self.log().matches(word).count();
+        std::fs::write(self.config.as_ref().expect("a daemon with a configuration"), config)
+            .expect("a file in the lab");
+        self.signal(Signal::HUP);
+        wait_until(&format!("the daemon says {word:?}"), || match self.log().matches(word).count() > before {
+            true => Ok(()),
+            false => Err(self.log()),
+        });
     }
 
     /// SIGKILL: what a crash looks like from outside.

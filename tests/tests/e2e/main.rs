@@ -6,6 +6,7 @@
 mod attach;
 mod attach_kernel;
 mod collection;
+mod config;
 mod crash;
 mod damage;
 mod extract;

@@ -32,7 +32,7 @@ pub(super) struct Cron {
     interval: bool,
 }
 
-/// A calendar expression has a `:` or a `-` before its third word, or fewer words.
+/// Five words or more, or four without a time of day: one too few. A calendar expression has at most four, with one.
 pub(super) fn looks_like(text: &str) -> bool {
     let fields: Vec<_> = text.split_ascii_whitespace().collect();
     text.starts_with('@') || fields.len() >= 5 || (fields.len() == 4 && !text.contains(':'))

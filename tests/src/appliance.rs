@@ -135,8 +135,8 @@ impl Appliance {
     /// Writes another configuration and SIGHUPs the daemon; waits until its log says `word` once more than before.
     pub fn reconfigure(&self, config: &str, word: &str) {
         let before = self.log().matches(word).count();
-        std::fs::write(self.config.as_ref().expect("a daemon with a configuration"), config)
-            .expect("a file in the lab");
+        let at = self.more.iter().position(|word| word == "--config").expect("a daemon with a configuration");
+        std::fs::write(&self.more[at + 1], config).expect("the configuration");
         self.signal(Signal::HUP);
         wait_until(&format!("the daemon says {word:?}"), || match self.log().matches(word).count() > before {
             true => Ok(()),

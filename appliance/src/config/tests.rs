@@ -77,7 +77,7 @@ fn all_keys_have_their_meaning() {
     let next = job.schedule.next("2026-07-01T00:00:00Z".parse().unwrap()).unwrap();
     assert_eq!(next.to_string(), "2026-07-01T00:30:00Z", "in the time zone of the configuration");
     // Flags come first.
-    let flags = crate::args::Serve { pool: Some("/other".into()), listen: Some("h:9".into()), ..flags };
+    let flags = Serve { pool: Some("/other".into()), listen: Some("h:9".into()), ..flags };
     let flagged = Fixed::of(&flags, &config.fixed).unwrap();
     assert_eq!(
         (flagged.pool.to_str(), flagged.listen.as_str(), flagged.nbd.as_str()),

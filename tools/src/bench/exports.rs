@@ -27,6 +27,19 @@ const SHARES: [u64; 4] = [1, 10, 100, 1000];
 const PLACES: u64 = 16;
 const BLOCK: u64 = 64 << 10;
 
+/// Reading an export, to nbdcopy: how many times as fast.
+const READ_MIN: f64 = 0.9;
+/// What everything dirty takes, to one percent dirty.
+const DIRTY_MIN: f64 = 20.0;
+
+/// What was to be reached, as far as it was measured: the ratio that was found, and the least that was wanted.
+pub fn targets(median: impl Fn(&str) -> Option<f64>) -> impl Iterator<Item = (String, f64, f64)> {
+    let ratio = |long, short, text, wanted| Some((text, median(long)? / median(short)?, wanted));
+    let read = ratio(NBDCOPY, VERIFY, format!("reading an export, at least {READ_MIN} x nbdcopy"), READ_MIN);
+    let dirty = ratio(DIRTY[3], DIRTY[1], format!("100 % dirty, at least {DIRTY_MIN} x what 1 % takes"), DIRTY_MIN);
+    read.into_iter().chain(dirty)
+}
+
 /// Everything that is measured here.
 pub fn names() -> impl Iterator<Item = &'static str> {
     [NBDCOPY, VERIFY, COMPARED].into_iter().chain(DIRTY)

@@ -1,8 +1,7 @@
 //! Results: medians, ratios, and what was to be reached.
 
 use super::contestant::{BUFFERED_DD, CONTESTANTS, UNCHANGED, UNDERSTUDY};
-use super::exports::{DIRTY, NBDCOPY, VERIFY};
-use super::reads;
+use super::{exports, reads};
 use crate::process::Taken;
 use crate::text::{binary, say};
 use serde_json::json;
@@ -16,11 +15,6 @@ const FASTEST_MAX: f64 = 1.5;
 const BUFFERED_MAX: f64 = 0.6;
 /// An incremental with nothing changed, bytes per second.
 const UNCHANGED_MIN: f64 = 2e9;
-
-/// Reading an export, to nbdcopy: how many times as fast.
-const EXPORT_MIN: f64 = 0.9;
-/// An increment of 1 % dirty, to one of which everything is.
-const DIRTY_MAX: f64 = 0.05;
 
 /// One run.
 #[derive(Debug, Clone)]
@@ -80,7 +74,7 @@ impl Line {
     }
 
     fn is_ours(&self) -> bool {
-        !self.is_peer() && self.name != NBDCOPY
+        !self.is_peer() && self.name != exports::NBDCOPY
     }
 }
 
@@ -214,15 +208,9 @@ impl Results {
             let rate = self.size as f64 / seconds;
             add("incremental with nothing changed, at least 2 GB/s".into(), rate / 1e9, rate >= UNCHANGED_MIN);
         }
-        if let (Some(ours), Some(nbdcopy)) = (self.median_of(VERIFY), self.median_of(NBDCOPY)) {
-            let ratio = nbdcopy / ours;
-            add(format!("reading an export, at least {EXPORT_MIN} x nbdcopy"), ratio, ratio >= EXPORT_MIN);
-        }
-        if let (Some(one), Some(all)) = (self.median_of(DIRTY[1]), self.median_of(DIRTY[3])) {
-            let ratio = one / all;
-            add(format!("1 % dirty, at most {DIRTY_MAX} of 100 % dirty"), ratio, ratio <= DIRTY_MAX);
-        }
-        for (text, ratio, wanted) in reads::targets(|name| self.median_of(name)) {
+        let (source, served) =
+            (exports::targets(|name| self.median_of(name)), reads::targets(|name| self.median_of(name)));
+        for (text, ratio, wanted) in source.chain(served) {
             add(text, ratio, ratio >= wanted);
         }
         let peaks = self.lines.iter().filter(|line| line.is_ours());

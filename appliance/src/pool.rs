@@ -25,6 +25,7 @@ pub mod live;
 pub mod log;
 mod mark;
 mod new_volumes;
+mod pending;
 pub mod record;
 pub mod recovery;
 pub mod segments;

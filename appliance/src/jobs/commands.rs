@@ -57,6 +57,10 @@ fn list(daemon: &Daemon, only: Option<&str>, tell: &mut dyn FnMut(Told)) -> Resu
         Some(name) => told_runs(scheduler, name),
         None => Ok(scheduler.jobs().map(|(job, history)| told_job(scheduler, job, history)).collect()),
     })?;
+    if told.is_empty() {
+        let text = if only.is_some() { "it has not run yet" } else { "the daemon's configuration has no jobs" };
+        tell(Told { text: text.to_owned(), event: json!({"event": "none"}) });
+    }
     told.into_iter().for_each(tell);
     Ok(Outcome::Done)
 }

@@ -8,7 +8,8 @@
 //! on; after any other failure it stays broken, because a disk that failed a sync cannot be believed.
 
 use super::disk::{Access, AlignedBuffer, Disk, DiskFile};
-use super::index::{Batch, Index, Location};
+use super::index::{Index, Location};
+use super::pending::Pending;
 use super::record::{Place, Record};
 use super::segments::Segments;
 use super::space::Space;
@@ -16,7 +17,6 @@ use super::writer::{Command, Fault, Writer};
 use crate::error::{Error, Result, at};
 use crate::locks::lock;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use understudy_format::Digest;
@@ -48,37 +48,6 @@ pub enum Purpose {
     Stream,
     /// What frees space, repairs, or says so: it may use the reserve.
     Upkeep,
-}
-
-/// Records that are appended and not yet published, with the generation of the sync that publishes them.
-#[derive(Debug, Default)]
-pub struct Pending {
-    records: HashMap<Digest, (Location, Option<Place>, u64)>,
-    catalogue: Vec<(Record, Place, u64)>,
-}
-
-impl Pending {
-    /// What was appended in `generation` or before.
-    pub fn batch(&self, generation: u64, indexed: (u64, u64)) -> Batch {
-        let records = self.records.iter().filter(|(_, (_, _, own))| *own <= generation);
-        let catalogue = self.catalogue.iter().filter(|(_, _, own)| *own <= generation);
-        Batch {
-            records: records.map(|(digest, (location, copied_from, _))| (*digest, *location, *copied_from)).collect(),
-            catalogue: catalogue.map(|(record, place, _)| (record.clone(), *place)).collect(),
-            indexed: Some(indexed),
-        }
-    }
-
-    /// Forgets what was appended in `generation` or before: it is published.
-    pub fn published(&mut self, generation: u64) {
-        self.records.retain(|_, (_, _, own)| *own > generation);
-        self.catalogue.retain(|(_, _, own)| *own > generation);
-    }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        *self = Self::default();
-    }
 }
 
 /// The segment that is being written.
@@ -260,7 +229,7 @@ impl Log {
 
     /// Where the record with this digest is, if it is stored or will be with the next sync.
     pub fn location(&self, digest: &Digest) -> Result<Option<Location>> {
-        let pending = lock(&self.pending).records.get(digest).map(|(location, ..)| *location);
+        let pending = lock(&self.pending).get(digest);
         match pending {
             Some(location) => Ok(Some(location)),
             None => self.parts.index.get(digest),
@@ -273,12 +242,12 @@ impl Log {
             return Ok((location, 0));
         }
         let mut state = self.state_of(epoch)?;
-        if let Some((location, ..)) = lock(&self.pending).records.get(&record.digest) {
-            return Ok((*location, 0));
+        if let Some(location) = lock(&self.pending).get(&record.digest) {
+            return Ok((location, 0));
         }
         let location = self.append(&mut state, record, purpose)?;
         let generation = state.generation;
-        lock(&self.pending).records.insert(record.digest, (location, None, generation));
+        lock(&self.pending).store(record.digest, location, None, generation);
         Ok((location, record.length()))
     }
 
@@ -292,7 +261,7 @@ impl Log {
         }
         let location = self.append(&mut state, record, Purpose::Upkeep)?;
         let generation = state.generation;
-        lock(&self.pending).records.insert(record.digest, (location, Some(from), generation));
+        lock(&self.pending).store(record.digest, location, Some(from), generation);
         Ok((location, record.length()))
     }
 
@@ -309,7 +278,7 @@ impl Log {
         let mut state = self.state_of(epoch)?;
         let place = self.append(&mut state, &record, purpose)?.place();
         let generation = state.generation;
-        lock(&self.pending).catalogue.push((entry, place, generation));
+        lock(&self.pending).enter(entry, place, generation);
         Ok(place)
     }
 

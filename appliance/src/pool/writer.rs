@@ -6,7 +6,7 @@
 
 use super::disk::{AlignedBuffer, Disk, DiskFile};
 use super::index::Index;
-use super::log::Pending;
+use super::pending::Pending;
 use super::segments::Segments;
 use crate::error::{Error, Result, at, is_full};
 use crate::locks::lock;

@@ -242,7 +242,8 @@ impl Log {
             return Ok((location, 0));
         }
         let mut state = self.state_of(epoch)?;
-        if let Some(location) = lock(&self.pending).get(&record.digest) {
+        // In this order: what was pending while the lock was waited for may be published by now.
+        if let Some(location) = self.location(&record.digest)? {
             return Ok((location, 0));
         }
         let location = self.append(&mut state, record, purpose)?;

@@ -49,8 +49,7 @@ pub async fn run(args: &Emit, base: Option<EmitBase>) -> Result<Outcome> {
     report.begin("emitting", geometry.volume_size());
     source.capture(None)?;
     let emitted = emit(begin, args.compress, map, job, output.file()?, &mut report);
-    source.release(false)?;
-    let emitted = emitted?;
+    let emitted = source::released(&*source, emitted)?;
     output.publish()?;
     if let Some(map_file) = map_file {
         let root = emitted.commit.root;

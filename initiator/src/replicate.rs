@@ -24,12 +24,11 @@ use crate::retry::{self, Tries};
 use crate::source::{self, Capture, Source};
 use crate::state::{NewFile, VolumeState};
 use crate::text;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use bitmap::Belief;
 use std::sync::Arc;
 use std::time::Duration;
 use tell::Stored;
-use tokio::signal::unix::{SignalKind, signal};
 use understudy_format::point::Point;
 use understudy_format::session::{Cursor, Unfinished};
 use understudy_format::stream::{self, Begin};
@@ -48,22 +47,9 @@ pub async fn run(args: &Replicate) -> Result<Outcome> {
     let (flight, accepted, belief) = (None, false, Belief::default());
     let (captured, bytes_sent) = (source.clone(), 0);
     let run = Run { args, report, source, pool, state, tries, flight, accepted, bytes_sent, resumes, belief };
-    let outcome = tokio::select! {
-        outcome = run.run(appliance) => outcome,
-        signal = interrupted(), if captured.is_held() => Err(anyhow!("interrupted by {}; run it again: the stream goes on", signal?)),
-    };
+    let outcome = run.run(appliance).await;
     // What was stored is released already.
-    captured.release(false).with_context(|| format!("source {}", captured.name()))?;
-    outcome
-}
-
-/// Ends when somebody wants the program to end; the name of the signal.
-async fn interrupted() -> Result<&'static str> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        _ = interrupt.recv() => Ok("SIGINT"),
-        _ = terminate.recv() => Ok("SIGTERM"),
-    }
+    source::released(&*captured, outcome)
 }
 
 /// A run: what outlives its connections.
@@ -236,6 +222,11 @@ impl Run<'_> {
 
     /// The stream that an earlier run did not finish, unless it is of no use any more.
     fn unfinished(&mut self, existing: Option<&Existing>) -> Option<Begin> {
+        if self.source.is_held() {
+            // Its image was of another moment, after which its bitmap is named.
+            self.state.forget();
+            return None;
+        }
         let fits = |stream: Unfinished| goes_on(&stream.begin, existing, self.wish()).map(|()| stream.begin);
         match self.state.unfinished()?.map_err(|error| text::one_line(&error)).and_then(fits) {
             Ok(begin) => Some(begin),

@@ -6,11 +6,13 @@
 //! Nothing here knows of blocks, digests or appliances.
 
 mod file;
+mod held;
 mod nbd;
 mod qemu;
 mod uri;
 
 pub use file::FileSource;
+pub use held::released;
 pub use nbd::NbdSource;
 pub use qemu::QemuSource;
 
@@ -138,7 +140,11 @@ pub fn open(name: &str, bitmap: Option<&str>) -> Result<Arc<dyn Source>> {
     if name.starts_with(SCHEME) {
         let disk = name.parse().map_err(|why| anyhow::anyhow!("source {why}"))?;
         return match bitmap {
-            None => Ok(Arc::new(QemuSource::open(disk)?)),
+            None => {
+                let source = Arc::new(QemuSource::open(disk)?);
+                held::release_on_signal(source.clone())?;
+                Ok(source)
+            }
             Some(_) => anyhow::bail!("source {name}: its bitmaps are kept for you: leave out --bitmap"),
         };
     }

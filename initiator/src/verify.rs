@@ -50,8 +50,7 @@ async fn verify_source(args: &Verify, name: &str, point_name: &PointName, point:
     report.begin("reading", own);
     source.capture(None)?;
     let scanned = scan_map(source.clone(), point.map.geometry, &args.state.directory(), &mut report);
-    source.release(false)?;
-    let (map, _file) = scanned?;
+    let (map, _file) = source::released(&*source, scanned)?;
     source.doubt()?.inspect(|doubt| report.warn(doubt));
     if map.id().root == point.map.root() {
         let seconds = report.elapsed().as_secs_f64();

@@ -37,6 +37,11 @@ impl Bitmaps {
         format!("understudy-{}", &self.volume.simple().to_string()[..12])
     }
 
+    /// The same for an image of a node that is only read, for no volume.
+    pub fn reader_tag(node: &str) -> String {
+        format!("understudy-read{:08x}", crc32fast::hash(node.as_bytes()))
+    }
+
     fn prefix(self) -> String {
         format!("understudy-{}-", self.volume.simple())
     }
@@ -53,6 +58,7 @@ mod tests {
         assert!(one.own(&one.since(stream)) && one.own(&one.until(stream)));
         assert!(!two.own(&one.since(stream)) && !one.own("libvirt-backup"));
         assert_ne!(one.since(stream), one.until(stream));
-        assert!(one.tag().len() + "-fleece".len() < 32);
+        let longest = [one.tag(), Bitmaps::reader_tag("disk0")].map(|tag| tag.len() + "-fleece".len());
+        assert!(longest.iter().all(|length| *length < 32), "{longest:?}");
     }
 }

@@ -10,10 +10,12 @@ use super::node::{Node, all};
 use super::qmp::{Owner, Qmp, QmpError};
 use super::{QemuName, connect};
 use crate::source::Capture;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use uuid::Uuid;
 
@@ -42,6 +44,15 @@ impl Fleece {
         }
         let (uri, changes) = made.with_context(context)?;
         Ok(Self { name: name.clone(), of, uri, changes, ended: false })
+    }
+
+    /// Fails unless the image is that of its moment still.
+    pub fn check(&self) -> Result<()> {
+        let mut qmp = connect(&self.name)?;
+        match (Maker { qmp: &mut qmp, name: &self.name, of: self.of }).is_whole()? {
+            true => Ok(()),
+            false => bail!("source {}: somebody cancelled the job that keeps its image: run it again", self.name),
+        }
     }
 
     /// Takes the image away; with the point stored, the next one is compared with this moment, otherwise with the same as this.
@@ -84,7 +95,8 @@ impl Maker<'_> {
     }
 
     fn id(&self, part: &str) -> String {
-        format!("{}-{part}", self.bitmaps().tag())
+        let tag = self.of.map_or_else(|| Bitmaps::reader_tag(&self.name.node), |_| self.bitmaps().tag());
+        format!("{tag}-{part}")
     }
 
     fn run(&mut self, command: &str, arguments: Value) -> Result<Value> {
@@ -131,7 +143,9 @@ impl Maker<'_> {
 
     /// An empty file that QEMU may open.
     fn make_file(&mut self) -> Result<PathBuf> {
-        let path = self.name.fleece_dir.join(format!("{}-{}.qcow2", self.id("fleece"), std::process::id()));
+        let path = self.name.fleece_dir.join(format!("{}.qcow2", self.id("fleece")));
+        // That of a run which was killed at this very place.
+        let _ = std::fs::remove_file(&path);
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
         let file = file.with_context(|| format!("cannot create {}", path.display()))?;
         let given = self.qmp.owner().map_err(anyhow::Error::from).and_then(|owner| give(&file, owner));
@@ -152,6 +166,9 @@ impl Maker<'_> {
             let add = json!({"node": disk, "name": bitmaps.since(of.stream), "persistent": node.keeps_bitmaps});
             actions.push(json!({"type": "block-dirty-bitmap-add", "data": add}));
         }
+        // From here to the end of the transaction nothing is written: what was before is in the copy, what comes after is kept.
+        let job = json!({"job-id": self.id("backup"), "device": disk, "target": self.id("fleece"), "sync": "none"});
+        actions.push(json!({"type": "blockdev-backup", "data": job}));
         if let Some(base) = self.of.and_then(|of| of.base).filter(|_| changes) {
             let (from, copy) = (bitmaps.since(base), bitmaps.until(base));
             let add = json!({"node": disk, "name": copy, "disabled": true});
@@ -159,8 +176,6 @@ impl Maker<'_> {
             actions.push(json!({"type": "block-dirty-bitmap-add", "data": add}));
             actions.push(json!({"type": "block-dirty-bitmap-merge", "data": merge}));
         }
-        let job = json!({"job-id": self.id("backup"), "device": disk, "target": self.id("fleece"), "sync": "none"});
-        actions.push(json!({"type": "blockdev-backup", "data": job}));
         self.run("transaction", json!({"actions": actions}))?;
         Ok(())
     }
@@ -175,7 +190,7 @@ impl Maker<'_> {
         }
         self.run("block-export-add", export)?;
         Ok(match place.strip_prefix('/') {
-            Some(_) => format!("nbd+unix:///{id}?socket={place}"),
+            Some(_) => format!("nbd+unix:///{id}?socket={}", utf8_percent_encode(&place, NON_ALPHANUMERIC)),
             None => format!("nbd://{place}/{id}"),
         })
     }
@@ -189,7 +204,7 @@ impl Maker<'_> {
         let address = json!({"addr": {"type": "unix", "data": {"path": socket}}});
         match self.qmp.run("nbd-server-start", &address) {
             Ok(_) => Ok(socket),
-            Err(QmpError::Refused { .. }) if std::os::unix::net::UnixStream::connect(&socket).is_ok() => Ok(socket),
+            Err(QmpError::Refused { .. }) if UnixStream::connect(&socket).is_ok() => Ok(socket),
             Err(error @ QmpError::Refused { .. }) => Err(anyhow!(
                 "{error}; if its NBD server runs already, name its address: {}?nbd=PATH or ?nbd=HOST:PORT",
                 self.name
@@ -215,13 +230,15 @@ impl Maker<'_> {
     fn clear_export(&mut self) -> Result<()> {
         let id = self.id("export");
         let exports = self.run("query-block-exports", json!({}))?;
-        let exports = exports.as_array().cloned().unwrap_or_default();
-        if !exports.iter().any(|export| export["id"] == id.as_str()) {
-            return Ok(());
+        let mut exports = exports.as_array().cloned().unwrap_or_default();
+        exports.retain(|export| export["type"] == "nbd");
+        let others = exports.iter().filter(|export| export["id"] != id.as_str()).count();
+        if others < exports.len() {
+            self.run("block-export-del", json!({"id": id, "mode": "hard"}))?;
+            self.qmp.wait("BLOCK_EXPORT_DELETED", |data| data["id"] == id.as_str())?;
         }
-        self.run("block-export-del", json!({"id": id, "mode": "hard"}))?;
-        self.qmp.wait("BLOCK_EXPORT_DELETED", |data| data["id"] == id.as_str())?;
-        if exports.len() == 1 && self.name.nbd.is_none() {
+        let is_own = self.name.nbd.is_none() && UnixStream::connect(self.own_server()).is_ok();
+        if is_own && others == 0 {
             self.run("nbd-server-stop", json!({}))?;
         }
         Ok(())
@@ -234,13 +251,23 @@ impl Maker<'_> {
             let Some(job) = jobs.as_array().and_then(|jobs| jobs.iter().find(|job| job["id"] == id.as_str())) else {
                 continue;
             };
-            match job["status"].as_str() {
-                Some("concluded") => drop(self.run("job-dismiss", json!({"id": id}))?),
-                _ => drop(self.run("job-cancel", json!({"id": id}))?),
+            if job["status"] != "concluded" {
+                // Refused when it has just ended.
+                let _ = self.qmp.run("job-cancel", &json!({"id": id}));
+                self.job_is(&id, "concluded")?;
             }
+            // A backup dismisses itself.
+            let _ = self.qmp.run("job-dismiss", &json!({"id": id}));
             self.job_is(&id, "null")?;
         }
         Ok(())
+    }
+
+    /// Whether the guest's writes are still kept out of the image.
+    fn is_whole(&mut self) -> Result<bool> {
+        let (jobs, id) = (self.run("query-jobs", json!({}))?, self.id("backup"));
+        let own = jobs.as_array().and_then(|jobs| jobs.iter().find(|job| job["id"] == id.as_str()));
+        Ok(own.is_some_and(|job| matches!(job["status"].as_str(), Some("running" | "ready" | "paused" | "standby"))))
     }
 
     fn clear_nodes(&mut self) -> Result<()> {

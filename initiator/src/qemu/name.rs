@@ -37,7 +37,10 @@ impl FromStr for QemuName {
         let mut name = Self { monitor: monitor.into(), node: node.into(), nbd: None, fleece_dir: FLEECE_DIR.into() };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
-                Some(("nbd", address)) if !address.is_empty() => name.nbd = Some(address.into()),
+                Some(("nbd", address)) if address.starts_with('/') || address.contains(':') => {
+                    name.nbd = Some(address.into());
+                }
+                Some(("nbd", _)) => return Err(wrong("nbd= takes the absolute path of a socket, or HOST:PORT")),
                 Some(("fleece", dir)) if dir.starts_with('/') => name.fleece_dir = dir.into(),
                 Some(("fleece", _)) => return Err(wrong("fleece= takes the absolute path of a directory")),
                 _ => return Err(wrong(&format!("{pair:?} is not known, nbd=ADDRESS and fleece=DIRECTORY are"))),

@@ -115,13 +115,15 @@ impl Qmp {
             self.events.remove(at);
             return Ok(());
         }
-        loop {
+        // Other events keep the connection busy: they are no sign that this one will come.
+        for _ in 0..EVENTS_MAX {
             let event = self.receive()?;
             if is_it(&event) {
                 return Ok(());
             }
             self.keep(event);
         }
+        Err(QmpError::Format(format!("the event {name} did not come")))
     }
 
     fn keep(&mut self, event: Value) {

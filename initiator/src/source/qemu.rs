@@ -84,6 +84,7 @@ impl Source for QemuSource {
     }
 
     fn doubt(&self) -> Result<Option<String>> {
+        self.image().as_ref().map_or(Ok(()), |image| image.fleece.check())?;
         Ok(None)
     }
 
@@ -111,7 +112,8 @@ impl Source for QemuSource {
     }
 
     fn release(&self, stored: bool) -> Result<()> {
-        let image = self.image().take();
-        image.map_or(Ok(()), |image| image.fleece.end(stored))
+        // Locked to the end: whoever comes second must not end the program before it is done.
+        let mut held = self.image();
+        held.take().map_or(Ok(()), |image| image.fleece.end(stored))
     }
 }

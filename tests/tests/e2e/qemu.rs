@@ -194,9 +194,10 @@ fn a_run_that_is_killed_while_the_guest_writes_loses_no_change() {
     // In what is durable of it already.
     qemu.write(4, 8 * MIB, BLOCK);
     held.kill();
+    proxy.cut();
     assert!(qemu.bitmaps().len() > 1, "what a killed run leaves");
-    // What was durable of the killed stream is digested once more, and not sent.
-    let summary = replicate(&appliance, &qemu).expect_kind("incremental");
+    // Another stream, for another moment: it waits until the appliance has seen that the killed one is gone.
+    let summary = appliance.replicate_with(&qemu.source(), "v", &["--retries", "9"]).expect_kind("incremental");
     assert_eq!(summary.count("blocks_changed"), 9 * MIB / BLOCK);
     qemu.assert_clean();
     assert_point(&appliance, &lab, &qemu.content(&lab));
@@ -234,7 +235,7 @@ fn a_run_that_fails_takes_its_image_away() {
     let held = appliance.initiator(args!["replicate", qemu.source(), "--volume", "v", "--to", proxy.address()]);
     let held = held.start().wait_held(&proxy);
     held.signal(Signal::TERM);
-    held.finish().expect_code(1).says("interrupted by SIGTERM");
+    held.finish().says("interrupted: the image of qemu:");
     qemu.assert_clean();
     assert_eq!(qemu.bitmaps(), kept);
     let uri = qemu.source().display().to_string();
@@ -246,6 +247,24 @@ fn a_run_that_fails_takes_its_image_away() {
     appliance.restart();
     assert_eq!(replicate(&appliance, &qemu).count("blocks_changed"), 2 * MIB / BLOCK);
     assert_point(&appliance, &lab, &qemu.content(&lab));
+}
+
+/// Without the job that keeps what the guest overwrites, what is read is of several moments.
+#[test]
+fn an_image_that_somebody_ended_is_not_committed() {
+    let lab = Lab::new();
+    let (qemu, appliance) = (Qemu::start(&lab, "qcow2", true), Appliance::start(&lab));
+    qemu.scribble(0, 40 * MIB);
+    let proxy = Proxy::hold_after(appliance.address(), 2 * MIB);
+    let held = appliance.initiator(args!["replicate", qemu.source(), "--volume", "v", "--to", proxy.address()]);
+    let held = held.start().wait_held(&proxy);
+    let jobs = qemu.monitor("query-jobs", &json!({}));
+    qemu.monitor("job-cancel", &json!({"id": jobs[0]["id"]}));
+    proxy.release();
+    held.finish().expect_code(1).says("somebody cancelled the job that keeps its image");
+    appliance.assert_no_point("v");
+    let left = qemu.monitor("query-block-exports", &json!({}));
+    assert_eq!(left.as_array().map(Vec::len), Some(1), "{left}");
 }
 
 /// A bitmap that may lack writes is never gone by.

@@ -31,7 +31,7 @@ use filesystem::Filesystem;
 use record::{Attachment, Attachments};
 use serde_json::json;
 use std::path::{Path, PathBuf};
-use step::Step;
+use step::{Step, is_connected, is_held};
 use understudy_format::select::PointName;
 use understudy_net::mounts::is_mounted;
 
@@ -90,15 +90,27 @@ impl Attaching<'_> {
     async fn disk(&mut self) -> Result<PathBuf> {
         let (dir, log) = self.attachments.paths(&self.attachment.export);
         match Disk::choose(self.args.device.as_deref())? {
-            Disk::Kernel(device) => {
-                self.step(Step::Kernel { device: device.clone() }, || Ok(()))?;
-                disk::kernel(&device, &log, &self.attachment).await
-            }
+            Disk::Kernel(device) => self.device(device, &log).await,
             Disk::Fuse => {
                 self.step(Step::Directory { path: dir.clone() }, || make_directory(&dir))?;
                 self.step(Step::Fuse { path: dir.clone() }, || Ok(()))?;
                 disk::fuse(&dir, &log, &self.attachment).await
             }
+        }
+    }
+
+    /// Has the kernel connect a device; another one when somebody was quicker, unless that very one was asked for.
+    async fn device(&mut self, mut device: PathBuf, log: &Path) -> Result<PathBuf> {
+        let mark = clock::random_id().to_string();
+        loop {
+            self.step(Step::Kernel { device: device.clone(), mark: mark.clone() }, || Ok(()))?;
+            let connected = disk::kernel(&device, &mark, log, &self.attachment).await;
+            let is_taken = is_connected(&device) && !is_held(&device, &mark);
+            if connected.is_ok() || !is_taken || self.args.device.is_some() {
+                return connected;
+            }
+            self.attachment.steps.pop();
+            device = disk::any_device()?;
         }
     }
 

@@ -11,7 +11,7 @@ pub fn now_ns() -> i64 {
     i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }
 
-/// A fresh random identifier, for a stream or a new volume.
+/// A fresh random identifier, for a stream, a new volume or a device.
 #[expect(clippy::disallowed_methods, reason = "the sanctioned caller")]
 pub fn random_id() -> Uuid {
     Uuid::new_v4()

@@ -146,6 +146,9 @@ pub struct Hold {
     /// The device
     #[arg(long)]
     pub device: PathBuf,
+    /// What tells that the device is this attachment's
+    #[arg(long)]
+    pub mark: String,
 }
 
 /// `understudy detach`.

@@ -50,7 +50,7 @@ fn find(attachments: &Attachments, text: &str) -> Result<Attachment> {
 /// Undoes what was done, in reverse order.
 pub async fn undo(attachments: &Attachments, attachment: &mut Attachment) -> Result<()> {
     while let Some(step) = attachment.steps.last() {
-        if let (true, Step::Kernel { .. } | Step::Fuse { .. }) = (attachment.writable, step) {
+        if let (true, true, Step::Kernel { .. } | Step::Fuse { .. }) = (attachment.writable, step.is_there(), step) {
             // What was written past a filesystem; one that cannot be told any more is detached all the same.
             let _ = std::fs::File::open(&attachment.disk).and_then(|disk| disk.sync_all());
         }

@@ -1,10 +1,10 @@
 //! An export as a disk: a device of the kernel's NBD client, or a file of `nbdfuse`.
 //!
 //! The kernel's client is preferred where there is one: it waits for a daemon that is restarted, `nbdfuse` does not. Invariants: a
-//! device that is in use is never taken; a disk is there when these return; what carries it goes on when this program ends.
+//! device that is in use is never taken, nor one believed to be ours that another client took first; a disk is there when these return; what carries it goes on when this program ends.
 
 use super::record::Attachment;
-use super::step::is_connected;
+use super::step::{about, is_connected, is_held};
 use super::tool;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
@@ -57,7 +57,8 @@ fn free_device(device: &Path) -> Result<PathBuf> {
     }
 }
 
-fn any_device() -> Result<PathBuf> {
+/// A device that nobody uses.
+pub fn any_device() -> Result<PathBuf> {
     let devices = (0..).map(|number| PathBuf::from(format!("/dev/nbd{number}")));
     let mut there = devices.take_while(|device| device.exists());
     there.find(|device| !is_connected(device)).context(
@@ -65,14 +66,13 @@ fn any_device() -> Result<PathBuf> {
     )
 }
 
-/// Has a process of our own connect a device of the kernel, and hold it; what goes wrong stands in `log`.
-pub async fn kernel(device: &Path, log: &Path, attachment: &Attachment) -> Result<PathBuf> {
+/// Has a process of our own connect a device of the kernel with a mark, and hold it; what goes wrong stands in `log`.
+pub async fn kernel(device: &Path, mark: &str, log: &Path, attachment: &Attachment) -> Result<PathBuf> {
     let Attachment { export, server, .. } = attachment;
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["attach", "hold", "--server", server, "--export", export, "--device"]).arg(device);
-    let name = device.file_name().unwrap_or_default();
-    let size = Path::new("/sys/block").join(name).join("size");
-    let is_ready = || is_connected(device) && std::fs::read_to_string(&size).is_ok_and(|size| size.trim() != "0");
+    command.args(["attach", "hold", "--server", server, "--export", export, "--mark", mark, "--device"]).arg(device);
+    let size = about(device, "size");
+    let is_ready = || is_held(device, mark) && std::fs::read_to_string(&size).is_ok_and(|size| size.trim() != "0");
     start("understudy attach hold", command, log, is_ready).await?;
     Ok(device.to_owned())
 }

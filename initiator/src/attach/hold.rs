@@ -4,11 +4,11 @@
 //! The kernel has the sockets that requests travel over; one more stays here, and its end tells that the server is gone. Meanwhile
 //! the kernel lets requests wait, for [`RECONNECT_MAX`], before it fails them: so a mount survives a daemon that is
 //! restarted. Invariants: the process ends when the device is disconnected; another size of the export is never put under a
-//! device.
+//! device; the device of somebody else is never touched: the kernel shows whose it is by a mark.
 
 use super::dial::Line;
 use super::netlink::{Device, Kernel};
-use super::step::is_connected;
+use super::step::is_held;
 use crate::args::Hold;
 use anyhow::{Context, Result, bail};
 use std::net::TcpStream as Plain;
@@ -34,17 +34,25 @@ pub async fn run(args: &Hold) -> Result<()> {
     let index = index(&args.device)?;
     let kernel = Kernel::open()?;
     let mut lines = Lines::dial(args).await?;
-    let (size, flags) = (lines.size, lines.flags.0);
+    let (size, flags, mark) = (lines.size, lines.flags.0, args.mark.as_str());
     let (request_max, reconnect_max) = (REQUEST_MAX, RECONNECT_MAX);
-    kernel.connect(&Device { index, size, sector: SECTOR, flags, request_max, reconnect_max }, &lines.sockets)?;
-    while is_connected(&args.device) {
+    kernel.connect(&Device { index, mark, size, sector: SECTOR, flags, request_max, reconnect_max }, &lines.sockets)?;
+    if !is_held(&args.device, mark) {
+        kernel.disconnect(index)?;
+        bail!(
+            "{}: this kernel cannot tell whose a device is, expected Linux 5.14 or later; \
+             `rmmod nbd`, and attach goes through nbdfuse",
+            args.device.display()
+        );
+    }
+    while is_held(&args.device, mark) {
         if lines.lost().await {
             eprintln!("the connection to {} is lost; connecting again", args.server);
             match again(args, size).await? {
                 None => return Ok(()),
                 Some(new) => lines = new,
             }
-            kernel.reconnect(index, &lines.sockets)?;
+            kernel.reconnect(index, mark, &lines.sockets)?;
             eprintln!("connected again");
         }
     }
@@ -64,7 +72,7 @@ fn index(device: &Path) -> Result<u32> {
 
 /// Connects until that succeeds; `None` when the device was disconnected meanwhile.
 async fn again(args: &Hold, size: u64) -> Result<Option<Lines>> {
-    while is_connected(&args.device) {
+    while is_held(&args.device, &args.mark) {
         match Lines::dial(args).await {
             Ok(lines) if lines.size == size => return Ok(Some(lines)),
             Ok(lines) => {

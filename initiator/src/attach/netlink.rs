@@ -35,6 +35,7 @@ const TIMEOUT: u16 = 4;
 const SERVER_FLAGS: u16 = 5;
 const SOCKETS: u16 = 7;
 const DEAD_CONN_TIMEOUT: u16 = 8;
+const BACKEND_IDENTIFIER: u16 = 10;
 /// `NBD_SOCK_ITEM` in `NBD_ATTR_SOCKETS`, and `NBD_SOCK_FD` in that.
 const SOCKET_ITEM: u16 = 1;
 const SOCKET_FD: u16 = 1;
@@ -43,9 +44,11 @@ const NESTED: u16 = 1 << 15;
 
 /// What the kernel is to know of a device.
 #[derive(Debug, Clone, Copy)]
-pub struct Device {
+pub struct Device<'a> {
     /// Its number: N of `/dev/nbdN`.
     pub index: u32,
+    /// Shown in `/sys/block/nbdN/backend` (Linux 5.14), and asked for when it is to have other sockets.
+    pub mark: &'a str,
     /// Bytes.
     pub size: u64,
     /// Bytes of its sectors.
@@ -79,7 +82,7 @@ impl Kernel {
     }
 
     /// Connects a device.
-    pub fn connect(&self, device: &Device, sockets: &[impl AsRawFd]) -> Result<()> {
+    pub fn connect(&self, device: &Device<'_>, sockets: &[impl AsRawFd]) -> Result<()> {
         let attributes = Attributes::default()
             .put(INDEX, &device.index.to_ne_bytes())
             .put(SIZE_BYTES, &device.size.to_ne_bytes())
@@ -87,14 +90,16 @@ impl Kernel {
             .put(SERVER_FLAGS, &u64::from(device.flags).to_ne_bytes())
             .put(TIMEOUT, &device.request_max.as_secs().to_ne_bytes())
             .put(DEAD_CONN_TIMEOUT, &device.reconnect_max.as_secs().to_ne_bytes())
+            .put(BACKEND_IDENTIFIER, &text(device.mark))
             .put(SOCKETS | NESTED, &nested(sockets));
         let answer = self.ask(CONNECT, &attributes);
         answer.map(drop).with_context(|| format!("/dev/nbd{} cannot be connected", device.index))
     }
 
-    /// Puts other sockets in the place of those that are dead.
-    pub fn reconnect(&self, index: u32, sockets: &[impl AsRawFd]) -> Result<()> {
-        let attributes = Attributes::default().put(INDEX, &index.to_ne_bytes()).put(SOCKETS | NESTED, &nested(sockets));
+    /// Puts other sockets in the place of those that are dead; the kernel refuses when the device has another mark.
+    pub fn reconnect(&self, index: u32, mark: &str, sockets: &[impl AsRawFd]) -> Result<()> {
+        let attributes = Attributes::default().put(INDEX, &index.to_ne_bytes()).put(BACKEND_IDENTIFIER, &text(mark));
+        let attributes = attributes.put(SOCKETS | NESTED, &nested(sockets));
         self.ask(RECONFIGURE, &attributes).map(drop).with_context(|| format!("/dev/nbd{index} cannot be reconnected"))
     }
 
@@ -138,6 +143,11 @@ impl Attributes {
         self.0.resize(self.0.len().next_multiple_of(4), 0);
         self
     }
+}
+
+/// Text ends with a zero.
+fn text(text: &str) -> Vec<u8> {
+    [text.as_bytes(), b"\0"].concat()
 }
 
 fn nested(sockets: &[impl AsRawFd]) -> Vec<u8> {

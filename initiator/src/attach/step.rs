@@ -1,7 +1,7 @@
 //! One thing that was done to attach an export, and how it is undone.
 //!
 //! Invariants: undoing what was never done, or is gone already, succeeds; what is still in use stays and is told with
-//! what holds it; nothing is removed that holds files.
+//! what holds it; nothing is removed that holds files; a device that another client connected is left alone.
 
 use super::{hold, tool};
 use anyhow::{Result, bail};
@@ -23,6 +23,8 @@ pub enum Step {
     Kernel {
         /// The device.
         device: PathBuf,
+        /// The device is this attachment's as long as the kernel says so: it may be anybody's later.
+        mark: String,
     },
     /// `nbdfuse` was started.
     Fuse {
@@ -41,7 +43,7 @@ impl Step {
     pub fn is_there(&self) -> bool {
         match self {
             Self::Directory { .. } => false,
-            Self::Kernel { device } => is_connected(device),
+            Self::Kernel { device, mark } => is_held(device, mark),
             Self::Fuse { path } | Self::Mount { path } => is_mounted(path),
         }
     }
@@ -57,7 +59,7 @@ impl Step {
                 _ => Ok(()),
             },
             _ if !self.is_there() => Ok(()),
-            Self::Kernel { device } => hold::disconnect(device),
+            Self::Kernel { device, .. } => hold::disconnect(device),
             Self::Fuse { path } => tool::run("fusermount3", ["-u"], [path.as_path()]),
             Self::Mount { path } => tool::run("umount", [], [path.as_path()]).map_err(|error| {
                 let path = path.display();
@@ -67,10 +69,19 @@ impl Step {
     }
 }
 
-/// Whether a device of the kernel's NBD client is in use.
+/// Whether a device of the kernel's NBD client is in use, by whomever.
 pub fn is_connected(device: &Path) -> bool {
-    let name = device.file_name().unwrap_or_default();
-    Path::new("/sys/block").join(name).join("pid").exists()
+    about(device, "pid").exists()
+}
+
+/// Whether a device of the kernel's NBD client was connected with this mark.
+pub fn is_held(device: &Path, mark: &str) -> bool {
+    std::fs::read_to_string(about(device, "backend")).is_ok_and(|found| found.trim_end() == mark)
+}
+
+/// Where the kernel tells something about a device.
+pub fn about(device: &Path, what: &str) -> PathBuf {
+    Path::new("/sys/block").join(device.file_name().unwrap_or_default()).join(what)
 }
 
 #[cfg(test)]
@@ -82,8 +93,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("absent");
         let device = PathBuf::from("/dev/nbd-absent");
-        let steps =
-            [Step::Directory { path: path.clone() }, Step::Kernel { device }, Step::Fuse { path: path.clone() }];
+        let steps = [
+            Step::Directory { path: path.clone() },
+            Step::Kernel { device, mark: String::new() },
+            Step::Fuse { path: path.clone() },
+        ];
         for step in steps.into_iter().chain([Step::Mount { path }]) {
             assert!(!step.is_there());
             step.undo().unwrap();

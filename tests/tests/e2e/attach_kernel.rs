@@ -36,6 +36,23 @@ fn mounts_outlive_the_daemon_and_lose_nothing() {
   md5sum -c /tmp/sum
   understudy detach /mnt/ro
   test ! -e /sys/block/nbd0/pid
+  understudy attach ext4
+  cp "/state/attached/ext4@1.json" /tmp/record
+  understudy detach ext4
+  understudy attach xfs --state-dir /other
+  cp /tmp/record "/state/attached/ext4@1.json"
+  understudy attached | grep "/dev/nbd0 .* gone"
+  understudy detach ext4
+  test -e /sys/block/nbd0/pid
+  understudy attach ext4 &
+  understudy attach ext4 --state-dir /third
+  wait $!
+  test "$(cat /state/attached/ext4@1.json /other/attached/*.json /third/attached/*.json | grep '"disk"' | sort -u | wc -l)" = 3
+  understudy detach ext4 --state-dir /third
+  understudy detach ext4
+  test -e /sys/block/nbd0/pid
+  understudy detach xfs --state-dir /other
+  test ! -e /sys/block/nbd0/pid
   understudy attach ext4 --rw --device /dev/nbd3 --mount /mnt/rw
   understudy attached | grep "/dev/nbd3  */mnt/rw  *ext4 rw .* attached"
   understudy attach xfs --rw --device /dev/nbd4

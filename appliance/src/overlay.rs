@@ -127,7 +127,9 @@ impl Overlays {
     fn again(&self, key: &Key, dir: &Path, entry: &mut Entry) -> Result<Arc<Overlay>> {
         let is_over = |overlay: &Arc<Overlay>| overlay.is_broken() && Arc::strong_count(overlay) == 1;
         if let (Some(header), true) = (&entry.header, entry.overlay.as_ref().map_or(true, is_over)) {
-            entry.overlay = self.open_files(key, dir, header).map_err(|error| error.to_string());
+            let opened = self.open_files(key, dir, header);
+            let renewed = opened.and_then(|overlay| overlay.renew().map(|()| overlay).map_err(at(dir)));
+            entry.overlay = renewed.map_err(|error| error.to_string());
         }
         let (name, number) = key;
         entry.overlay.clone().map_err(|error| {

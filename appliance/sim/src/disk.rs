@@ -33,6 +33,8 @@ struct State {
     lie: Option<Lie>,
     /// Whether files can share bytes.
     shares: bool,
+    /// What a failed sync forgot is read until the cache lets go of it.
+    caches: bool,
     /// Files that somebody holds a lock on.
     locked: Vec<PathBuf>,
     /// How often the power went on.
@@ -59,6 +61,7 @@ impl State {
             limit: None,
             lie: None,
             shares: seed % 2 == 1,
+            caches: false,
             locked,
             boot: 1,
         }
@@ -131,6 +134,9 @@ impl State {
                 // Without power nothing is forgotten now: that is for the restart to say.
                 if self.off.is_none() {
                     file.fail_sync(&mut self.rng);
+                    if !self.caches {
+                        file.forget_cached();
+                    }
                 }
                 return Err(error);
             }
@@ -223,6 +229,11 @@ impl SimDisk {
     /// Space of the whole disk, bytes; `None` for as much as is wanted.
     pub fn set_limit(&self, limit: Option<u64>) {
         self.state().limit = limit;
+    }
+
+    /// Whether what a failed sync forgot is read as long as the cache has it; otherwise it is gone at once, as after direct I/O.
+    pub fn set_caches(&self, caches: bool) {
+        self.state().caches = caches;
     }
 
     /// Bytes of the disk that are taken.

@@ -163,6 +163,19 @@ impl Bits {
         written
     }
 
+    /// Writes all pages of the file anew, because it is not known what a sync that failed made durable of them.
+    pub fn renew(&self) -> io::Result<()> {
+        let mut number = 0;
+        while let Some(next) = next_in(&*self.file, number, PAGE_SIZE)? {
+            self.page(&mut lock(&self.pages), next)?.stand = Stand::Changed;
+            if self.is_crowded() {
+                self.store(&self.take())?;
+            }
+            number = next + 1;
+        }
+        self.store(&self.take())
+    }
+
     /// The next page, at or after `number`, that may own something.
     fn next_page(&self, number: u64) -> io::Result<Option<u64>> {
         let in_memory = lock(&self.pages).range(number..).next().map(|(number, _)| *number);

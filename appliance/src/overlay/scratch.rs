@@ -4,7 +4,8 @@
 //! and only in part, from the export below. Invariants: data is written before its granules are owned, in memory
 //! ([`Bits`]) as on the disk ([`Overlay::flush`]); writes that meet are done one after the other ([`Claims`]); what is not owned
 //! has no meaning in the data file, so it is overwritten before it is owned; the pool's reserve of space is left alone. After a
-//! failed sync nothing is read or written any more, until the overlay is opened again.
+//! failed sync nothing is read or written any more, until the overlay is opened again; what it shows then is what the disk has, and
+//! durable ([`Overlay::renew`]).
 
 use super::bits::Bits;
 use super::claims::{Claim, Claims};
@@ -114,7 +115,24 @@ impl Overlay {
         if let Err(error) = self.bits.forget_pending() {
             tracing::error!(overlay = self.name, %error, "what was not flushed may come back in part");
         }
+        self.forget_cached();
         error.into()
+    }
+
+    /// After a failed sync the system still shows what it will never write.
+    fn forget_cached(&self) {
+        self.files.data.forget_cached();
+        self.files.owned.forget_cached();
+    }
+
+    /// After a failed sync, and before anything else: what is found is durable from now on.
+    pub(super) fn renew(&self) -> io::Result<()> {
+        self.forget_cached();
+        self.files.data.sync()?;
+        // Bits are overwritten only once their other slot is sure to stay.
+        self.files.owned.sync()?;
+        self.bits.renew()?;
+        self.files.owned.sync()
     }
 
     /// The granules that `bytes` touches.

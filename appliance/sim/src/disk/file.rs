@@ -168,11 +168,14 @@ impl File {
 
     /// A sync that fails: the kernel forgets some of the changes for good, and the next sync knows nothing of it.
     ///
-    /// What was forgotten is not read any more either, as after direct I/O, and after the page cache let go of it;
-    /// the length stays what it was.
+    /// The length stays what it was, and what was forgotten is read until [`File::forget_cached`].
     pub fn fail_sync(&mut self, rng: &mut Rng) {
         self.unsynced.retain(|change| matches!(change, Change::Resize(_)) || rng.chance(50));
         self.unsynced.push(Change::Resize(self.seen.len() as u64));
+    }
+
+    /// What a failed sync forgot is not read any more either.
+    pub fn forget_cached(&mut self) {
         self.seen.clone_from(&self.durable);
         self.unsynced.iter().for_each(|change| change.apply(&mut self.seen));
     }

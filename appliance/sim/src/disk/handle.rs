@@ -151,6 +151,12 @@ impl DiskFile for SimFile {
         self.disk.state().sync(self.node, &self.path)
     }
 
+    fn forget_cached(&self) {
+        if let Ok(file) = self.disk.state().tree.file_mut(self.node) {
+            file.forget_cached();
+        }
+    }
+
     fn size(&self) -> io::Result<u64> {
         let state = self.disk.state();
         state.check_power()?;

@@ -264,6 +264,36 @@ fn failures_at_every_operation_are_told_and_leave_the_rest() {
     }
 }
 
+/// The system goes on showing what a failed sync forgot: a later flush must not acknowledge that.
+#[test]
+fn what_is_flushed_after_a_sync_that_failed_is_durable() {
+    let mut broken = 0;
+    for (seed, at) in (0..20).flat_map(|seed| (1..60).map(move |at| (seed, at))) {
+        let (mut machine, image) = scene(seed);
+        let pool = machine.start().unwrap().clone();
+        let overlays = Overlays::new(pool.clone());
+        let overlay = open(&overlays, &pool).unwrap();
+        let (mut model, mut rng) = (Model::new(&image), Rng::new(seed));
+        machine.disk().set_caches(true);
+        machine.disk().fail_at(machine.disk().operations() + at, Errno::Io);
+        let _ = (0..STEPS).find_map(|_| step(&*overlay, &mut model, &mut rng).err());
+        if !overlay.is_broken() {
+            continue;
+        }
+        broken += 1;
+        machine.disk().set_fault(None);
+        drop(overlay);
+        let overlay = open(&overlays, &pool).unwrap();
+        let shown = read(&*overlay, 0..image.bytes().len() as u64);
+        model.check_after_a_crash(&shown, &format!("seed {seed}, operation {at}"));
+        overlay.flush().unwrap();
+        drop((overlay, overlays, pool));
+        machine.lose_power(&mut rng);
+        assert!(found(&mut machine) == shown, "seed {seed}, operation {at}: flushed, and not there");
+    }
+    assert!(broken > 20, "{broken} syncs failed");
+}
+
 #[test]
 fn a_full_disk_is_told_as_such_and_keeps_its_reserve() {
     let (mut machine, image) = scene(1);

@@ -8,7 +8,7 @@
 //! | `client-cert.pem`, `client-key.pem` | | when they are there, the certificate that a server is shown |
 //!
 //! Invariants: nothing of a peer is believed but what one of these files vouches for, the system's authorities
-//! least of all; expired certificates are refused; there is TLS 1.3 and 1.2, nothing older, and no early data.
+//! least of all; a file that is there and cannot be read is an error; expired certificates are refused; there is TLS 1.3 and 1.2, nothing older, and no early data.
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, ring};
@@ -99,8 +99,9 @@ fn provider() -> Arc<CryptoProvider> {
 struct Directory<'a>(&'a Path);
 
 impl Directory<'_> {
+    /// Whether something is there, even what cannot be read: that is an error of who reads it, and never passes for absent.
     fn has(&self, name: &str) -> bool {
-        self.0.join(name).exists()
+        !matches!(self.0.join(name).symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
     /// A certificate with what leads from it to the authority, and its key.
@@ -183,5 +184,23 @@ mod tests {
     fn a_file_with_something_else_in_it_is_named() {
         let text = problem(&[("server-cert.pem", "nothing")], |dir| server(dir).err());
         assert_eq!(text, "DIR/server-cert.pem: expected a certificate in PEM form: there is none in it");
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_not_an_absent_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = |name| Directory(dir.path()).has(name);
+        assert!(!there(CA), "nothing is there yet");
+        std::os::unix::fs::symlink("gone.pem", dir.path().join(CA)).unwrap();
+        assert!(there(CA), "clients would no longer be asked for a certificate");
+        std::os::unix::fs::symlink("gone.pem", dir.path().join(CRL)).unwrap();
+        let error = Directory(dir.path()).revocations().expect_err("what was taken back would be accepted");
+        assert!(matches!(error, TlsError::Read { path, .. } if path.ends_with(CRL)));
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_an_absent_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(Directory(file.path()).has(CA), "ENOTDIR says nothing about the file");
     }
 }

@@ -11,7 +11,8 @@
 //!
 //! Invariants: an option that cannot be served is refused with text and the handshake goes on; only
 //! a lost position in the stream, flags that were not offered, or a refused `EXPORT_NAME` end it.
-//! Metadata contexts selected for one name never apply to an export entered under another.
+//! Metadata contexts selected for one name never apply to an export entered under another, and a selection
+//! replaces what was selected before, also when it is refused.
 
 use bytes::{Buf, BufMut, BytesMut};
 
@@ -199,6 +200,9 @@ impl Handshake {
             return Ok(Some(Step::Receive));
         }
         let data = input.split_to(whole).split_off(OPTION_HEAD_LEN).freeze();
+        if head.option == option::SET_META_CONTEXT {
+            self.selected = None;
+        }
         if self.tls == TlsPolicy::Require && !self.encrypted && !option::may_come_before_tls(head.option) {
             return self.demand_tls(head.option, out);
         }

@@ -21,7 +21,7 @@ const INFO: u32 = 6;
 const GO: u32 = 7;
 const STRUCTURED_REPLY: u32 = 8;
 const LIST_META_CONTEXT: u32 = 9;
-const SET_META_CONTEXT: u32 = 10;
+pub(super) const SET_META_CONTEXT: u32 = 10;
 const EXTENDED_HEADERS: u32 = 11;
 
 /// The head of an option.

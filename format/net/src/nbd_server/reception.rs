@@ -1,7 +1,7 @@
 //! The handshake of one connection: asks the catalog what the protocol wants to know.
 //!
 //! Invariants: what was opened before TLS is not what is entered after it; the export that is entered is the one at which the
-//! client selected its contexts, so that it holds them.
+//! client selected its contexts, so that it holds them, whatever it asked about in between.
 
 use std::sync::Arc;
 
@@ -36,19 +36,24 @@ pub(super) struct Entered {
 
 type Opened = (Advert, Arc<dyn Export>);
 
+/// An export, and the name that it was opened by.
+type Kept = Option<(String, Arc<dyn Export>)>;
+
 pub(super) struct Reception<'a> {
     server: &'a Server,
     handshake: Handshake,
     out: BytesMut,
-    /// What was opened last, under which name: it holds what the client selected.
-    last: Option<(String, Arc<dyn Export>)>,
+    /// That at which the client selected contexts: it holds them.
+    selected: Kept,
+    /// What was opened last for anything else: who asks about it and then enters it gets what was told.
+    last: Kept,
 }
 
 impl<'a> Reception<'a> {
     pub(super) fn new(server: &'a Server) -> Self {
         let mut out = BytesMut::new();
         let handshake = Handshake::greeting(server.encryption.policy(), &mut out);
-        Self { server, handshake, out, last: None }
+        Self { server, handshake, out, selected: None, last: None }
     }
 
     /// Answers until the client has said what becomes of the connection.
@@ -63,7 +68,7 @@ impl<'a> Reception<'a> {
                 Step::Receive if link.receive(0).await? => {}
                 Step::Receive | Step::Close => return Ok(Said::Close),
                 Step::StartTls => {
-                    self.last = None;
+                    (self.selected, self.last) = (None, None);
                     return Ok(self.server.encryption.acceptor().map_or(Said::Close, Said::Encrypt));
                 }
                 Step::List => {
@@ -102,9 +107,15 @@ impl<'a> Reception<'a> {
         })
     }
 
-    /// The export of this name, which may be the one that was opened last, and what is told of it.
+    /// The export of this name, which may be one that is kept, and what is told of it.
     async fn opened(&mut self, name: String, purpose: Purpose) -> Result<Opened, Refusal> {
-        let known = self.last.take().filter(|(known, _)| *known == name).map(|(_, export)| export);
+        let selects = matches!(purpose, Purpose::Select(_));
+        let known = self.known(&name);
+        // What is open beside it is let go of first.
+        self.last = None;
+        if selects {
+            self.selected = None;
+        }
         let (catalog, wanted) = (Arc::clone(&self.server.catalog), name.clone());
         let opening = spawn_blocking(move || {
             let export = known.map_or_else(|| catalog.open(&wanted), Ok)?;
@@ -112,8 +123,14 @@ impl<'a> Reception<'a> {
         });
         let opened: Result<Opened, Refusal> = opening.await.map_err(|_| internal_error())?;
         let (advert, export) = opened?;
-        self.last = Some((name, Arc::clone(&export)));
+        let kept = if selects { &mut self.selected } else { &mut self.last };
+        *kept = Some((name, Arc::clone(&export)));
         Ok((advert, export))
+    }
+
+    fn known(&self, name: &str) -> Option<Arc<dyn Export>> {
+        let mut kept = self.selected.iter().chain(&self.last);
+        kept.find(|(known, _)| known == name).map(|(_, export)| Arc::clone(export))
     }
 }
 

@@ -40,7 +40,7 @@ impl Client {
     /// In the transmission phase with simple replies, without having asked for block sizes.
     pub fn using(fixture: &Fixture, export: &str) -> Self {
         let mut client = Self::haggling(fixture);
-        client.go(export);
+        client.go(export, Form::Simple);
         client
     }
 
@@ -55,15 +55,15 @@ impl Client {
         while let OptionReply::MetaContext(context) = client.option_reply() {
             selected.push(context.id);
         }
-        client.go(export);
-        client.1 = Form::Extended;
+        client.go(export, Form::Extended);
         (client, selected)
     }
 
-    fn go(&mut self, export: &str) {
+    pub fn go(&mut self, export: &str, form: Form) {
         let info = InfoRequest { name: export.to_owned(), wants: Vec::new() };
         self.option(&OptionRequest::Go(info));
         while self.option_reply() != OptionReply::Ack {}
+        self.1 = form;
     }
 
     pub fn send(&mut self, bytes: &[u8]) {

@@ -1,7 +1,10 @@
 //! Extended headers: qemu, which asks for them first, and raw sockets for what qemu does not do.
 
 use bytes::Bytes;
-use understudy_format::nbd::{Chunk, Command, CommandFlags, Errno, RequestHead, Span, fit};
+use understudy_format::nbd::{
+    Chunk, Command, CommandFlags, Errno, Form, InfoRequest, MetaQuery, OptionReply, OptionRequest, RequestHead, Span,
+    fit,
+};
 
 use super::client::Client;
 use super::fixture::{Fixture, SIZE, byte_at, extents_of, run};
@@ -49,6 +52,23 @@ fn one_block_status_covers_the_whole_export_in_the_contexts_that_were_chosen() {
         other => panic!("{other:?}"),
     });
     assert_eq!(both, [(2, contexts[0]), (2, contexts[1])]);
+}
+
+#[test]
+fn the_export_at_which_contexts_were_selected_is_entered_whatever_else_was_asked() {
+    let fixture = Fixture::start();
+    let mut client = Client::haggling(&fixture);
+    let info = |name: &str| OptionRequest::Info(InfoRequest { name: name.to_owned(), wants: Vec::new() });
+    let queries = vec![ALLOCATION.to_owned()];
+    let selection = OptionRequest::SetMetaContext(MetaQuery { export: "numbered".to_owned(), queries });
+    for option in [OptionRequest::ExtendedHeaders, selection, info("pattern"), info("numbered"), info("pattern")] {
+        client.option(&option);
+        while client.option_reply() != OptionReply::Ack {}
+    }
+    client.go("numbered", Form::Extended);
+    client.read(1, 0, 1);
+    let data = Bytes::from(vec![1]);
+    assert_eq!(client.chunk(), (1, 0, Chunk::Data { offset: 0, data }), "it was not opened again");
 }
 
 #[test]

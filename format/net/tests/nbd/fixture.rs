@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
@@ -134,6 +134,24 @@ impl Export for Writable {
     }
 }
 
+/// Another one whenever it is opened: all bytes are its number.
+struct Numbered(u8);
+
+impl Export for Numbered {
+    fn name(&self) -> String {
+        "numbered".to_owned()
+    }
+
+    fn geometry(&self) -> Geometry {
+        Geometry::read_only(1 << 20)
+    }
+
+    fn read(&self, _offset: u64, buf: &mut [u8]) -> Result<Content, Failure> {
+        buf.fill(self.0);
+        Ok(Content::Data)
+    }
+}
+
 /// Fails below 4096, panics above.
 struct Broken;
 
@@ -184,6 +202,7 @@ impl Export for Gate {
 struct Exports {
     writable: Arc<Writable>,
     gate: Arc<Gate>,
+    numbers: AtomicU8,
 }
 
 impl Catalog for Exports {
@@ -198,6 +217,7 @@ impl Catalog for Exports {
             "" | "pattern" => Ok(Arc::new(Pattern)),
             "writable" => Ok(self.writable.clone()),
             "gate" => Ok(self.gate.clone()),
+            "numbered" => Ok(Arc::new(Numbered(self.numbers.fetch_add(1, Ordering::SeqCst) + 1))),
             "broken" => Ok(Arc::new(Broken)),
             "private" => Err(OpenError::Refused("private is not for you".to_owned())),
             _ => Err(OpenError::Unknown(format!("no volume is named {name:?}"))),
@@ -238,7 +258,8 @@ impl Fixture {
             most_inside: AtomicUsize::default(),
         });
         let writable = Arc::new(Writable(Mutex::new(vec![0; 1 << 20])));
-        let catalog: Arc<dyn Catalog> = Arc::new(Exports { writable, gate: gate.clone() });
+        let catalog: Arc<dyn Catalog> =
+            Arc::new(Exports { writable, gate: gate.clone(), numbers: AtomicU8::default() });
         let tcp = runtime.block_on(Listener::bind_tcp("127.0.0.1:0".parse().unwrap())).unwrap();
         let address = tcp.tcp_address().unwrap();
         let unix = runtime.block_on(async { Listener::bind_unix(&dir.path().join("s")) }).unwrap();

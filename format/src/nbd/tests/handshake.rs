@@ -347,6 +347,25 @@ fn contexts_selected_for_one_name_do_not_apply_to_another() {
 }
 
 #[test]
+fn a_selection_that_is_refused_takes_the_earlier_one_back() {
+    let names: Vec<String> = (0..=CONTEXTS_MAX).map(|at| format!("x-test:{at}")).collect();
+    let too_many = query("vol", &names.iter().map(String::as_str).collect::<Vec<_>>());
+    for refused in [query("none", &[BASE_ALLOCATION]), too_many] {
+        let mut handshake = begun(true);
+        let _ = ask(&mut handshake, &OptionRequest::SetMetaContext(query("vol", &[BASE_ALLOCATION])));
+        let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
+        OptionRequest::SetMetaContext(refused).encode(&mut input);
+        if let Step::Open(..) = handshake.advance(&mut input, &mut out).unwrap() {
+            let unknown = Refusal::new(OptionError::Policy, "there is none");
+            assert_eq!(handshake.answer_open(Err(unknown), &mut out), Ok(None));
+        }
+        error_reply(&out);
+        let (session, _) = ask(&mut handshake, &go("vol", &[]));
+        assert_eq!(session.unwrap().contexts, []);
+    }
+}
+
+#[test]
 fn a_count_of_queries_that_lies_is_invalid() {
     let data = Bytes::from(hex("00000000 ffffffff"));
     let error = WireError::Truncated { what: "LIST_META_CONTEXT", need: 4, have: 0 };

@@ -80,13 +80,12 @@ impl PoolCatalog {
     }
 
     fn scratch(&self) -> impl Iterator<Item = ExportName> + use<> {
-        // What cannot be looked at is told where it is opened.
         let named = |overlay: OverlayInfo| {
             let (name, OverlayStatus { point, owned_bytes, .. }) = (overlay.name, overlay.status);
             let description = format!("scratch overlay over {name}@{point}, {owned_bytes} bytes written");
             ExportName { name: format!("{name}@{point}{SUFFIX}"), description }
         };
-        self.overlays.list().unwrap_or_default().into_iter().map(named)
+        self.overlays.list().into_iter().map(named)
     }
 }
 

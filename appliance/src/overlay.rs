@@ -145,34 +145,43 @@ impl Overlays {
     }
 
     /// What there is, by volume and point.
-    pub fn list(&self) -> Result<Vec<OverlayInfo>> {
+    pub fn list(&self) -> Vec<OverlayInfo> {
         lock(&self.all).iter().map(|(key, entry)| self.info(key, entry)).collect()
     }
 
-    fn info(&self, key: &Key, entry: &Entry) -> Result<OverlayInfo> {
+    /// The volume that an overlay is over; nil when that is not known any more.
+    fn volume(&self, key: &Key, entry: &Entry) -> Uuid {
+        let known = entry.header.as_ref().map(|header| header.volume);
+        known.or_else(|| Some(self.pool.volume(&key.0)?.volume.uuid)).unwrap_or(Uuid::nil())
+    }
+
+    fn info(&self, key: &Key, entry: &Entry) -> OverlayInfo {
         let (header, known) = (entry.header.as_ref(), entry.overlay.as_ref().ok());
-        let volume = header.map_or_else(|| self.pool.volume(&key.0).map(|entry| entry.volume.uuid), |h| Some(h.volume));
-        let owned = known.map(|overlay| overlay.owned_bytes()).transpose().map_err(at(&self.directory(key)))?;
+        let told = |error: &_| tracing::error!(dir = %self.directory(key).display(), %error, "bits cannot be read");
+        let owned = known.and_then(|overlay| overlay.owned_bytes().inspect_err(told).ok());
         let status = OverlayStatus {
-            volume: volume.unwrap_or(Uuid::nil()),
+            volume: self.volume(key, entry),
             point: key.1,
             volume_size: header.map_or(0, |header| header.volume_size),
             owned_bytes: owned.unwrap_or(0),
             created_ns: header.map_or(0, |header| header.created_ns),
             connections: known.map_or(0, |overlay| Arc::strong_count(overlay) as u32 - 1),
-            damaged: u8::from(known.is_none()),
+            damaged: u8::from(owned.is_none()),
             reserved: [0; 11],
         };
-        Ok(OverlayInfo { name: key.0.clone(), status })
+        OverlayInfo { name: key.0.clone(), status }
     }
 
     /// Removes an overlay for good, and tells what it was.
     pub fn discard(&self, volume: &Uuid, number: u64, force: bool) -> Result<OverlayInfo> {
         let mut all = lock(&self.all);
-        let (key, info) = self.find_in(&all, volume, number)?;
+        let key = self.find_in(&all, volume, number)?;
+        let info = self.info(&key, &all[&key]);
         let reason = match &info.status {
             status if status.connections > 0 => Some(format!("{} connections use it", status.connections)),
-            status if status.damaged != 0 => Some("it cannot be opened, so what was written is not known".to_owned()),
+            status if status.damaged != 0 => {
+                Some("it cannot be opened or read, so what was written is not known".to_owned())
+            }
             status if status.owned_bytes > 0 => Some(format!("{} bytes of it were written", status.owned_bytes)),
             _ => None,
         };
@@ -191,22 +200,21 @@ impl Overlays {
         Ok(info)
     }
 
-    fn find_in(&self, all: &BTreeMap<Key, Entry>, volume: &Uuid, number: u64) -> Result<(Key, OverlayInfo)> {
-        for (key, entry) in all.iter().filter(|(key, _)| key.1 == number) {
-            let info = self.info(key, entry)?;
-            if info.status.volume == *volume {
-                return Ok((key.clone(), info));
-            }
-        }
-        Err(Error::refused(format!(
-            "there is no scratch overlay over point {number} of this volume; `understudy attach overlays` lists them"
-        )))
+    fn find_in(&self, all: &BTreeMap<Key, Entry>, volume: &Uuid, number: u64) -> Result<Key> {
+        let mut there = all.iter().filter(|(key, _)| key.1 == number);
+        let found = there.find(|(key, entry)| self.volume(key, entry) == *volume);
+        let unknown = || {
+            Error::refused(format!(
+                "there is no scratch overlay over point {number} of this volume; `understudy attach overlays` lists them"
+            ))
+        };
+        found.map(|(key, _)| key.clone()).ok_or_else(unknown)
     }
 
     /// The overlay over a point, which must be there and whole.
     fn known(&self, volume: &Uuid, number: u64) -> Result<Arc<Overlay>> {
         let mut all = lock(&self.all);
-        let (key, _) = self.find_in(&all, volume, number)?;
+        let key = self.find_in(&all, volume, number)?;
         let entry = all.get_mut(&key).expect("just found");
         self.again(&key, &self.directory(&key), entry)
     }

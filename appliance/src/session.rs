@@ -139,7 +139,7 @@ impl Shared {
             }
             Message::ListPoints { name, newest } => self.points(&name, newest),
             Message::GetPages { volume, point, level, indexes } => self.pages(&volume, point, level, &indexes),
-            Message::ListOverlays => Ok(Message::Overlays(self.overlays.list()?)),
+            Message::ListOverlays => Ok(Message::Overlays(self.overlays.list())),
             Message::Discard { volume, point, force } => {
                 Ok(Message::Overlays(vec![self.overlays.discard(&volume, point, force)?]))
             }

@@ -75,7 +75,7 @@ crate::layout! {
         40 created_ns: i64,
         /// Connections that use it.
         48 connections: u32,
-        /// 1 when it cannot be opened.
+        /// 1 when it cannot be opened, or what it owns cannot be read.
         52 damaged: u8,
         /// 0.
         53 reserved: [u8; 11],

@@ -5,6 +5,8 @@
 
 use std::{fmt, io};
 
+use super::{Command, Span};
+
 /// A message that cannot be understood. After one, the position in the byte stream is lost and the
 /// connection must be closed, except where a decoder of option data is called on its own.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -215,6 +217,17 @@ impl Failure {
     pub fn new(errno: Errno, text: impl Into<String>) -> Self {
         let text = text.into();
         Self { errno, text, at: None }
+    }
+
+    /// As the reply to this command may tell it: at an offset that was asked about, where replies to it have one at all.
+    #[must_use]
+    pub fn in_reply_to(mut self, command: &Command) -> Self {
+        let within = |(at, Span { offset, length }): (u64, Span)| {
+            let last = offset.saturating_add(length.saturating_sub(1));
+            at.clamp(offset, last)
+        };
+        self.at = self.at.zip(command.located()).map(within);
+        self
     }
 }
 

@@ -212,6 +212,12 @@ impl Command {
         }
     }
 
+    /// The range in which a reply may locate a failure (proto.md, `NBD_REPLY_TYPE_ERROR_OFFSET`); `None` where it has no offset.
+    pub(super) fn located(&self) -> Option<Span> {
+        let (kind, span) = self.kind_and_span();
+        [READ, WRITE, TRIM, BLOCK_STATUS].contains(&kind).then_some(span)
+    }
+
     fn payload_len(&self) -> Option<u64> {
         match self {
             Self::Write { data, .. } => Some(data.len() as u64),

@@ -30,7 +30,7 @@ impl Answerer {
             error!(export = self.session.export, ?request.cookie, "an export panicked");
             Err(Failure::new(Errno::Io, "internal error of the server"))
         });
-        answered.unwrap_or_else(|failure| self.refuse(request.tag(), &failure))
+        answered.unwrap_or_else(|failure| self.refuse(request.tag(), &failure.in_reply_to(&request.command)))
     }
 
     /// The reply to a request that failed.

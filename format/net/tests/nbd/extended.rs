@@ -39,6 +39,15 @@ fn a_reply_repeats_the_offset_of_its_request() {
 }
 
 #[test]
+fn a_failure_is_located_within_what_was_asked_for() {
+    let fixture = Fixture::start();
+    let (mut client, _) = Client::extended(&fixture, "broken", &[]);
+    client.read(1, 1024, 512);
+    let Chunk::Failed(failure) = client.chunk().2 else { panic!("it is damaged") };
+    assert_eq!(failure.at, Some(1024), "the block begins before");
+}
+
+#[test]
 fn one_block_status_covers_the_whole_export_in_the_contexts_that_were_chosen() {
     let fixture = Fixture::start();
     let (mut client, contexts) = Client::extended(&fixture, "pattern", &[ALLOCATION, "x-test:odd"]);

@@ -152,7 +152,7 @@ impl Export for Numbered {
     }
 }
 
-/// Fails below 4096, panics above.
+/// A block of 4096 bytes that is damaged as a whole; panics above.
 struct Broken;
 
 impl Export for Broken {
@@ -167,7 +167,7 @@ impl Export for Broken {
     fn read(&self, offset: u64, _buf: &mut [u8]) -> Result<Content, Failure> {
         assert!(offset < 4096, "a bug in an export");
         let text = "block 0 of point p1 is damaged".to_owned();
-        Err(Failure { errno: Errno::Io, text, at: Some(offset) })
+        Err(Failure { errno: Errno::Io, text, at: Some(0) })
     }
 }
 

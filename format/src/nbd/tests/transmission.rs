@@ -229,6 +229,26 @@ fn replies_have_their_golden_bytes() {
 }
 
 #[test]
+fn a_failure_has_an_offset_within_the_request_or_none() {
+    let told = |at, command: Command| Failure { at, ..Failure::new(Errno::Io, "bad") }.in_reply_to(&command).at;
+    let span = Span { offset: 8192, length: 4096 };
+    let commands = [
+        Command::Read { span, whole: false },
+        Command::Trim { span, fua: false },
+        Command::BlockStatus { span, one: false, only: None },
+        Command::Write { offset: 8192, data: vec![0; 4096].into(), fua: false },
+    ];
+    for command in commands {
+        let told = [None, Some(0), Some(9000), Some(65_536)].map(|at| told(at, command.clone()));
+        assert_eq!(told, [None, Some(8192), Some(9000), Some(12_287)], "{command:?}");
+    }
+    let zeroes = Command::WriteZeroes { span, fua: false, no_hole: false, fast: false };
+    for command in [Command::Flush, Command::Cache { span }, zeroes] {
+        assert_eq!(told(Some(9000), command), None);
+    }
+}
+
+#[test]
 fn the_head_of_content_has_its_golden_bytes() {
     let mut head = [0; 28];
     Replies { form: Form::Structured }.put_data_head(&mut head, TAG, 4);

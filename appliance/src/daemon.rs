@@ -94,7 +94,7 @@ impl Daemon {
         let jobs = new.jobs.clone();
         *write(&self.config) = Arc::new(new);
         lock(&self.refused).clear();
-        self.jobs.with(|scheduler| scheduler.configure(&jobs, time(clock::now_ns())));
+        self.jobs.configure(&jobs, time(clock::now_ns()));
         driver::record(self);
     }
 

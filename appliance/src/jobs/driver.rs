@@ -1,17 +1,20 @@
 //! Turns the scheduler: asks the clock, runs what is due on a thread, and records it.
 //!
 //! Invariants: the history is written before a run and after it; where the disk does not take it, the job runs all the same (it may be the
-//! one that makes room) and that is said. Settings that the configuration wants are in force before any run.
+//! one that makes room) and that is said. Settings that the configuration wants are in force before any run. Who asked for a run
+//! hears of its end, also when it panics, or never comes because its job was taken out.
 
 use super::history;
 use super::scheduler::{Scheduler, Started, Step, time};
 use crate::clock;
+use crate::config::Job;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::locks::lock;
 use crate::upkeep::{Outcome, Told, Upkeep};
 use crossbeam_channel::Sender;
 use jiff::Timestamp;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -35,7 +38,7 @@ pub enum Heard {
 pub struct Jobs {
     scheduler: Mutex<Scheduler>,
     wake: Notify,
-    /// Who waits for a run that was asked for, by the name of its job.
+    /// Who waits for a run that was asked for and did not start, by the name of its job. Locked before the scheduler.
     waiting: Mutex<Vec<(String, Sender<Heard>)>>,
     /// Held while the history is written, so that what is newer stays.
     recording: Mutex<()>,
@@ -69,13 +72,30 @@ impl Jobs {
         known
     }
 
-    fn listeners(&self, started: &Started) -> Vec<Sender<Heard>> {
+    /// From now on these are the jobs. Who waits for one that was taken out is told so.
+    pub fn configure(&self, jobs: &[Arc<Job>], now: Timestamp) {
         let mut waiting = lock(&self.waiting);
-        let is_theirs = |name: &String| started.why == Why::Asked && *name == started.job.name;
-        let (theirs, others) = std::mem::take(&mut *waiting).into_iter().partition(|(name, _)| is_theirs(name));
-        *waiting = others;
-        let theirs: Vec<(String, Sender<Heard>)> = theirs;
-        theirs.into_iter().map(|(_, hear)| hear).collect()
+        let left = self.with(|scheduler| {
+            scheduler.configure(jobs, now);
+            waiting.extract_if(.., |(name, _)| !scheduler.is_asked(name)).collect::<Vec<_>>()
+        });
+        for (name, hear) in left {
+            let reason = format!("job {name} was taken out of the configuration before it ran");
+            // Who left does not hear it.
+            let _ = hear.send(Heard::Ended(Err(reason)));
+        }
+    }
+
+    /// What is to be done at this time, and who hears of it. One who asks from now on waits for the next run.
+    pub(super) fn poll(&self, now: Timestamp) -> (Step, Vec<Sender<Heard>>) {
+        let mut waiting = lock(&self.waiting);
+        let step = lock(&self.scheduler).poll(now);
+        let is_theirs = |name: &str| match &step {
+            Step::Start(started) => started.why == Why::Asked && started.job.name == name,
+            Step::Wait(_) => false,
+        };
+        let theirs = waiting.extract_if(.., |(name, _)| is_theirs(name)).map(|(_, hear)| hear).collect();
+        (step, theirs)
     }
 }
 
@@ -85,12 +105,12 @@ pub async fn drive(daemon: Arc<Daemon>, stopped: impl Future<Output = ()>) {
     loop {
         let step = blocking(&daemon, |daemon| {
             daemon.govern();
-            lock(&daemon.jobs.scheduler).poll(now())
+            daemon.jobs.poll(now())
         });
         match step.await {
-            Some(Step::Start(started)) => {
+            Some((Step::Start(started), listeners)) => {
                 let stop = Arc::new(AtomicBool::new(false));
-                let mut work = std::pin::pin!(run(daemon.clone(), started, stop.clone()));
+                let mut work = std::pin::pin!(run(daemon.clone(), started, listeners, stop.clone()));
                 tokio::select! {
                     () = &mut work => {}
                     () = &mut stopped => {
@@ -99,7 +119,7 @@ pub async fn drive(daemon: Arc<Daemon>, stopped: impl Future<Output = ()>) {
                     }
                 }
             }
-            Some(Step::Wait(until)) => tokio::select! {
+            Some((Step::Wait(until), _)) => tokio::select! {
                 () = &mut stopped => return,
                 () = daemon.jobs.wake.notified() => {}
                 () = tokio::time::sleep(pause(until)) => {}
@@ -126,19 +146,19 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(move || act(&daemon)).await.ok()
 }
 
-async fn run(daemon: Arc<Daemon>, started: Started, stop: Arc<AtomicBool>) {
+async fn run(daemon: Arc<Daemon>, started: Started, listeners: Vec<Sender<Heard>>, stop: Arc<AtomicBool>) {
     blocking(&daemon, move |daemon| {
         let name = started.job.name.as_str();
         record(daemon);
         tracing::info!(job = name, why = super::commands::why(started.why), run = started.job.run, "a job starts");
-        let listeners = daemon.jobs.listeners(&started);
         let mut last = String::new();
-        let result = act(daemon, &started, &stop, &mut |told| {
+        let mut tell = |told: Told| {
             told.text.lines().for_each(|line| tracing::info!(job = name, "{line}"));
             last.clone_from(&told.text);
             // Who left does not hear it.
             listeners.iter().for_each(|hear| drop(hear.send(Heard::Told(told.clone()))));
-        });
+        };
+        let result = survived(|| act(daemon, &started, &stop, &mut tell));
         let (ended, detail) = match (&result, stop.load(Ordering::SeqCst)) {
             (_, true) => (Ended::Cut, "the daemon was stopped".to_owned()),
             (Ok(Outcome::Done), _) => (Ended::Done, last),
@@ -156,6 +176,12 @@ async fn run(daemon: Arc<Daemon>, started: Started, stop: Arc<AtomicBool>) {
         listeners.iter().for_each(|hear| drop(hear.send(Heard::Ended(result.clone()))));
     })
     .await;
+}
+
+/// What a command comes to; a panic in it is a failure of this run, and the next one comes.
+pub(super) fn survived(command: impl FnOnce() -> Result<Outcome>) -> Result<Outcome> {
+    catch_unwind(AssertUnwindSafe(command))
+        .unwrap_or_else(|_| Err(Error::refused("internal error: the command panicked; the log says where")))
 }
 
 fn act(daemon: &Daemon, started: &Started, stop: &AtomicBool, tell: &mut dyn FnMut(Told)) -> Result<Outcome> {

@@ -1,7 +1,9 @@
 //! The scheduler over simulated years: what is run when, what of a daemon that is not always there, and clocks that jump.
 
+use super::driver::{Heard, Jobs, survived};
 use super::scheduler::{Scheduler, Started, Step, nanoseconds, time};
 use crate::config::{Job, read};
+use crate::upkeep::Outcome;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -172,6 +174,34 @@ fn another_schedule_counts_from_when_it_was_read_and_the_same_goes_on() {
     world.scheduler.configure(&jobs("  p: {run: collect, schedule: '*:20'}\n"), world.now);
     assert_eq!(world.scheduler.jobs().next().unwrap().1.runs.len(), 3);
     assert!(world.start().is_none());
+}
+
+#[test]
+fn who_waits_for_a_job_that_is_taken_out_is_told() {
+    let text = "  a: {run: prune, schedule: hourly}\n  b: {run: collect, schedule: hourly}\n";
+    let World { scheduler, now, .. } = World::new(text, "2026-11-21T10:10:00Z");
+    let daemon = Jobs::new(scheduler);
+    let ask = |name| {
+        let (hear, heard) = crossbeam_channel::unbounded();
+        assert!(daemon.ask(name, hear));
+        heard
+    };
+    let first = ask("a");
+    let (Step::Start(_), hears) = daemon.poll(now) else { panic!("nothing else runs") };
+    let (again, other) = (ask("a"), ask("b"));
+    daemon.configure(&jobs("  b: {run: collect, schedule: hourly}\n"), now);
+    let Ok(Heard::Ended(Err(reason))) = again.try_recv() else { panic!("it would wait for ever") };
+    assert_eq!(reason, "job a was taken out of the configuration before it ran");
+    assert!(other.is_empty(), "its run comes");
+    assert!(first.is_empty(), "its run goes on");
+    hears.iter().for_each(|hear| hear.send(Heard::Ended(Ok(Outcome::Done))).unwrap());
+    assert!(matches!(first.try_recv(), Ok(Heard::Ended(Ok(Outcome::Done)))));
+}
+
+#[test]
+fn a_panic_in_a_command_is_a_failure_of_its_run() {
+    let error = survived(|| panic!("a bug in a command")).unwrap_err();
+    assert_eq!(error.to_string(), "internal error: the command panicked; the log says where");
 }
 
 #[test]

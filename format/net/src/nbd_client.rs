@@ -114,10 +114,11 @@ impl Client {
     pub fn block_status(&self, offset: u64, length: u64) -> Result<Vec<ContextExtents>, ClientError> {
         let alignment = u64::from(self.session.alignment);
         let most = self.session.form.length_max() / alignment * alignment;
-        let mut exchanges = [Exchange::status(Span { offset, length: length.min(most) })];
+        let contexts = self.session.contexts.iter().map(|context| context.id);
+        let mut exchanges = [Exchange::status(Span { offset, length: length.min(most) }, contexts)];
         self.connections[0].run(&mut exchanges)?;
         let [exchange] = exchanges;
-        exchange.extents(self.session.contexts.iter().map(|context| context.id))
+        exchange.extents()
     }
 }
 

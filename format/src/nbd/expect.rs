@@ -73,26 +73,32 @@ impl ExpectRead {
 #[derive(Debug)]
 pub struct ExpectStatus {
     span: Span,
-    contexts: Vec<ContextExtents>,
+    /// The numbers of the contexts that were asked for, with what came of each.
+    contexts: Vec<(u32, Option<ContextExtents>)>,
     failure: Option<Failure>,
 }
 
 impl ExpectStatus {
-    /// Nothing about `span` came yet.
-    pub fn new(span: Span) -> Self {
-        Self { span, contexts: Vec::new(), failure: None }
+    /// Nothing about `span` came yet; it was asked for in these contexts, by number.
+    pub fn new(span: Span, contexts: impl IntoIterator<Item = u32>) -> Self {
+        Self { span, contexts: contexts.into_iter().map(|id| (id, None)).collect(), failure: None }
     }
 
     /// The extents in one context.
     ///
     /// # Errors
-    /// The context was told before.
+    /// The context was not asked for, or told before.
     pub fn extents(&mut self, extents: ContextExtents) -> Result<(), WireError> {
-        if self.contexts.iter().any(|known| known.context == extents.context) {
-            return Err(WireError::UnknownType { what: "context told twice", found: extents.context });
+        let wrong = |what| WireError::UnknownType { what, found: extents.context };
+        let asked = self.contexts.iter_mut().find(|(id, _)| *id == extents.context);
+        match asked {
+            None => Err(wrong("context that was not asked for")),
+            Some((_, Some(_))) => Err(wrong("context told twice")),
+            Some((_, told)) => {
+                *told = Some(extents);
+                Ok(())
+            }
         }
-        self.contexts.push(extents);
-        Ok(())
     }
 
     /// The request failed.
@@ -100,22 +106,16 @@ impl ExpectStatus {
         self.failure.get_or_insert(failure);
     }
 
-    /// The reply is over: the extents from the span's offset on, in each of the `wanted` contexts, in their order.
+    /// The reply is over: the extents from the span's offset on, in each of the contexts, in their order.
     ///
     /// # Errors
     /// A context is missing.
-    pub fn finish(
-        self,
-        wanted: impl IntoIterator<Item = u32>,
-    ) -> Result<Result<Vec<ContextExtents>, Failure>, WireError> {
+    pub fn finish(self) -> Result<Result<Vec<ContextExtents>, Failure>, WireError> {
         if let Some(failure) = self.failure {
             return Ok(Err(failure));
         }
-        let Self { span: Span { offset, length }, mut contexts, .. } = self;
-        let mut take = |id| {
-            let at = contexts.iter().position(|known| known.context == id);
-            at.map(|at| contexts.swap_remove(at)).ok_or(WireError::Missing { offset, length, came: 0 })
-        };
-        wanted.into_iter().map(&mut take).collect::<Result<_, _>>().map(Ok)
+        let Span { offset, length } = self.span;
+        let told = self.contexts.into_iter().map(|(_, told)| told);
+        told.map(|told| told.ok_or(WireError::Missing { offset, length, came: 0 })).collect::<Result<_, _>>().map(Ok)
     }
 }

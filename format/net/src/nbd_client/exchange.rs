@@ -46,9 +46,9 @@ impl<'a> Exchange<'a> {
         Self { span, expects: Expects::Read(ExpectRead::new(span), into), done: false }
     }
 
-    /// A block status.
-    pub fn status(span: Span) -> Self {
-        Self { span, expects: Expects::Status(ExpectStatus::new(span)), done: false }
+    /// A block status in these contexts, by number.
+    pub fn status(span: Span, contexts: impl Iterator<Item = u32>) -> Self {
+        Self { span, expects: Expects::Status(ExpectStatus::new(span, contexts)), done: false }
     }
 
     /// The buffer of a read that was answered is filled.
@@ -60,9 +60,9 @@ impl<'a> Exchange<'a> {
     }
 
     /// The extents of a block status that was answered.
-    pub fn extents(self, contexts: impl Iterator<Item = u32>) -> Result<Vec<ContextExtents>, ClientError> {
+    pub fn extents(self) -> Result<Vec<ContextExtents>, ClientError> {
         match self.expects {
-            Expects::Status(expect) => expect.finish(contexts)?.map_err(ClientError::Failed),
+            Expects::Status(expect) => expect.finish()?.map_err(ClientError::Failed),
             Expects::Read(..) => unreachable!("only a block status has extents"),
         }
     }

@@ -241,17 +241,19 @@ fn content_is_placed_once_and_wholly() {
 }
 
 #[test]
-fn a_context_is_told_once_and_none_is_missing() {
+fn a_context_that_was_asked_for_is_told_once_and_none_is_missing() {
     let span = Span { offset: 0, length: 100 };
     let told = |context| ContextExtents { context, extents: vec![Extent::data(7)] };
-    let mut status = ExpectStatus::new(span);
+    let mut status = ExpectStatus::new(span, [1, 2]);
     status.extents(told(2)).unwrap();
     assert!(status.extents(told(2)).is_err());
+    let unasked = WireError::UnknownType { what: "context that was not asked for", found: 3 };
+    assert_eq!(status.extents(told(3)), Err(unasked));
     status.extents(told(1)).unwrap();
-    assert_eq!(status.finish([1, 2]), Ok(Ok(vec![told(1), told(2)])));
-    let mut short = ExpectStatus::new(span);
+    assert_eq!(status.finish(), Ok(Ok(vec![told(1), told(2)])));
+    let mut short = ExpectStatus::new(span, [1, 2]);
     short.extents(told(1)).unwrap();
-    assert_eq!(short.finish([1, 2]), Err(WireError::Missing { offset: 0, length: 100, came: 0 }));
+    assert_eq!(short.finish(), Err(WireError::Missing { offset: 0, length: 100, came: 0 }));
 }
 
 proptest! {

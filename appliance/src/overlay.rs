@@ -5,6 +5,7 @@
 //! that is in, is leased, so it is not removed; an overlay is used only over the very point that it was made over; one that
 //! somebody wrote to or uses is discarded only by force; this is the only owner of the directory `overlays` of a pool.
 
+mod alone;
 mod bits;
 mod claims;
 mod files;
@@ -13,6 +14,7 @@ mod scratch;
 #[cfg(test)]
 mod tests;
 
+use alone::Alone;
 pub use keep::Kept;
 pub use scratch::Overlay;
 
@@ -50,6 +52,8 @@ struct Entry {
     overlay: Result<Arc<Overlay>, String>,
     /// The point stays; there is none when it is gone already.
     _lease: Option<Lease>,
+    /// What is done with it as a whole ([`alone`]).
+    busy: Option<&'static str>,
 }
 
 impl Overlays {
@@ -86,7 +90,7 @@ impl Overlays {
             tracing::error!(dir = %dir.display(), %error, "a scratch overlay cannot be opened");
             error.to_string()
         });
-        Entry { header, overlay, _lease: lease }
+        Entry { header, overlay, _lease: lease, busy: None }
     }
 
     /// Opens an overlay that is there, over the very point that it was made over.
@@ -110,6 +114,7 @@ impl Overlays {
         let (mut all, key) = (lock(&self.all), (volume.name.clone(), point.number));
         let dir = self.directory(&key);
         if let Some(entry) = all.get_mut(&key) {
+            entry.check_alone(&key)?;
             return self.again(&key, &dir, entry);
         }
         // Made only when the point is sure to stay.
@@ -119,7 +124,8 @@ impl Overlays {
         let header = of(&self.pool, volume, point, now_ns);
         let made = files::create(&**self.pool.disk(), &dir, &header);
         let overlay = self.over(volume, point, made?)?;
-        all.insert(key, Entry { header: Some(header), overlay: Ok(overlay.clone()), _lease: Some(lease) });
+        let entry = Entry { header: Some(header), overlay: Ok(overlay.clone()), _lease: Some(lease), busy: None };
+        all.insert(key, entry);
         Ok(overlay)
     }
 
@@ -165,7 +171,8 @@ impl Overlays {
             volume_size: header.map_or(0, |header| header.volume_size),
             owned_bytes: owned.unwrap_or(0),
             created_ns: header.map_or(0, |header| header.created_ns),
-            connections: known.map_or(0, |overlay| Arc::strong_count(overlay) as u32 - 1),
+            connections: known
+                .map_or(0, |overlay| Arc::strong_count(overlay) as u32 - 1 - u32::from(entry.busy.is_some())),
             damaged: u8::from(owned.is_none()),
             reserved: [0; 11],
         };
@@ -176,7 +183,9 @@ impl Overlays {
     pub fn discard(&self, volume: &Uuid, number: u64, force: bool) -> Result<OverlayInfo> {
         let mut all = lock(&self.all);
         let key = self.find_in(&all, volume, number)?;
-        let info = self.info(&key, &all[&key]);
+        let entry = all.get_mut(&key).expect("just found");
+        entry.check_alone(&key)?;
+        let info = self.info(&key, entry);
         let reason = match &info.status {
             status if status.connections > 0 => Some(format!("{} connections use it", status.connections)),
             status if status.damaged != 0 => {
@@ -192,11 +201,14 @@ impl Overlays {
                  `understudy attach keep {name}@{number} --as NEWVOLUME` keeps it, --force discards it"
             )));
         }
-        if let Ok(overlay) = &all[&key].overlay {
+        let alone = self.alone(&key, entry, "discarded");
+        // Who writes to it may take a while, and whoever opens another one does not wait for that.
+        drop(all);
+        if let Some(overlay) = alone.overlay() {
             overlay.discard();
         }
         files::remove(&**self.pool.disk(), &self.directory(&key))?;
-        all.remove(&key);
+        alone.gone();
         Ok(info)
     }
 
@@ -211,12 +223,14 @@ impl Overlays {
         found.map(|(key, _)| key.clone()).ok_or_else(unknown)
     }
 
-    /// The overlay over a point, which must be there and whole.
-    fn known(&self, volume: &Uuid, number: u64) -> Result<Arc<Overlay>> {
+    /// The overlay over a point, which must be there and whole, to be kept.
+    fn to_keep(&self, volume: &Uuid, number: u64) -> Result<Alone<'_>> {
         let mut all = lock(&self.all);
         let key = self.find_in(&all, volume, number)?;
         let entry = all.get_mut(&key).expect("just found");
-        self.again(&key, &self.directory(&key), entry)
+        entry.check_alone(&key)?;
+        self.again(&key, &self.directory(&key), entry)?;
+        Ok(self.alone(&key, entry, "kept"))
     }
 
     /// Makes all that was written durable, before the end of the daemon.

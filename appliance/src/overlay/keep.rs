@@ -1,6 +1,6 @@
 //! Keeping an overlay: what it shows becomes the first point of a new volume.
 //!
-//! Invariants: nothing is written to the overlay meanwhile, so the point is one moment's image; it costs what was written,
+//! Invariants: nothing is written to the overlay meanwhile, nor is it opened, so the point is one moment's image; it costs what was written,
 //! for blocks that the overlay owns nothing of are taken over with the map pages above them; the order of a commit is the
 //! pool's. The overlay stays.
 
@@ -38,9 +38,10 @@ pub struct Kept {
 impl Overlays {
     /// Makes a new volume out of the overlay over a point: durable when this returns.
     pub fn keep(&self, volume: &Uuid, number: u64, kept: Kept) -> Result<(Volume, Point)> {
-        let overlay = self.known(volume, number)?;
+        let alone = self.to_keep(volume, number)?;
+        let overlay = alone.overlay().expect("one to keep is open");
         // One is the registry's, one is ours.
-        let (connections, owned) = (Arc::strong_count(&overlay).saturating_sub(2), overlay.owned_bytes());
+        let (connections, owned) = (Arc::strong_count(overlay).saturating_sub(2), overlay.owned_bytes());
         let owned = owned.map_err(at(self.pool.dir()))?;
         if connections > 0 && owned > IN_USE_MAX {
             return Err(Error::Busy(format!(
@@ -59,8 +60,7 @@ impl Overlays {
         let _still = overlay.hold_still();
         let geometry = source.map.geometry;
         let builder = Builder::new(geometry, Some(source.map));
-        let keeper =
-            Keeper { pool: &self.pool, guard: &guard, overlay: &overlay, geometry, builder, sums: Sums::default() };
+        let keeper = Keeper { pool: &self.pool, guard: &guard, overlay, geometry, builder, sums: Sums::default() };
         let (map, sums) = keeper.run()?;
         let point = Point {
             volume: kept.uuid,

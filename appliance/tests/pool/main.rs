@@ -10,6 +10,7 @@ mod damage;
 mod device;
 mod full;
 mod model;
+mod overlay;
 mod remove;
 mod resume;
 mod scrub;

@@ -1,9 +1,10 @@
 //! Sockets of an NBD export, ready for somebody else's requests: connected, shaken hands, nothing more said.
 //!
-//! Invariants: what the server refuses is told in its words; of every read the length is known before. The requests are the
+//! Invariants: what the server refuses is told in its words; of every read the length is known before; a connection ends soon after its server does, however that ended. The requests are the
 //! kernel's, so nothing here asks for structured replies.
 
 use anyhow::{Context, Result, bail};
+use socket2::{SockRef, TcpKeepalive};
 use std::net::TcpStream as Plain;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +16,10 @@ use understudy_format::nbd::{
 
 /// How long a server may take for all of it.
 const DIAL_MAX: Duration = Duration::from_secs(10);
+/// How often is asked whether the other side of an idle connection is there.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// How long nothing at all may come back.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
 
 /// An export that was entered.
 #[derive(Debug)]
@@ -47,6 +52,7 @@ impl Line {
 async fn enter(server: &str, export: &str) -> Result<Line> {
     let mut stream = TcpStream::connect(server).await?;
     stream.set_nodelay(true)?;
+    watch(&stream)?;
     let mut greeting = [0; Greeting::LEN];
     stream.read_exact(&mut greeting).await?;
     Greeting::decode(&greeting)?;
@@ -67,6 +73,14 @@ async fn enter(server: &str, export: &str) -> Result<Line> {
     Ok(Line { stream, size, flags })
 }
 
+/// Ends a connection whose other side is silent, also while nothing is asked: without power it says no goodbye.
+fn watch(stream: &TcpStream) -> Result<()> {
+    let (socket, probes) =
+        (SockRef::from(stream), TcpKeepalive::new().with_time(PROBE_EVERY).with_interval(PROBE_EVERY));
+    socket.set_tcp_keepalive(&probes)?;
+    Ok(socket.set_tcp_user_timeout(Some(SILENCE_MAX))?)
+}
+
 async fn reply(stream: &mut TcpStream) -> Result<OptionReply> {
     let mut head = [0; OPTION_REPLY_HEAD_LEN];
     stream.read_exact(&mut head).await?;
@@ -74,4 +88,21 @@ async fn reply(stream: &mut TcpStream) -> Result<OptionReply> {
     let mut data = vec![0; head.length as usize];
     stream.read_exact(&mut data).await?;
     Ok(OptionReply::decode(head.kind, &data)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_is_gone_without_a_word_is_noticed() {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(server.local_addr().unwrap()).await.unwrap();
+        watch(&stream).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), PROBE_EVERY);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), PROBE_EVERY);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(SILENCE_MAX));
+    }
 }

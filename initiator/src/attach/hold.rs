@@ -11,7 +11,7 @@ use super::netlink::{Device, Kernel};
 use super::step::is_held;
 use crate::args::Hold;
 use anyhow::{Context, Result, bail};
-use std::net::TcpStream as Plain;
+use std::net::{Shutdown, TcpStream as Plain};
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -48,6 +48,7 @@ pub async fn run(args: &Hold) -> Result<()> {
     while is_held(&args.device, mark) {
         if lines.lost().await {
             eprintln!("the connection to {} is lost; connecting again", args.server);
+            lines.end();
             match again(args, size).await? {
                 None => return Ok(()),
                 Some(new) => lines = new,
@@ -106,7 +107,15 @@ impl Lines {
         Ok(Self { size, flags, sockets, silent })
     }
 
-    /// Waits a while; whether the server closed its end.
+    /// The kernel replaces only connections that it knows to be dead, and may not have noticed that these are.
+    fn end(&self) {
+        for socket in &self.sockets {
+            // One that is not connected any more is what is wanted.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Waits a while; whether the server closed its end, or is gone without that.
     async fn lost(&mut self) -> bool {
         tokio::time::timeout(LOOK_EVERY, self.silent.read(&mut [0])).await.is_ok()
     }

@@ -236,14 +236,26 @@ impl Log {
         }
     }
 
+    /// The same of a record that the index did not have after `moves`: it is asked again only when something came to it since.
+    fn location_since(&self, moves: u64, digest: &Digest) -> Result<Option<Location>> {
+        let (pending, same) = {
+            let pending = lock(&self.pending);
+            (pending.get(digest), pending.moves() == moves)
+        };
+        match pending {
+            None if !same => self.parts.index.get(digest),
+            pending => Ok(pending),
+        }
+    }
+
     /// Appends a block or page unless it is there already; returns where it is, and the bytes that were added.
     pub fn store(&self, epoch: Epoch, record: &NewRecord<'_>, purpose: Purpose) -> Result<(Location, u64)> {
+        let moves = lock(&self.pending).moves();
         if let Some(location) = self.parts.index.get(&record.digest)? {
             return Ok((location, 0));
         }
         let mut state = self.state_of(epoch)?;
-        // In this order: what was pending while the lock was waited for may be published by now.
-        if let Some(location) = self.location(&record.digest)? {
+        if let Some(location) = self.location_since(moves, &record.digest)? {
             return Ok((location, 0));
         }
         let location = self.append(&mut state, record, purpose)?;

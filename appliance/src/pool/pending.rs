@@ -13,9 +13,15 @@ use understudy_format::Digest;
 pub struct Pending {
     records: HashMap<Digest, (Location, Option<Place>, u64)>,
     catalogue: Vec<(Record, Place, u64)>,
+    moves: u64,
 }
 
 impl Pending {
+    /// How often something left for the index: as long as that is the same, whatever is neither there nor here is nowhere.
+    pub fn moves(&self) -> u64 {
+        self.moves
+    }
+
     /// Where a block or page stands.
     pub fn get(&self, digest: &Digest) -> Option<Location> {
         self.records.get(digest).map(|(location, ..)| *location)
@@ -46,10 +52,30 @@ impl Pending {
     pub fn published(&mut self, generation: u64) {
         self.records.retain(|_, (_, _, own)| *own > generation);
         self.catalogue.retain(|(_, _, own)| *own > generation);
+        self.moves += 1;
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        self.records.clear();
+        self.catalogue.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who looked into the index before must look again exactly when this changed.
+    #[test]
+    fn what_leaves_for_the_index_is_counted() {
+        let location = Location { segment: 1, offset: 64, stored_length: 0, content_length: 0, ordinal: 0, kind: 1 };
+        let (mut pending, digest) = (Pending::default(), Digest([7; 32]));
+        pending.store(digest, location, None, 3);
+        assert_eq!((pending.get(&digest), pending.moves()), (Some(location), 0));
+        pending.published(3);
+        assert_eq!((pending.get(&digest), pending.moves()), (None, 1));
+        pending.clear();
+        assert_eq!(pending.moves(), 1, "what was given up is not in the index");
     }
 }

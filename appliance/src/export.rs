@@ -5,7 +5,6 @@
 //! status looks at [`LOOKS_MAX`] blocks one by one at most, however much was asked for: the client asks on from there.
 
 mod image;
-mod runs;
 mod since;
 
 use crate::clock;
@@ -16,17 +15,16 @@ use crate::secondary::Secondaries;
 use crate::view::PointView;
 use image::Image;
 use jiff::tz::TimeZone;
-use runs::Runs;
 use since::Others;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use understudy_format::nbd::{BASE_ALLOCATION, BlockSizes, STATE_HOLE, STATE_ZERO};
+use understudy_format::nbd::{BASE_ALLOCATION, BlockSizes, Runs, STATE_HOLE, STATE_ZERO};
 use understudy_format::nbd::{Errno, ExportName, Extent, Failure, Geometry, Span};
 use understudy_format::point::{Point, Volume};
 use understudy_format::select::PointName;
 use understudy_format::wire::{OverlayInfo, OverlayStatus};
 use understudy_format::{BlockId, Digest};
-use understudy_net::export::{Catalog, Content, Export, OpenError};
+use understudy_net::export::{Catalog, Content, Export, OpenError, Parts};
 
 /// Everything of a pool that can be opened over NBD.
 #[derive(Debug)]
@@ -136,25 +134,19 @@ impl PointExport {
         let (view, geometry) = (&self.view, self.view.geometry());
         let mut lookup = view.lookup();
         let end = offset + buffer.len() as u64;
-        let (mut at, mut zero_so_far) = (offset, true);
+        let (mut at, mut parts) = (offset, Parts::of(buffer));
         while at < end {
             let block = geometry.block_at(at);
             let block_end = geometry.byte_range(block, 1).end.min(end);
-            let target = &mut buffer[(at - offset) as usize..(block_end - offset) as usize];
             let skip = (at - geometry.offset(block)) as usize;
             let digest = view.digest(&mut lookup, block)?;
-            if !digest.is_zero() {
-                self.fill(block, digest, skip, target)?;
-                if zero_so_far {
-                    buffer[..(at - offset) as usize].fill(0);
-                    zero_so_far = false;
-                }
-            } else if !zero_so_far {
-                target.fill(0);
-            }
+            parts.put((block_end - at) as usize, |target| match digest.is_zero() {
+                true => Ok(Content::Zeroes),
+                false => self.fill(block, digest, skip, target).map(|()| Content::Data),
+            })?;
             at = block_end;
         }
-        Ok(if zero_so_far { Content::Zeroes } else { Content::Data })
+        Ok(parts.content())
     }
 
     /// Fills `target` with what a block that is not zero has from `skip` on: out of the secondary, or out of the history.

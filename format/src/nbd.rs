@@ -46,7 +46,7 @@ mod wire;
 pub use client::{ClientHandshake, ClientStep, HandshakeError, Wish};
 pub use error::{Errno, Failure, WireError};
 pub use expect::{ExpectRead, ExpectStatus};
-pub use extent::{EXTENTS_MAX, Extent, STATE_HOLE, STATE_ZERO, fit};
+pub use extent::{EXTENTS_MAX, Extent, Runs, STATE_HOLE, STATE_ZERO, fit};
 pub use flags::{ClientFlags, CommandFlags, HandshakeFlags, TransmissionFlags};
 pub use form::Form;
 pub use greeting::Greeting;

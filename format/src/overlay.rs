@@ -19,6 +19,8 @@ pub const OVERLAY_VERSION: u16 = 1;
 pub const GRANULE: u64 = 4096;
 /// Bytes of a slot.
 pub const SLOT_SIZE: usize = 4096;
+/// Bytes of a page in the file of owned granules: two slots.
+pub const PAGE_SIZE: u64 = 2 * SLOT_SIZE as u64;
 /// Bytes of bits in a slot.
 pub const SLOT_BITS: usize = 4056;
 /// Granules of a page: almost 127 MiB of a volume.

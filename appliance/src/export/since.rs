@@ -5,7 +5,6 @@
 //! closes the connection; however many points a volume has, a client is shown [`SHOWN_MAX`] of the contexts, and may select any.
 
 use super::LOOKS_MAX;
-use super::runs::Runs;
 use crate::error::Result;
 use crate::locks::lock;
 use crate::view::PointView;
@@ -13,7 +12,7 @@ use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 use std::sync::Mutex;
 use understudy_format::map::differing;
-use understudy_format::nbd::{Extent, Span};
+use understudy_format::nbd::{Extent, Runs, Span};
 
 const PREFIX: &str = "qemu:dirty-bitmap:since-";
 /// The bytes differ.

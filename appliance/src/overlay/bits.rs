@@ -11,13 +11,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
-use understudy_format::overlay::{Found, OwnedPage, PAGE_GRANULES, SLOT_SIZE};
+use understudy_format::overlay::{Found, OwnedPage, PAGE_GRANULES, PAGE_SIZE, SLOT_SIZE};
 use uuid::Uuid;
 
 /// Pages that are kept in memory: 1 MiB, the bits of 32 GiB.
 const PAGES_MAX: usize = 256;
-/// Bytes of a page in the file: two slots.
-const PAGE_SIZE: u64 = 2 * SLOT_SIZE as u64;
 
 /// See the module documentation.
 #[derive(Debug)]

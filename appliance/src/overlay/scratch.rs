@@ -20,7 +20,7 @@ use understudy_format::nbd::{
     BASE_ALLOCATION, BlockSizes, EXTENTS_MAX, Errno, Extent, Failure, Geometry, STATE_ZERO, Span, TransmissionFlags,
 };
 use understudy_format::overlay::GRANULE;
-use understudy_net::export::{Content, Export, Zeroing};
+use understudy_net::export::{Content, Export, Parts, Zeroing};
 use uuid::Uuid;
 
 /// Zeros that are written where a client wants them allocated.
@@ -254,23 +254,16 @@ impl Export for Overlay {
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<Content, Failure> {
         self.check()?;
         let end = offset + buffer.len() as u64;
-        let (mut from, mut zero_so_far) = (offset, true);
+        let (mut from, mut parts) = (offset, Parts::of(buffer));
         while from < end {
             let (owned, run_end) = self.run(from, end)?;
-            let (before, part) = buffer.split_at_mut((from - offset) as usize);
-            let part = &mut part[..(run_end - from) as usize];
-            let content = if owned { self.read_owned(from, part)? } else { self.base.0.read(from, part)? };
-            match content {
-                Content::Data if zero_so_far => {
-                    before.fill(0);
-                    zero_so_far = false;
-                }
-                Content::Zeroes if !zero_so_far => part.fill(0),
-                Content::Data | Content::Zeroes => {}
-            }
+            parts.put((run_end - from) as usize, |part| match owned {
+                true => Ok(self.read_owned(from, part)?),
+                false => self.base.0.read(from, part),
+            })?;
             from = run_end;
         }
-        Ok(if zero_so_far { Content::Zeroes } else { Content::Data })
+        Ok(parts.content())
     }
 
     fn extents(&self, context: &str, range: Span, one: bool) -> Result<Vec<Extent>, Failure> {

@@ -22,6 +22,42 @@ pub enum Content {
     Zeroes,
 }
 
+/// A buffer that is filled part by part, and touched only from the first part on that is not zero.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    buffer: &'a mut [u8],
+    done: usize,
+    content: Content,
+}
+
+impl<'a> Parts<'a> {
+    /// Nothing of `buffer` is filled.
+    pub fn of(buffer: &'a mut [u8]) -> Self {
+        Self { buffer, done: 0, content: Content::Zeroes }
+    }
+
+    /// The next `length` bytes are what `fill` finds.
+    pub fn put<E>(&mut self, length: usize, fill: impl FnOnce(&mut [u8]) -> Result<Content, E>) -> Result<(), E> {
+        let (before, rest) = self.buffer.split_at_mut(self.done);
+        let part = &mut rest[..length];
+        match (fill(part)?, self.content) {
+            (Content::Data, Content::Zeroes) => {
+                before.fill(0);
+                self.content = Content::Data;
+            }
+            (Content::Zeroes, Content::Data) => part.fill(0),
+            (Content::Data, Content::Data) | (Content::Zeroes, Content::Zeroes) => {}
+        }
+        self.done += length;
+        Ok(())
+    }
+
+    /// What all parts found together.
+    pub fn content(self) -> Content {
+        self.content
+    }
+}
+
 /// How zeroes are to be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Zeroing {

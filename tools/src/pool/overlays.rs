@@ -13,11 +13,8 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use understudy_format::overlay::{GRANULE, Header, OwnedPage, SLOT_SIZE};
+use understudy_format::overlay::{GRANULE, Header, OwnedPage, PAGE_SIZE, SLOT_SIZE};
 use uuid::Uuid;
-
-/// Bytes of a page in the file `owned`.
-const PAGE_SIZE: u64 = 2 * SLOT_SIZE as u64;
 
 /// What there is to say of all overlays: notes, and damages.
 pub fn look(dir: &Path, pool: Uuid, entries: &[Entry]) -> anyhow::Result<(Vec<String>, Vec<Damage>)> {

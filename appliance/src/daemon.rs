@@ -15,10 +15,11 @@ use crate::logging::Logs;
 use crate::pool::{NewVolumes, Pool, VolumeEntry};
 use crate::retention::policy::Policy;
 use crate::secondary::Secondaries;
-use crate::upkeep::show_mode;
+use crate::upkeep::{Outcome, Told, Upkeep, show_mode};
 use jiff::tz::TimeZone;
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 use understudy_format::catalogue::SecondaryMode;
 use understudy_format::point::VolumeName;
@@ -129,6 +130,12 @@ impl Daemon {
         self.secondaries.set_mode(name, mode.clone(), false)?;
         tracing::info!(volume = %name, secondary = show_mode(mode), "set, as the configuration says");
         Ok(())
+    }
+
+    /// Carries out what an administrator asked for, or a job.
+    pub fn upkeep(&self, what: &args::Upkeep, stop: &AtomicBool, tell: &mut dyn FnMut(Told)) -> Result<Outcome> {
+        let (pool, secondaries, zone) = (&self.pool, &self.secondaries, self.zone.clone());
+        Upkeep { pool, secondaries, stop, zone, now_ns: clock::now_ns(), tell }.run(what)
     }
 
     /// Refuses to set what the configuration governs: it would be set back.

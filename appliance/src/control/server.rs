@@ -2,12 +2,11 @@
 
 use super::{Address, REQUEST_MAX, SOCKET};
 use crate::args::{Cli, Command};
-use crate::clock;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result, at};
 use crate::jobs;
 use crate::pool::Pool;
-use crate::upkeep::{Outcome, Told, Upkeep};
+use crate::upkeep::Told;
 use clap::Parser;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
@@ -116,7 +115,7 @@ fn carry_out(line: &str, daemon: &Daemon, stop: &AtomicBool, tell: &mpsc::Sender
     let send = |message: Value| drop(tell.blocking_send(message));
     let mut told = |told: Told| send(json!({"text": told.text, "event": told.event}));
     let result = match parse(line) {
-        Ok(Command::Upkeep(args)) => upkeep(&args, daemon, stop, &mut told),
+        Ok(Command::Upkeep(args)) => daemon.check(&args).and_then(|()| daemon.upkeep(&args, stop, &mut told)),
         Ok(Command::Jobs(args)) => jobs::commands::run(daemon, &args, stop, &mut told),
         Ok(_) => Err(refused("it is not for a running daemon")),
         Err(error) => Err(error),
@@ -125,17 +124,6 @@ fn carry_out(line: &str, daemon: &Daemon, stop: &AtomicBool, tell: &mpsc::Sender
         Ok(outcome) => send(json!({"done": outcome.code()})),
         Err(error) => send(json!({"error": error.to_string()})),
     }
-}
-
-fn upkeep(
-    args: &crate::args::Upkeep,
-    daemon: &Daemon,
-    stop: &AtomicBool,
-    tell: &mut dyn FnMut(Told),
-) -> Result<Outcome> {
-    daemon.check(args)?;
-    let (pool, secondaries, zone) = (&daemon.pool, &daemon.secondaries, daemon.zone.clone());
-    Upkeep { pool, secondaries, stop, zone, now_ns: clock::now_ns(), tell }.run(args)
 }
 
 fn refused(reason: impl std::fmt::Display) -> Error {

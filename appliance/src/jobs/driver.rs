@@ -11,7 +11,7 @@ use crate::config::Job;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::locks::lock;
-use crate::upkeep::{Outcome, Told, Upkeep};
+use crate::upkeep::{Outcome, Told};
 use crossbeam_channel::Sender;
 use jiff::Timestamp;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -185,11 +185,9 @@ pub(super) fn survived(command: impl FnOnce() -> Result<Outcome>) -> Result<Outc
 }
 
 fn act(daemon: &Daemon, started: &Started, stop: &AtomicBool, tell: &mut dyn FnMut(Told)) -> Result<Outcome> {
-    let (pool, secondaries, zone) = (&daemon.pool, &daemon.secondaries, daemon.zone.clone());
-    let mut upkeep = Upkeep { pool, secondaries, stop, zone, now_ns: clock::now_ns(), tell };
     match stop.load(Ordering::SeqCst) {
         true => Err(Error::Closing),
-        false => upkeep.run(&started.job.command),
+        false => daemon.upkeep(&started.job.command, stop, tell),
     }
 }
 

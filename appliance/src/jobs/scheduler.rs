@@ -159,11 +159,6 @@ impl Scheduler {
         }
     }
 
-    /// The job that runs.
-    pub fn running(&self) -> Option<&Started> {
-        self.running.as_ref()
-    }
-
     /// Whether somebody asked for this job, and it did not start yet.
     pub fn is_asked(&self, name: &str) -> bool {
         self.asked.iter().any(|asked| asked == name)

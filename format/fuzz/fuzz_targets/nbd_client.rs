@@ -13,7 +13,7 @@ const FORMS: [Form; 3] = [Form::Simple, Form::Structured, Form::Extended];
 fn shake_hands(data: &[u8], tls: bool) {
     let (mut input, mut out) = (BytesMut::from(data), BytesMut::new());
     let contexts = vec!["base:allocation".to_owned(), "qemu:dirty-bitmap:b0".to_owned()];
-    let mut client = ClientHandshake::new(Wish { export: "v".into(), contexts, tls });
+    let mut client = ClientHandshake::new(Wish { export: "v".into(), contexts, tls, plain: false });
     while let Ok(ClientStep::Encrypt) = client.advance(&mut input, &mut out) {}
     assert!(out.len() <= 64 << 10);
 }

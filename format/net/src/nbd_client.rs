@@ -58,6 +58,7 @@ impl Client {
             export: export.to_owned(),
             contexts: contexts.to_vec(),
             tls: server.tls.is_some(),
+            plain: false,
         };
         let (session, first) = Connection::open(server, wish(contexts), HANDSHAKE_MAX)?;
         let mut connections = vec![first];

@@ -2,7 +2,7 @@
 //!
 //! The driver owns both buffers: [`ClientHandshake::advance`] takes whole messages from the input and appends
 //! options to the output. The client asks for the most first and takes what it gets: TLS where it was told to,
-//! then extended headers, else structured replies, else simple ones; metadata contexts; `GO`, and
+//! then, unless it wants to be plain, extended headers, else structured replies, else simple ones; metadata contexts; `GO`, and
 //! `EXPORT_NAME` at servers that know no better. What is left in the input when a [`Session`] comes out are the
 //! first bytes of the transmission phase.
 //!
@@ -38,6 +38,8 @@ pub struct Wish {
     pub contexts: Vec<String>,
     /// Nothing but the greeting without TLS.
     pub tls: bool,
+    /// Simple replies and requests of any size, for a client that knows nothing else, such as Linux's.
+    pub plain: bool,
 }
 
 /// What the driver has to do next.
@@ -131,7 +133,7 @@ impl ClientHandshake {
                 Phase::Greeting => self.take_greeting(input, out)?,
                 Phase::Reply => self.take_reply(input, out)?,
                 Phase::Encrypting => {
-                    self.ask(OptionRequest::ExtendedHeaders, out);
+                    self.ask_form(out);
                     None
                 }
                 Phase::Bare => self.take_bare(input)?,
@@ -160,7 +162,7 @@ impl ClientHandshake {
         out.extend_from_slice(&self.flags().0.to_be_bytes());
         match (fixed, self.wish.tls) {
             (true, true) => self.ask(OptionRequest::StartTls, out),
-            (true, false) => self.ask(OptionRequest::ExtendedHeaders, out),
+            (true, false) => self.ask_form(out),
             (false, true) => return Err(HandshakeError::NoTls(String::new())),
             // Whoever does not promise to answer an unknown option may close on it.
             (false, false) => self.ask_bare(out),
@@ -185,6 +187,13 @@ impl ClientHandshake {
         self.phase = Phase::Bare;
     }
 
+    fn ask_form(&mut self, out: &mut BytesMut) {
+        match self.wish.plain {
+            true => self.ask_go(out),
+            false => self.ask(OptionRequest::ExtendedHeaders, out),
+        }
+    }
+
     fn ask_contexts(&mut self, out: &mut BytesMut) {
         if self.wish.contexts.is_empty() {
             return self.ask_go(out);
@@ -194,7 +203,9 @@ impl ClientHandshake {
     }
 
     fn ask_go(&mut self, out: &mut BytesMut) {
-        let request = InfoRequest { name: self.wish.export.clone(), wants: vec![INFO_BLOCK_SIZE] };
+        // Who is told block sizes is held to them.
+        let wants = if self.wish.plain { Vec::new() } else { vec![INFO_BLOCK_SIZE] };
+        let request = InfoRequest { name: self.wish.export.clone(), wants };
         self.ask(OptionRequest::Go(request), out);
     }
 

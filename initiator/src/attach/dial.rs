@@ -1,18 +1,16 @@
 //! Sockets of an NBD export, ready for somebody else's requests: connected, shaken hands, nothing more said.
 //!
-//! Invariants: what the server refuses is told in its words; of every read the length is known before; a connection ends soon after its server does, however that ended. The requests are the
-//! kernel's, so nothing here asks for structured replies.
+//! Invariants: what the server refuses is told in its words; a connection ends soon after its server does, however that ended. The
+//! requests are the kernel's, so nothing here asks for structured replies.
 
 use anyhow::{Context, Result, bail};
+use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
 use std::net::TcpStream as Plain;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use understudy_format::nbd::{
-    ClientFlags, Greeting, Info, InfoRequest, OPTION_REPLY_HEAD_LEN, OptionReply, OptionReplyHead, OptionRequest,
-    TransmissionFlags,
-};
+use understudy_format::nbd::{ClientHandshake, ClientStep, Session, TransmissionFlags, Wish};
 
 /// How long a server may take for all of it.
 const DIAL_MAX: Duration = Duration::from_secs(10);
@@ -53,24 +51,18 @@ async fn enter(server: &str, export: &str) -> Result<Line> {
     let mut stream = TcpStream::connect(server).await?;
     stream.set_nodelay(true)?;
     watch(&stream)?;
-    let mut greeting = [0; Greeting::LEN];
-    stream.read_exact(&mut greeting).await?;
-    Greeting::decode(&greeting)?;
-    let mut out = Vec::new();
-    out.extend_from_slice(&(ClientFlags::FIXED_NEWSTYLE | ClientFlags::NO_ZEROES).0.to_be_bytes());
-    OptionRequest::Go(InfoRequest { name: export.to_owned(), wants: Vec::new() }).encode(&mut out);
-    stream.write_all(&out).await?;
-    let mut found = None;
+    let wish = Wish { export: export.to_owned(), contexts: Vec::new(), tls: false, plain: true };
+    let (mut handshake, mut input, mut out) = (ClientHandshake::new(wish), BytesMut::new(), BytesMut::new());
     loop {
-        match reply(&mut stream).await? {
-            OptionReply::Info(Info::Export { size, flags }) => found = Some((size, flags)),
-            OptionReply::Ack => break,
-            OptionReply::Error(refusal) => bail!("{}", refusal.text),
-            _ => {}
+        let step = handshake.advance(&mut input, &mut out);
+        stream.write_all_buf(&mut out).await?;
+        if let ClientStep::Enter(Session { size, flags, .. }) = step? {
+            return Ok(Line { stream, size, flags });
+        }
+        if stream.read_buf(&mut input).await? == 0 {
+            bail!("the server closed the connection");
         }
     }
-    let (size, flags) = found.context("the server did not say how large the export is")?;
-    Ok(Line { stream, size, flags })
 }
 
 /// Ends a connection whose other side is silent, also while nothing is asked: without power it says no goodbye.
@@ -79,15 +71,6 @@ fn watch(stream: &TcpStream) -> Result<()> {
         (SockRef::from(stream), TcpKeepalive::new().with_time(PROBE_EVERY).with_interval(PROBE_EVERY));
     socket.set_tcp_keepalive(&probes)?;
     Ok(socket.set_tcp_user_timeout(Some(SILENCE_MAX))?)
-}
-
-async fn reply(stream: &mut TcpStream) -> Result<OptionReply> {
-    let mut head = [0; OPTION_REPLY_HEAD_LEN];
-    stream.read_exact(&mut head).await?;
-    let head = OptionReplyHead::decode(&head)?;
-    let mut data = vec![0; head.length as usize];
-    stream.read_exact(&mut data).await?;
-    Ok(OptionReply::decode(head.kind, &data)?)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ const BITMAP: &str = "qemu:dirty-bitmap:p1";
 
 fn wish(contexts: &[&str]) -> Wish {
     let contexts = contexts.iter().map(|&name| name.to_owned()).collect();
-    Wish { export: "vol".to_owned(), contexts, tls: false }
+    Wish { export: "vol".to_owned(), contexts, tls: false, plain: false }
 }
 
 /// What a server answers to an option.
@@ -94,6 +94,19 @@ fn the_most_that_a_server_has_is_agreed_on() {
     let bare = entered(&[11, 8, 10, 7], Form::Simple, &[11, 8, 7, 1]);
     assert_eq!((bare.size, bare.alignment, bare.length_max), (1 << 20, 1, REQUEST_LEN_MAX));
     assert!(!bare.is_writable());
+}
+
+#[test]
+fn a_plain_client_enters_and_asks_for_nothing_else() {
+    let plain = Wish { plain: true, ..wish(&[]) };
+    let answers = |option: &OptionRequest| {
+        assert!(matches!(option, OptionRequest::Go(go) if go.wants.is_empty()), "{option:?}");
+        let flags = TransmissionFlags::HAS_FLAGS;
+        vec![OptionReply::Info(Info::Export { size: 1 << 20, flags }), OptionReply::Ack]
+    };
+    let (session, tried) = shake(plain, HandshakeFlags::KNOWN, &answers);
+    let session = session.unwrap();
+    assert_eq!((session.form, session.size, session.alignment, tried), (Form::Simple, 1 << 20, 1, vec![7]));
 }
 
 #[test]

@@ -209,9 +209,9 @@ mod tests {
     use understudy_format::{BlockSize, Digest};
     use uuid::Uuid;
 
-    /// A source made of extents: (end, hole), nothing of it clean.
+    /// A source made of extents: (end, hole, clean).
     #[derive(Debug)]
-    struct Extents(Vec<(u64, bool)>);
+    struct Extents(Vec<(u64, bool, bool)>);
 
     impl Source for Extents {
         fn name(&self) -> &str {
@@ -221,8 +221,8 @@ mod tests {
             self.0.last().unwrap().0
         }
         fn extent_at(&self, offset: u64) -> Result<Extent> {
-            let (end, hole) = *self.0.iter().find(|(end, _)| *end > offset).unwrap();
-            Ok(Extent { end, hole, clean: false })
+            let (end, hole, clean) = *self.0.iter().find(|(end, ..)| *end > offset).unwrap();
+            Ok(Extent { end, hole, clean })
         }
         fn read_at(&self, _: u64, _: &mut [u8]) -> std::io::Result<()> {
             unreachable!("cutting reads nothing")
@@ -241,7 +241,7 @@ mod tests {
     }
 
     fn cuts_of(extents: &[(u64, bool)], blocks: Range<u64>) -> Vec<(u64, u64, bool)> {
-        let source = Extents(extents.to_vec());
+        let source = Extents(extents.iter().map(|(end, hole)| (*end, *hole, false)).collect());
         let geometry = Geometry::new(source.size(), BlockSize::new(4096).unwrap()).unwrap();
         let blocks = blocks.start..blocks.end.min(geometry.block_count());
         let mut cutter = Cutter::new(Arc::new(source), geometry, None, blocks);
@@ -275,32 +275,6 @@ mod tests {
         assert_eq!(cuts_of(&extents, 20..20), []);
     }
 
-    /// A source of 4 KiB blocks that a bitmap tells about: (end in blocks, hole, clean).
-    #[derive(Debug)]
-    struct Told(Vec<(u64, bool, bool)>);
-
-    impl Source for Told {
-        fn name(&self) -> &str {
-            "told"
-        }
-        fn size(&self) -> u64 {
-            self.0.last().unwrap().0 * 4096
-        }
-        fn extent_at(&self, offset: u64) -> Result<Extent> {
-            let (end, hole, clean) = *self.0.iter().find(|(end, ..)| *end * 4096 > offset).unwrap();
-            Ok(Extent { end: end * 4096, hole, clean })
-        }
-        fn read_at(&self, _: u64, _: &mut [u8]) -> std::io::Result<()> {
-            unreachable!("cutting reads nothing")
-        }
-        fn doubt(&self) -> Result<Option<String>> {
-            Ok(None)
-        }
-        fn may_have_moved(&self) -> Result<bool> {
-            Ok(false)
-        }
-    }
-
     /// A base of `blocks` blocks, of which those in `zero` are zero.
     fn base(blocks: u64, zero: Range<u64>, geometry: &Geometry) -> Base {
         let (own, file) = (Geometry::new(blocks * 4096, geometry.block_size()).unwrap(), tempfile::tempfile().unwrap());
@@ -315,14 +289,14 @@ mod tests {
         Base { believed: Some(Arc::new(Mutex::new(Sample::new(geometry.block_size(), 1)))), ..base }
     }
 
-    /// What is cut over a base of `blocks` blocks; sampled blocks are sorted.
+    /// What is cut of extents in blocks, (end, hole, clean), over a base of `blocks` blocks; sampled blocks are sorted.
     fn told(
         extents: &[(u64, bool, bool)],
         blocks: u64,
         zero: Range<u64>,
         change: impl Fn(&mut Base),
     ) -> Result<Vec<Cut>> {
-        let source = Told(extents.to_vec());
+        let source = Extents(extents.iter().map(|(end, hole, clean)| (end * 4096, *hole, *clean)).collect());
         let geometry = Geometry::new(source.size(), BlockSize::new(4096).unwrap()).unwrap();
         let mut base = base(blocks, zero, &geometry);
         change(&mut base);

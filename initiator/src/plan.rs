@@ -142,7 +142,7 @@ fn map_from(pool: Uuid, local: Result<&MapFileId, &str>, base: &Point) -> (MapFr
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use understudy_format::Digest;
     use understudy_format::map::Map;
@@ -151,7 +151,8 @@ mod tests {
     const POOL: Uuid = Uuid::from_u128(1);
     const VOLUME: Uuid = Uuid::from_u128(2);
 
-    fn point(number: u64, size: u64) -> Point {
+    /// A point whose content follows from its number.
+    pub(crate) fn point(number: u64, size: u64) -> Point {
         let map = Map { geometry: Geometry::from_wire(size, 65536).unwrap(), top: Digest([number as u8; 32]) };
         Point {
             volume: VOLUME,

@@ -77,10 +77,7 @@ impl VolumeState {
     pub fn see_bitmap(&self, seen: Option<&SeenBitmap>) -> Result<()> {
         match seen {
             Some(seen) => write(&self.bitmap_path, &seen.encode()),
-            None => match fs::remove_file(&self.bitmap_path) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-                removed => removed.with_context(|| format!("{}: cannot be removed", self.bitmap_path.display())),
-            },
+            None => remove(&self.bitmap_path),
         }
     }
 
@@ -97,6 +94,14 @@ fn read<T>(path: &Path, decode: impl Fn(&[u8]) -> Result<T, FormatError>) -> Res
         Ok(bytes) => decode(&bytes).map(Some).with_context(|| path.display().to_string()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| format!("{}: cannot be read", path.display())),
+    }
+}
+
+/// Removes a file, unless it is gone already.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.with_context(|| format!("{}: cannot be removed", path.display())),
     }
 }
 

@@ -47,27 +47,10 @@ pub fn judge_size(base: Option<&Point>, size: u64) -> Result<&Point, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use understudy_format::map::Map;
-    use understudy_format::{Digest, Geometry};
+    use crate::plan::tests::point;
 
     const POOL: Uuid = Uuid::from_u128(1);
     const SIZE: u64 = 1 << 20;
-
-    fn point(number: u64, content: u8) -> Point {
-        let map = Map { geometry: Geometry::from_wire(SIZE, 65536).unwrap(), top: Digest([content; 32]) };
-        Point {
-            volume: Uuid::from_u128(2),
-            number,
-            base: None,
-            created_ns: 0,
-            map,
-            stream: Uuid::nil(),
-            changed_blocks: 0,
-            stored_bytes: 0,
-            new_bytes: 0,
-            label: None,
-        }
-    }
 
     fn bitmap(export: &str, name: &str) -> Bitmap {
         Bitmap { export: export.into(), name: name.into() }
@@ -79,12 +62,12 @@ mod tests {
 
     #[test]
     fn only_what_was_seen_with_the_base_is_believed() {
-        let (three, four, own) = (point(3, 3), point(4, 4), bitmap("nbd://h/e", "b0"));
+        let (three, four, own) = (point(3, SIZE), point(4, SIZE), bitmap("nbd://h/e", "b0"));
         let at_three = seen(&three, own.clone());
         let judge = |seen: &SeenBitmap, base: &Point, size| judge(&own, Ok(Some(seen.clone())), POOL, Some(base), size);
         assert_eq!(judge(&at_three, &three, SIZE), Ok(()));
         // The same content under another number: what was recorded since it was read is what matters.
-        assert_eq!(judge(&at_three, &point(9, 3), SIZE), Ok(()));
+        assert_eq!(judge(&at_three, &Point { number: 9, ..three.clone() }, SIZE), Ok(()));
         let refused = |seen: &SeenBitmap, base: &Point, size, why: &str| {
             let reason = judge(seen, base, size).unwrap_err();
             assert!(reason.contains(why), "{reason}");
@@ -99,7 +82,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_compared() {
-        let (three, own) = (point(3, 3), bitmap("e", "b0"));
+        let (three, own) = (point(3, SIZE), bitmap("e", "b0"));
         let none = judge(&own, Ok(None), POOL, Some(&three), SIZE).unwrap_err();
         assert!(none.contains("no point was made with it from here"), "{none}");
         assert_eq!(judge(&own, Err("damaged".into()), POOL, Some(&three), SIZE), Err("damaged".into()));

@@ -4,7 +4,7 @@
 //! anything holds the lock. A file whose steps are all gone (the host was restarted) is in nobody's way.
 
 use super::step::Step;
-use crate::state::NewFile;
+use crate::state::{self, NewFile};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
@@ -129,13 +129,7 @@ impl Attachments {
         let (_, log) = self.paths(&attachment.export);
         // Only what a client said that has ended.
         let _ = fs::remove_file(log);
-        let path = self.path(&attachment.export);
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(e).with_context(|| format!("{}: cannot be removed", path.display()))
-            }
-            _ => Ok(()),
-        }
+        state::remove(&self.path(&attachment.export))
     }
 
     /// Where `nbdfuse` shows an export, and where whoever carries it complains.

@@ -19,6 +19,9 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use uuid::Uuid;
 
+/// A bitmap by name, or why there is none, where there is a point to compare with.
+type Changes = Option<Result<String, String>>;
+
 /// See the module documentation. Ended with [`Fleece::end`]; dropped, it is undone.
 #[derive(Debug)]
 pub struct Fleece {
@@ -26,8 +29,8 @@ pub struct Fleece {
     of: Option<Capture>,
     /// Where the export is: an NBD URI.
     pub uri: String,
-    /// The bitmap that says what changed since the base, or why there is none.
-    pub changes: Result<String, String>,
+    /// The bitmap that says what changed since the base, or why there is none; `None` without a base.
+    pub changes: Changes,
     ended: bool,
 }
 
@@ -48,8 +51,7 @@ impl Fleece {
 
     /// Fails unless the image is that of its moment still.
     pub fn check(&self) -> Result<()> {
-        let mut qmp = connect(&self.name)?;
-        match (Maker { qmp: &mut qmp, name: &self.name, of: self.of }).is_whole()? {
+        match self.maker(&mut connect(&self.name)?).is_whole()? {
             true => Ok(()),
             false => bail!("source {}: somebody cancelled the job that keeps its image: run it again", self.name),
         }
@@ -62,8 +64,11 @@ impl Fleece {
     }
 
     fn clear(&self, keep: Keep) -> Result<()> {
-        let mut qmp = connect(&self.name)?;
-        Maker { qmp: &mut qmp, name: &self.name, of: self.of }.clear(keep)
+        self.maker(&mut connect(&self.name)?).clear(keep)
+    }
+
+    fn maker<'a>(&'a self, qmp: &'a mut Qmp) -> Maker<'a> {
+        Maker { qmp, name: &self.name, of: self.of }
     }
 }
 
@@ -103,18 +108,19 @@ impl Maker<'_> {
         Ok(self.qmp.run(command, &arguments)?)
     }
 
-    fn make(&mut self) -> Result<(String, Result<String, String>)> {
+    fn make(&mut self) -> Result<(String, Changes)> {
         let node = Node::find(self.qmp, self.name)?;
         self.add_fleece(node.size)?;
-        let changes = self.changes(&node);
-        self.begin(&node, changes.is_ok())?;
-        let uri = self.export(changes.as_deref().ok())?;
+        let base = self.of.and_then(|of| of.base);
+        let changes = base.map(|base| self.changes(&node, base));
+        let told = changes.as_ref().and_then(|changes| changes.as_deref().ok());
+        self.begin(&node, base.filter(|_| told.is_some()))?;
+        let uri = self.export(told)?;
         Ok((uri, changes))
     }
 
     /// The bitmap that will say what changed since the base, if that can be known.
-    fn changes(&self, node: &Node) -> Result<String, String> {
-        let base = self.of.and_then(|of| of.base).ok_or("there is no point to compare with")?;
+    fn changes(&self, node: &Node, base: Uuid) -> Result<String, String> {
         let wanted = self.bitmaps().since(base);
         let found = node.bitmaps.iter().find(|bitmap| bitmap.name == wanted);
         match found.ok_or("QEMU has no bitmap of the newest point's moment")?.fault {
@@ -159,7 +165,9 @@ impl Maker<'_> {
     }
 
     /// The moment itself: all of it happens at once, or nothing.
-    fn begin(&mut self, node: &Node, changes: bool) -> Result<()> {
+    ///
+    /// What the bitmap of `base` recorded is copied.
+    fn begin(&mut self, node: &Node, base: Option<Uuid>) -> Result<()> {
         let (bitmaps, disk) = (self.bitmaps(), self.name.node.as_str());
         let mut actions = Vec::new();
         if let Some(of) = self.of {
@@ -169,7 +177,7 @@ impl Maker<'_> {
         // From here to the end of the transaction nothing is written: what was before is in the copy, what comes after is kept.
         let job = json!({"job-id": self.id("backup"), "device": disk, "target": self.id("fleece"), "sync": "none"});
         actions.push(json!({"type": "blockdev-backup", "data": job}));
-        if let Some(base) = self.of.and_then(|of| of.base).filter(|_| changes) {
+        if let Some(base) = base {
             let (from, copy) = (bitmaps.since(base), bitmaps.until(base));
             let add = json!({"node": disk, "name": copy, "disabled": true});
             let merge = json!({"node": disk, "target": copy, "bitmaps": [from]});

@@ -25,8 +25,6 @@ pub struct QemuSource {
 #[derive(Debug)]
 struct Image {
     fleece: Fleece,
-    /// Whether there is a point to compare with.
-    has_base: bool,
     export: Arc<NbdSource>,
 }
 
@@ -73,10 +71,10 @@ impl Source for QemuSource {
     /// Named after the stream that the base is of: nothing has to be remembered to know since when it recorded.
     fn bitmap(&self) -> Option<Result<Changes, String>> {
         let image = self.image();
-        let Image { fleece, export, .. } = image.as_ref().filter(|image| image.has_base)?;
-        let name = match &fleece.changes {
-            Ok(name) => name.clone(),
-            Err(reason) => return Some(Err(reason.clone())),
+        let Image { fleece, export } = image.as_ref()?;
+        let name = match fleece.changes.clone()? {
+            Ok(name) => name,
+            Err(reason) => return Some(Err(reason)),
         };
         let granted = export.bitmap()?;
         let bitmap = Bitmap { export: self.text.clone(), name };
@@ -97,12 +95,12 @@ impl Source for QemuSource {
         self.release(false)?;
         let fleece = Fleece::take(&self.name, of)?;
         let uri = NbdUri::parse(&fleece.uri)?.expect("a URI of NBD");
-        let export = NbdSource::open(&self.text, &uri, fleece.changes.as_deref().ok())?;
+        let bitmap = fleece.changes.as_ref().and_then(|changes| changes.as_deref().ok());
+        let export = NbdSource::open(&self.text, &uri, bitmap)?;
         if export.size() != self.size {
             bail!("source {}: it has {} bytes now, it had {}: run it again", self.text, export.size(), self.size);
         }
-        let has_base = of.is_some_and(|of| of.base.is_some());
-        *self.image() = Some(Image { fleece, has_base, export: Arc::new(export) });
+        *self.image() = Some(Image { fleece, export: Arc::new(export) });
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use crate::text::binary;
 use anyhow::{Context, bail};
 use contestant::{Bench as Track, CONTESTANTS, LATER};
 use std::path::Path;
-use table::Results;
+use table::{Results, Run};
 use volume::Volume;
 
 /// Room that is needed, in volumes: the source, an image of it, a pool with segments and two secondaries.
@@ -50,18 +50,35 @@ pub fn run(args: &Bench) -> anyhow::Result<()> {
 /// Full copies of the volume, by everyone in turn.
 fn race(args: &Bench, track: &Track<'_>, volume: &Volume, results: &mut Results) -> anyhow::Result<()> {
     let chosen: Vec<_> = CONTESTANTS.iter().filter(|contestant| is_chosen(args, contestant.name)).collect();
+    rounds(args, &chosen, results, |contestant, _| {
+        volume.warm()?;
+        contestant.run(track).with_context(|| contestant.name.to_owned())
+    })
+}
+
+/// Has each of those that were chosen run once a round, in another order each time; `run` is told when.
+fn rounds<T: Copy>(
+    args: &Bench,
+    chosen: &[T],
+    results: &mut Results,
+    mut run: impl FnMut(T, Place) -> anyhow::Result<Vec<Run>>,
+) -> anyhow::Result<()> {
     for round in 0..args.runs as usize {
         for turn in 0..chosen.len() {
-            let contestant = chosen[(round + turn) % chosen.len()];
-            volume.warm()?;
-            let runs = contestant.run(track).with_context(|| contestant.name.to_owned())?;
-            for run in runs {
+            for run in run(chosen[(round + turn) % chosen.len()], Place { round, turn })? {
                 tell(&format!("round {} of {}: {run}", round + 1, args.runs));
                 results.add(run);
             }
         }
     }
     Ok(())
+}
+
+/// A run among all runs, from 0.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    round: usize,
+    turn: usize,
 }
 
 /// What comes after a full, on one pool.
@@ -72,18 +89,13 @@ fn later(args: &Bench, track: &Track<'_>, volume: &mut Volume, results: &mut Res
     }
     let pool = track.pool()?;
     pool.replicate("full")?;
-    for round in 0..args.runs as usize {
-        for turn in 0..chosen.len() {
-            let name = chosen[(round + turn) % chosen.len()];
-            if name == "incremental, 1 % changed" {
-                volume.change(round as u64)?;
-            }
-            volume.warm()?;
-            let run = pool.run(name).with_context(|| name.to_owned())?;
-            tell(&format!("round {} of {}: {run}", round + 1, args.runs));
-            results.add(run);
+    rounds(args, &chosen, results, |name, Place { round, .. }| {
+        if name == "incremental, 1 % changed" {
+            volume.change(round as u64)?;
         }
-    }
+        volume.warm()?;
+        Ok(vec![pool.run(name).with_context(|| name.to_owned())?])
+    })?;
     pool.stop()
 }
 

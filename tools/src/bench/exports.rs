@@ -6,7 +6,7 @@
 
 use super::contestant::{Bench as Track, PoolRun};
 use super::table::{Results, Run};
-use super::{is_chosen, tell};
+use super::{Place, is_chosen, rounds};
 use crate::args::Bench;
 use crate::process::{Running, measure, output, theirs, wait_for};
 use anyhow::Context;
@@ -52,14 +52,10 @@ pub fn run(args: &Bench, track: &Track<'_>, results: &mut Results) -> anyhow::Re
         return Ok(());
     }
     let scene = Scene::new(args, track)?;
-    for round in 0..args.runs as usize {
-        for turn in 0..chosen.len() {
-            let name = chosen[(round + turn) % chosen.len()];
-            let run = scene.run(name, round as u64 * 8 + turn as u64 + 1).with_context(|| name.to_owned())?;
-            tell(&format!("round {} of {}: {run}", round + 1, args.runs));
-            results.add(run);
-        }
-    }
+    rounds(args, &chosen, results, |name, Place { round, turn }| {
+        let pattern = round as u64 * 8 + turn as u64 + 1;
+        Ok(vec![scene.run(name, pattern).with_context(|| name.to_owned())?])
+    })?;
     scene.pool.stop()
 }
 

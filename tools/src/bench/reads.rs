@@ -6,7 +6,7 @@
 use super::contestant::{Bench as Track, PoolRun};
 use super::table::{Results, Run};
 use super::volume::Volume;
-use super::{is_chosen, tell};
+use super::{is_chosen, rounds};
 use crate::args::Bench;
 use crate::process::{Running, measure, theirs, wait_for};
 use anyhow::Context;
@@ -36,14 +36,7 @@ pub fn run(args: &Bench, track: &Track<'_>, volume: &mut Volume, results: &mut R
         return Ok(());
     }
     let stage = Stage::new(track, volume)?;
-    for round in 0..args.runs as usize {
-        for turn in 0..chosen.len() {
-            let name = chosen[(round + turn) % chosen.len()];
-            let run = stage.run(name).with_context(|| name.to_owned())?;
-            tell(&format!("round {} of {}: {run}", round + 1, args.runs));
-            results.add(run);
-        }
-    }
+    rounds(args, &chosen, results, |name, _| Ok(vec![stage.run(name).with_context(|| name.to_owned())?]))?;
     stage.pool.stop()
 }
 

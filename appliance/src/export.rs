@@ -13,7 +13,7 @@ use crate::overlay::{Overlays, SUFFIX};
 use crate::pool::{Pool, VolumeEntry};
 use crate::secondary::Secondaries;
 use crate::view::PointView;
-use image::Image;
+use image::{Image, KnownParts, known_parts};
 use jiff::tz::TimeZone;
 use since::Others;
 use std::ops::ControlFlow;
@@ -32,13 +32,14 @@ pub struct PoolCatalog {
     pool: Arc<Pool>,
     overlays: Arc<Overlays>,
     secondaries: Arc<Secondaries>,
+    parts: Arc<KnownParts>,
     zone: TimeZone,
 }
 
 impl PoolCatalog {
     /// The exports of `pool`; times in export names are in `zone`.
     pub fn new(pool: Arc<Pool>, secondaries: Arc<Secondaries>, overlays: Arc<Overlays>, zone: TimeZone) -> Self {
-        Self { pool, overlays, secondaries, zone }
+        Self { pool, overlays, secondaries, parts: Arc::new(known_parts()), zone }
     }
 
     fn find(&self, name: &str) -> Result<Arc<dyn Export>> {
@@ -48,7 +49,7 @@ impl PoolCatalog {
         }
         let (volume, point) = self.point(name)?;
         let view = PointView::open(&self.pool, &volume, &point, "an export")?;
-        Ok(Arc::new(PointExport::new(view, &self.secondaries)))
+        Ok(Arc::new(PointExport::new(view, &self.secondaries, &self.parts)))
     }
 
     fn point(&self, name: &str) -> Result<(Volume, Point)> {
@@ -125,8 +126,8 @@ impl PointExport {
         Self { view, image: None, others: Others::default() }
     }
 
-    fn new(view: PointView, secondaries: &Secondaries) -> Self {
-        let image = Image::of(&view, secondaries);
+    fn new(view: PointView, secondaries: &Secondaries, parts: &Arc<KnownParts>) -> Self {
+        let image = Image::of(&view, secondaries, parts);
         Self { view, image, others: Others::default() }
     }
 
@@ -152,18 +153,25 @@ impl PointExport {
     /// Fills `target` with what a block that is not zero has from `skip` on: out of the secondary, or out of the history.
     fn fill(&self, block: BlockId, digest: Digest, skip: usize, target: &mut [u8]) -> Result<()> {
         let length = self.view.geometry().block_len(block) as usize;
-        if let Some(image) = self.image.as_ref().filter(|_| target.len() == length)
-            && image.fill(&self.view, block, digest, target)
-        {
+        if self.is_filled(block, digest, skip, length, target) {
             return Ok(());
         }
-        let shorter = || self.image.as_ref()?.block(&self.view, block, digest);
+        let shorter = || self.image.as_ref()?.block(self.view.geometry(), block, digest);
         let content = self.view.pool().block_or(digest, shorter).map_err(self.view.at(block))?;
         let found = content.len();
         let wrong = || Error::refused(format!("the block has {found} bytes, {length} expected"));
         let part = content.get(skip..skip + target.len()).filter(|_| found == length);
         target.copy_from_slice(part.ok_or_else(wrong).map_err(self.view.at(block))?);
         Ok(())
+    }
+
+    /// The same, where the secondary has it and it need not pass through the cache of whole blocks.
+    fn is_filled(&self, block: BlockId, digest: Digest, skip: usize, length: usize, target: &mut [u8]) -> bool {
+        let (Some(image), geometry) = (&self.image, self.view.geometry()) else { return false };
+        match target.len() == length {
+            true => image.fill(geometry, block, digest, target),
+            false => !self.view.pool().has_at_hand(&digest) && image.fill_part(geometry, block, digest, skip, target),
+        }
     }
 
     fn allocation(&self, span: Span, one: bool) -> Result<Vec<Extent>> {

@@ -403,6 +403,11 @@ impl Pool {
         self.blocks.get_or_insert_with(&digest, || shorter().map_or_else(|| self.read(Kind::Block, digest), Ok))
     }
 
+    /// Whether the content of a block is in memory.
+    pub fn has_at_hand(&self, digest: &Digest) -> bool {
+        self.blocks.contains_key(digest)
+    }
+
     /// The content of a block that will hardly be read again: past the cache.
     pub fn block_once(&self, digest: Digest) -> Result<Bytes> {
         match self.blocks.get(&digest) {

@@ -24,6 +24,7 @@ pub mod map;
 pub mod mapfile;
 pub mod nbd;
 pub mod overlay;
+pub mod parts;
 pub mod point;
 pub mod pool;
 pub mod secondary;

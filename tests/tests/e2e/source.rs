@@ -27,8 +27,8 @@ fn incident_ceph_71553_a_source_truncated_while_it_is_read_makes_no_point() {
     image::random(&source, SIZE, &mut Rng::new(seed()));
     harmed(&appliance, &source, "v", || image::resize(&source, MIB)).says("source.raw");
     appliance.assert_no_point("v");
-    // What is left of it is a volume like any other.
-    appliance.replicate(&source, "v").expect_kind("full");
+    // What is left of it is a volume like any other, once the daemon has put the cut stream away.
+    appliance.replicate_with(&source, "v", &["--retries", "20", "--retry-delay", "10"]).expect_kind("full");
     appliance.assert_secondary("v", &source);
 }
 

@@ -3,6 +3,7 @@
 //! Invariants: the configuration is replaced as a whole, by one that is right, or not at all; what it wants of volumes is in force before
 //! a job runs, and `set` does not change what it governs.
 
+use crate::access::Access;
 use crate::args::{self, Serve};
 use crate::clock;
 use crate::config::{self, Config, Fixed, Wanted};
@@ -34,6 +35,8 @@ pub struct Daemon {
     pub pool: Arc<Pool>,
     /// Its secondaries.
     pub secondaries: Arc<Secondaries>,
+    /// Who may do what.
+    pub access: Arc<Access>,
     /// Of times without an offset.
     pub zone: TimeZone,
     /// The jobs.
@@ -58,7 +61,9 @@ impl Daemon {
         let mut scheduler = Scheduler::new(pool.uuid().as_bytes().to_vec(), known, now);
         let jobs = read(&config).jobs.clone();
         scheduler.configure(&jobs, now);
-        let daemon = Self { pool, secondaries, zone, jobs: Jobs::new(scheduler), config, refused: Mutex::default() };
+        let access = Arc::new(Access::open(pool.clone())?);
+        let daemon =
+            Self { pool, secondaries, access, zone, jobs: Jobs::new(scheduler), config, refused: Mutex::default() };
         if had_jobs || !jobs.is_empty() {
             driver::record(&daemon);
         }

@@ -7,14 +7,15 @@
 mod image;
 mod since;
 
+use crate::access::{Peer, Right};
 use crate::clock;
+use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::overlay::{Overlays, SUFFIX};
-use crate::pool::{Pool, VolumeEntry};
+use crate::pool::VolumeEntry;
 use crate::secondary::Secondaries;
 use crate::view::PointView;
 use image::{Image, KnownParts, known_parts};
-use jiff::tz::TimeZone;
 use since::Others;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -24,39 +25,39 @@ use understudy_format::point::{Point, Volume};
 use understudy_format::select::PointName;
 use understudy_format::wire::{OverlayInfo, OverlayStatus};
 use understudy_format::{BlockId, Digest};
-use understudy_net::export::{Catalog, Content, Export, OpenError, Parts};
+use understudy_net::export::{Catalog, Content, Export, OpenError, Parts, Visitor};
 
-/// Everything of a pool that can be opened over NBD.
+/// Everything of a pool that can be opened over NBD, by whom it is for.
 #[derive(Debug)]
 pub struct PoolCatalog {
-    pool: Arc<Pool>,
+    daemon: Arc<Daemon>,
     overlays: Arc<Overlays>,
-    secondaries: Arc<Secondaries>,
     parts: Arc<KnownParts>,
-    zone: TimeZone,
 }
 
 impl PoolCatalog {
-    /// The exports of `pool`; times in export names are in `zone`.
-    pub fn new(pool: Arc<Pool>, secondaries: Arc<Secondaries>, overlays: Arc<Overlays>, zone: TimeZone) -> Self {
-        Self { pool, overlays, secondaries, parts: Arc::new(known_parts()), zone }
+    /// The exports of the daemon's pool; times in export names are in its time zone.
+    pub fn new(daemon: Arc<Daemon>, overlays: Arc<Overlays>) -> Self {
+        Self { daemon, overlays, parts: Arc::new(known_parts()) }
     }
 
-    fn find(&self, name: &str) -> Result<Arc<dyn Export>> {
+    fn find(&self, name: &str, peer: &Peer) -> Result<Arc<dyn Export>> {
         if let Some(name) = name.strip_suffix(SUFFIX) {
-            let (volume, point) = self.point(name)?;
+            let (volume, point) = self.point(name, peer, Right::Restore)?;
             return Ok(self.overlays.open(&volume, &point, clock::now_ns())?);
         }
-        let (volume, point) = self.point(name)?;
-        let view = PointView::open(&self.pool, &volume, &point, "an export")?;
-        Ok(Arc::new(PointExport::new(view, &self.secondaries, &self.parts)))
+        let (volume, point) = self.point(name, peer, Right::Read)?;
+        let view = PointView::open(&self.daemon.pool, &volume, &point, "an export")?;
+        Ok(Arc::new(PointExport::new(view, &self.daemon.secondaries, &self.parts)))
     }
 
-    fn point(&self, name: &str) -> Result<(Volume, Point)> {
-        let wanted = PointName::parse(name, &self.zone)?;
+    fn point(&self, name: &str, peer: &Peer, right: Right) -> Result<(Volume, Point)> {
+        let wanted = PointName::parse(name, &self.daemon.zone)?;
         let unknown =
             || Error::refused(format!("there is no volume {}; \"understudy volumes\" lists them", wanted.volume));
-        let entry = self.pool.volume(&wanted.volume).ok_or_else(unknown)?;
+        let seen = |_: &Arc<VolumeEntry>| self.daemon.access.sees(peer, &wanted.volume);
+        let entry = self.daemon.pool.volume(&wanted.volume).filter(seen).ok_or_else(unknown)?;
+        self.daemon.access.may(peer, right, Some(&wanted.volume))?;
         let point = wanted.selector.find(&entry.points).ok_or_else(|| {
             let (volume, selector) = (&wanted.volume, &wanted.selector);
             Error::refused(format!(
@@ -66,7 +67,12 @@ impl PoolCatalog {
         Ok((entry.volume.clone(), point.clone()))
     }
 
-    fn points(&self) -> impl Iterator<Item = ExportName> + use<> {
+    /// Nobody vouches for NBD clients yet: all are local.
+    fn peer(_visitor: &Visitor) -> Peer {
+        Peer::Local
+    }
+
+    fn points(&self, peer: &Peer) -> impl Iterator<Item = ExportName> {
         let of_volume = |entry: Arc<VolumeEntry>| {
             let newest = entry.points.last().map(|point| (entry.volume.name.to_string(), point.clone()));
             let name = entry.volume.name.to_string();
@@ -75,26 +81,31 @@ impl PoolCatalog {
             let volume = entry.volume.clone();
             all.into_iter().map(move |(name, point)| ExportName { name, description: describe(&volume, &point) })
         };
-        self.pool.volumes().into_iter().flat_map(of_volume)
+        let may_read =
+            |entry: &Arc<VolumeEntry>| self.daemon.access.may(peer, Right::Read, Some(&entry.volume.name)).is_ok();
+        self.daemon.pool.volumes().into_iter().filter(may_read).flat_map(of_volume)
     }
 
-    fn scratch(&self) -> impl Iterator<Item = ExportName> + use<> {
+    fn scratch(&self, peer: &Peer) -> impl Iterator<Item = ExportName> {
         let named = |overlay: OverlayInfo| {
             let (name, OverlayStatus { point, owned_bytes, .. }) = (overlay.name, overlay.status);
             let description = format!("scratch overlay over {name}@{point}, {owned_bytes} bytes written");
             ExportName { name: format!("{name}@{point}{SUFFIX}"), description }
         };
-        self.overlays.list().into_iter().map(named)
+        let may_write =
+            |overlay: &OverlayInfo| self.daemon.access.may(peer, Right::Restore, Some(&overlay.name)).is_ok();
+        self.overlays.list().into_iter().filter(may_write).map(named)
     }
 }
 
 impl Catalog for PoolCatalog {
-    fn list(&self) -> Vec<ExportName> {
-        self.points().chain(self.scratch()).collect()
+    fn list(&self, visitor: &Visitor) -> Vec<ExportName> {
+        let peer = Self::peer(visitor);
+        self.points(&peer).chain(self.scratch(&peer)).collect()
     }
 
-    fn open(&self, name: &str) -> Result<Arc<dyn Export>, OpenError> {
-        match self.find(name) {
+    fn open(&self, name: &str, visitor: &Visitor) -> Result<Arc<dyn Export>, OpenError> {
+        match self.find(name, &Self::peer(visitor)) {
             Ok(export) => Ok(export),
             Err(error @ (Error::Full { .. } | Error::Disk { .. })) => Err(OpenError::Refused(error.to_string())),
             Err(error) => Err(OpenError::Unknown(error.to_string())),

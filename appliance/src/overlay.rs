@@ -215,12 +215,14 @@ impl Overlays {
     fn find_in(&self, all: &BTreeMap<Key, Entry>, volume: &Uuid, number: u64) -> Result<Key> {
         let mut there = all.iter().filter(|(key, _)| key.1 == number);
         let found = there.find(|(key, entry)| self.volume(key, entry) == *volume);
-        let unknown = || {
-            Error::refused(format!(
-                "there is no scratch overlay over point {number} of this volume; `understudy attach overlays` lists them"
-            ))
-        };
-        found.map(|(key, _)| key.clone()).ok_or_else(unknown)
+        found.map(|(key, _)| key.clone()).ok_or_else(|| Self::unknown(number))
+    }
+
+    /// The error for an overlay that is not there, or not for who asks.
+    pub(crate) fn unknown(number: u64) -> Error {
+        Error::Refused(format!(
+            "there is no scratch overlay over point {number} of this volume; `understudy attach overlays` lists them"
+        ))
     }
 
     /// The overlay over a point, which must be there and whole, to be kept.

@@ -4,6 +4,7 @@
 //! port changes nothing; `ready` is printed when everything can be used; on shutdown nothing new is accepted,
 //! NBD drains, overlays are flushed, streams end without a point, secondaries stop between two writes. SIGHUP touches no connection.
 
+use crate::access::Peer;
 use crate::args::{NewSecondary, Serve};
 use crate::config::{self, Config, Fixed};
 use crate::control;
@@ -90,8 +91,9 @@ fn start(
 ) -> JoinSet<()> {
     let nbd = listeners.nbd_address.map_or(String::new(), |address| address.to_string());
     let (pool, secondaries, overlays) = (daemon.pool.clone(), daemon.secondaries.clone(), overlays.clone());
-    let catalog = PoolCatalog::new(pool.clone(), secondaries.clone(), overlays.clone(), daemon.zone.clone());
-    let shared = Arc::new(Shared { pool, secondaries, overlays, nbd, running: session::Running::default() });
+    let catalog = PoolCatalog::new(daemon.clone(), overlays.clone());
+    let (access, running) = (daemon.access.clone(), session::Running::default());
+    let shared = Arc::new(Shared { pool, secondaries, overlays, access, nbd, running });
     let mut tasks = JoinSet::new();
     let (limits, ended) = (fixed.nbd_terms.limits(), until(stopped.clone()));
     tasks.spawn(async move {
@@ -152,7 +154,7 @@ async fn accept(listener: TcpListener, sessions_max: usize, shared: Arc<Shared>,
                 Ok((stream, peer)) => {
                     let shared = shared.clone();
                     sessions.spawn(async move {
-                        if let Err(error) = session::serve(shared, stream).await {
+                        if let Err(error) = session::serve(shared, stream, Peer::Local).await {
                             tracing::warn!(%peer, %error, "a session failed");
                         }
                     });

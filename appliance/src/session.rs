@@ -2,7 +2,8 @@
 //!
 //! Invariants: sockets are read and written by tasks, the pool by plain threads, joined by bounded
 //! queues, so a client that is fast or silent costs a fixed amount of memory; a failed request is answered with
-//! what to do; a failed stream ends the connection, after the reason was sent.
+//! what to do; a failed stream ends the connection, after the reason was sent; whether the peer may is asked for each request, and what it may not see is
+//! not there.
 
 mod read;
 mod running;
@@ -10,6 +11,7 @@ mod stream;
 
 pub use running::Running;
 
+use crate::access::{Access, Peer, Right};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::overlay::{Kept, Overlays};
@@ -21,8 +23,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use understudy_format::map::{FANOUT, LEVEL_MAX, Lookup, PAGE_SIZE, span};
-use understudy_format::point::{Label, Point, VolumeName};
-use understudy_format::wire::{Message, POINTS_MAX, SESSION_VERSION, VolumeInfo, VolumeStatus};
+use understudy_format::point::{Label, Point, Volume, VolumeName};
+use understudy_format::wire::{Message, OverlayInfo, POINTS_MAX, SESSION_VERSION, VolumeInfo, VolumeStatus};
 use understudy_format::{Digest, ErrorKind, FormatError};
 use understudy_net::NetError;
 use understudy_net::framed::{MessageReader, MessageWriter};
@@ -44,6 +46,8 @@ pub struct Shared {
     pub secondaries: Arc<Secondaries>,
     /// Its scratch overlays.
     pub overlays: Arc<Overlays>,
+    /// Who may do what.
+    pub access: Arc<Access>,
     /// Where NBD is served (`HOST:PORT`), for the welcome; empty when it is not.
     pub nbd: String,
     /// The streams that come in.
@@ -53,12 +57,12 @@ pub struct Shared {
 type Reader = MessageReader<OwnedReadHalf>;
 type Writer = MessageWriter<OwnedWriteHalf>;
 
-/// Serves one connection until the client leaves or an error ends it.
-pub async fn serve(shared: Arc<Shared>, stream: TcpStream) -> Result<(), NetError> {
+/// Serves one connection of `peer` until it leaves or an error ends it.
+pub async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: Peer) -> Result<(), NetError> {
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
-    let mut session =
-        Session { shared, reader: MessageReader::new(read, HELLO_MAX), writer: MessageWriter::new(write, IDLE_MAX) };
+    let (reader, writer) = (MessageReader::new(read, HELLO_MAX), MessageWriter::new(write, IDLE_MAX));
+    let mut session = Session { shared, peer, reader, writer };
     let result = session.run().await;
     if let Err(error) = &result {
         session.fail(error.kind(), error.to_string()).await;
@@ -69,6 +73,7 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream) -> Result<(), NetErro
 
 struct Session {
     shared: Arc<Shared>,
+    peer: Peer,
     reader: Reader,
     writer: Writer,
 }
@@ -86,8 +91,8 @@ impl Session {
                 Message::Push { name, label } => stream::receive(self, name, label).await?,
                 Message::Read { volume, point, ranges } => read::send(self, volume, point, ranges).await?,
                 request => {
-                    let shared = self.shared.clone();
-                    let answer = tokio::task::spawn_blocking(move || shared.answer(request));
+                    let (shared, peer) = (self.shared.clone(), self.peer.clone());
+                    let answer = tokio::task::spawn_blocking(move || shared.answer(&peer, request));
                     let answer = answer.await.map_err(|e| std::io::Error::other(e.to_string()))?;
                     self.reply(answer).await?;
                 }
@@ -129,26 +134,45 @@ impl Session {
 }
 
 impl Shared {
-    /// Answers a request that is one message, from the pool.
-    fn answer(&self, request: Message) -> Result<Message> {
+    /// Answers a request that is one message, from the pool, as far as the peer may see that.
+    fn answer(&self, peer: &Peer, request: Message) -> Result<Message> {
         match request {
             Message::ListVolumes => {
                 let volumes = self.pool.volumes();
-                let info = volumes.iter().map(|entry| self.info(entry));
-                Ok(Message::Volumes(info.collect::<Result<_>>()?))
+                let seen = volumes.iter().filter(|entry| self.access.sees(peer, &entry.volume.name));
+                Ok(Message::Volumes(seen.map(|entry| self.info(entry)).collect::<Result<_>>()?))
             }
-            Message::ListPoints { name, newest } => self.points(&name, newest),
-            Message::GetPages { volume, point, level, indexes } => self.pages(&volume, point, level, &indexes),
-            Message::ListOverlays => Ok(Message::Overlays(self.overlays.list())),
-            Message::Discard { volume, point, force } => {
-                Ok(Message::Overlays(vec![self.overlays.discard(&volume, point, force)?]))
-            }
-            Message::Keep { volume, point, name, label } => self.keep(&volume, point, name, label),
+            Message::ListPoints { name, newest } => self.points(peer, &name, newest),
+            Message::GetPages { volume, point, level, indexes } => self.pages(peer, &volume, point, level, &indexes),
+            Message::ListOverlays => Ok(Message::Overlays(self.overlays_of(peer))),
+            Message::Discard { volume, point, force } => self.discard(peer, &volume, point, force),
+            Message::Keep { volume, point, name, label } => self.keep(peer, &volume, point, name, label),
             other => Err(Error::refused(format!("{} is no request", other.name()))),
         }
     }
 
-    fn keep(&self, volume: &Uuid, point: u64, name: VolumeName, label: Option<Label>) -> Result<Message> {
+    fn overlays_of(&self, peer: &Peer) -> Vec<OverlayInfo> {
+        let all = self.overlays.list().into_iter();
+        all.filter(|overlay| self.access.sees(peer, &overlay.name)).collect()
+    }
+
+    fn discard(&self, peer: &Peer, volume: &Uuid, point: u64, force: bool) -> Result<Message> {
+        self.may_use_overlay(peer, volume, point)?;
+        self.access.may_destroy(peer)?;
+        Ok(Message::Overlays(vec![self.overlays.discard(volume, point, force)?]))
+    }
+
+    /// Fails unless the peer may write to the overlay over a point.
+    fn may_use_overlay(&self, peer: &Peer, volume: &Uuid, point: u64) -> Result<()> {
+        let mut seen = self.overlays_of(peer).into_iter();
+        let overlay = seen.find(|overlay| (overlay.status.volume, overlay.status.point) == (*volume, point));
+        let overlay = overlay.ok_or_else(|| Overlays::unknown(point))?;
+        self.access.may(peer, Right::Restore, Some(&overlay.name))
+    }
+
+    fn keep(&self, peer: &Peer, volume: &Uuid, point: u64, name: VolumeName, label: Option<Label>) -> Result<Message> {
+        self.may_use_overlay(peer, volume, point)?;
+        self.access.claim(peer, &name)?;
         let (uuid, stream) = (clock::random_uuid(), clock::random_uuid());
         let kept = Kept { name, label, uuid, stream, now_ns: clock::now_ns() };
         let (volume, point) = self.overlays.keep(volume, point, kept)?;
@@ -175,8 +199,8 @@ impl Shared {
         Ok(VolumeInfo { volume: entry.volume.clone(), status })
     }
 
-    fn points(&self, name: &VolumeName, newest: u32) -> Result<Message> {
-        let Some(entry) = self.pool.volume(name) else {
+    fn points(&self, peer: &Peer, name: &VolumeName, newest: u32) -> Result<Message> {
+        let Some(entry) = self.pool.volume(name).filter(|_| self.access.sees(peer, name)) else {
             return Ok(Message::Points { volume: None, points: Vec::new(), protected: Vec::new() });
         };
         let volume = Some(self.info(&entry)?);
@@ -187,13 +211,14 @@ impl Shared {
         Ok(Message::Points { volume, points, protected })
     }
 
-    fn point(&self, volume: &Uuid, point: u64) -> Result<(understudy_format::point::Volume, Point)> {
+    fn point(&self, peer: &Peer, volume: &Uuid, point: u64) -> Result<(Volume, Point)> {
         let unknown = || Error::refused(format!("there is no point {point} of volume {volume}"));
-        self.pool.point(volume, point).ok_or_else(unknown)
+        let found = self.pool.point(volume, point);
+        found.filter(|(volume, _)| self.access.sees(peer, &volume.name)).ok_or_else(unknown)
     }
 
-    fn pages(&self, volume: &Uuid, point: u64, level: u8, indexes: &[u64]) -> Result<Message> {
-        let (_, point) = self.point(volume, point)?;
+    fn pages(&self, peer: &Peer, volume: &Uuid, point: u64, level: u8, indexes: &[u64]) -> Result<Message> {
+        let (_, point) = self.point(peer, volume, point)?;
         let top = point.map.top_level();
         if level >= top.min(LEVEL_MAX) {
             return Err(Error::refused(format!("the map has pages of levels 0 to {}, not of {level}", top - 1)));

@@ -18,6 +18,10 @@ const PAGE_DOMAIN: &str = "understudy 2026-11 map page";
 const ROOT_DOMAIN: &str = "understudy 2026-11 root";
 /// The domain of volume and point records.
 const RECORD_DOMAIN: &str = "understudy 2026-11 record";
+/// The domain of certificates.
+const CERTIFICATE_DOMAIN: &str = "understudy 2026-11 certificate";
+/// The domain of the secrets of tokens.
+const SECRET_DOMAIN: &str = "understudy 2026-11 token secret";
 
 impl Digest {
     /// The reserved digest of an all-zero block, page or subtree.
@@ -47,6 +51,16 @@ impl Digest {
     /// The digest of a volume or point record's bytes.
     pub fn of_record(bytes: &[u8]) -> Self {
         Self::derived(RECORD_DOMAIN, bytes)
+    }
+
+    /// The digest of a certificate in DER form: what people call its fingerprint.
+    pub fn of_certificate(der: &[u8]) -> Self {
+        Self::derived(CERTIFICATE_DOMAIN, der)
+    }
+
+    /// The digest of the secret of a token: all that an appliance keeps of it.
+    pub fn of_secret(secret: &[u8; 16]) -> Self {
+        Self::derived(SECRET_DOMAIN, secret)
     }
 
     fn derived(domain: &str, bytes: &[u8]) -> Self {

@@ -25,6 +25,8 @@ pub enum Access {
     Read,
     /// A file that is written in place, created when absent.
     Write,
+    /// The same, and one that is created can be opened by its owner alone.
+    Private,
     /// A file that must not exist yet.
     Create,
     /// A block device, written in place; `ResourceBusy` while anybody else uses it, as it is for them while it is open.
@@ -192,6 +194,7 @@ impl RealFile {
         match access {
             Access::Read => options.read(true),
             Access::Write => options.read(true).write(true).create(true).truncate(false),
+            Access::Private => options.read(true).write(true).create(true).truncate(false).mode(0o600),
             Access::Create => options.read(true).write(true).create_new(true),
             // What would be exclusive creation of a file is exclusive use of a device.
             Access::Device => options.read(true).write(true).custom_flags(rustix::fs::OFlags::EXCL.bits() as i32),
@@ -201,7 +204,7 @@ impl RealFile {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a block device"));
         }
         let direct = match access {
-            Access::Read => None,
+            Access::Read | Access::Private => None,
             Access::Write | Access::Create | Access::Device => Self::open_direct(path),
         };
         Ok(Self { buffered, direct })
@@ -306,9 +309,18 @@ impl RealFile {
 
 /// Replaces a small file durably: after this returned, it holds `bytes`; before, the old bytes or these.
 pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(disk, path, bytes, Access::Write)
+}
+
+/// The same for a file that its owner alone can open.
+pub fn replace_private(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(disk, path, bytes, Access::Private)
+}
+
+fn replace_with(disk: &dyn Disk, path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     let dir = path.parent().ok_or_else(|| io::Error::other("a file has a directory"))?;
     let temporary = temporary_name(path);
-    let file = disk.open(&temporary, Access::Write)?;
+    let file = disk.open(&temporary, access)?;
     file.resize(0)?;
     file.write_at(bytes, 0)?;
     file.sync()?;

@@ -4,6 +4,7 @@
 //! against its digest; memory is a few chunks, however much is asked for.
 
 use super::{Session, Shared};
+use crate::access::{Peer, Right};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::view::PointView;
@@ -31,8 +32,8 @@ pub(super) async fn send(
     ranges: Vec<BlockRange>,
 ) -> Result<(), NetError> {
     let (outbox, mut chunks) = mpsc::channel(QUEUE);
-    let shared = session.shared.clone();
-    let thread = tokio::task::spawn_blocking(move || read(&shared, &volume, point, &ranges, &outbox));
+    let (shared, peer) = (session.shared.clone(), session.peer.clone());
+    let thread = tokio::task::spawn_blocking(move || read(&shared, &peer, &volume, point, &ranges, &outbox));
     while let Some(chunk) = chunks.recv().await {
         session.writer.send(&chunk).await?;
     }
@@ -42,12 +43,14 @@ pub(super) async fn send(
 
 fn read(
     shared: &Shared,
+    peer: &Peer,
     volume: &Uuid,
     point: u64,
     ranges: &[BlockRange],
     outbox: &mpsc::Sender<Message>,
 ) -> Result<()> {
-    let (volume, point) = shared.point(volume, point)?;
+    let (volume, point) = shared.point(peer, volume, point)?;
+    shared.access.may(peer, Right::Read, Some(&volume.name))?;
     let view = PointView::open(&shared.pool, &volume, &point, "a restore")?;
     let mut chunks = Chunks { lookup: view.lookup(), view, stream: clock::random_uuid(), sequence: 0 };
     for range in ranges {

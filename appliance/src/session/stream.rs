@@ -27,13 +27,16 @@ pub(super) async fn receive(session: &mut Session, name: VolumeName, label: Opti
         Message::Begin(begin) => begin,
         other => return Err(NetError::Unexpected { expected: "Begin", found: other.name() }),
     };
-    let shared = session.shared.clone();
+    let (shared, peer) = (session.shared.clone(), session.peer.clone());
     // Held until the thread is done: whoever comes with the same stream waits for that.
     let mut turn = shared.running.take_over(begin.stream).await;
     let (messages, inbox) = mpsc::channel(QUEUE);
     let (outbox, mut answers) = mpsc::channel(QUEUE + WINDOW as usize);
     let shared = shared.clone();
-    let thread = tokio::task::spawn_blocking(move || ingest(&shared, name, label, begin, inbox, &outbox));
+    let thread = tokio::task::spawn_blocking(move || {
+        shared.access.claim(&peer, &name)?;
+        ingest(&shared, name, label, begin, inbox, &outbox)
+    });
     let answered = relay(&mut session.reader, &mut session.writer, messages, &mut answers, &mut turn).await;
     // Whoever waits for an answer to be taken is let go.
     drop(answers);

@@ -170,12 +170,21 @@ impl From<OpenError> for Refusal {
     }
 }
 
+/// Who has connected, as far as the connection tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Visitor {
+    /// Nothing vouches for who it is.
+    Unknown,
+    /// Who has the key of this certificate (DER), which was verified.
+    Certified(Arc<[u8]>),
+}
+
 /// The exports of a server. Calls block and are made on plain threads.
 pub trait Catalog: Send + Sync + 'static {
     /// What a client is shown when it asks for a list.
-    fn list(&self) -> Vec<ExportName>;
+    fn list(&self, visitor: &Visitor) -> Vec<ExportName>;
 
     /// Opens an export by name; the empty name is the default export. One connection opens the same
     /// name once, however often its handshake mentions it.
-    fn open(&self, name: &str) -> Result<Arc<dyn Export>, OpenError>;
+    fn open(&self, name: &str, visitor: &Visitor) -> Result<Arc<dyn Export>, OpenError>;
 }

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use std::fmt::Debug;
+use understudy_format::access::register::Register;
 use understudy_format::bitmap::SeenBitmap;
 use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, Settings};
 use understudy_format::chunk::Chunk;
@@ -66,6 +67,7 @@ pub fn decode(kind: &str, with: u64, bytes: &[u8]) -> Result<Decoded> {
         "secondary" => State::decode(bytes).and_then(|state| decoded(&state, state.encode())),
         "overlay" => Header::decode(bytes).and_then(|header| decoded(&header, header.encode())),
         "owned" => OwnedPage::decode(bytes, with).and_then(|page| decoded(&page, page.encode(with))),
+        "register" => Register::decode(bytes).and_then(|register| decoded(&register, register.encode())),
         "history" => history::decode(bytes).and_then(|jobs| decoded(&jobs, history::encode(&jobs))),
         "mapfile" => MapFileId::decode(bytes, with).and_then(|id| decoded(&id, id.encode())),
         "root" => root(bytes),
@@ -100,7 +102,7 @@ pub fn split_frame(bytes: &[u8]) -> Result<(FrameHeader, Bytes, &[u8])> {
 pub fn reseal(kind: &str, bytes: &mut [u8]) {
     match kind {
         "frame" | "record" | "segment" | "trailer" | "mapfile" | "begin" | "commit" | "pool" | "secondary"
-        | "overlay" | "owned" | "unfinished" | "bitmap" | "history" => {
+        | "overlay" | "owned" | "unfinished" | "bitmap" | "history" | "register" => {
             let size = match kind {
                 "frame" => FrameHeader::SIZE,
                 "record" | "segment" | "trailer" => RecordHeader::SIZE,

@@ -6,6 +6,8 @@
 use crate::streams::Pages;
 use bytes::Bytes;
 use std::fmt::Debug;
+use understudy_format::access::register::{Register, RegisterHeader, Ticket};
+use understudy_format::access::{Client, Known, Right};
 use understudy_format::bitmap::{Bitmap, BitmapRecord, SeenBitmap};
 use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, SecondaryMode, Settings, SettingsRecord};
 use understudy_format::chunk::{Chunk, ChunkHead, ChunkHeader, Entry, MappingEntry};
@@ -364,6 +366,19 @@ fn history() -> Vec<JobHistory> {
     vec![job("scrub", runs), job("prune", Vec::new())]
 }
 
+fn register() -> Register {
+    let mut web = Client::new("web-1".parse().unwrap(), 5);
+    web.append_only = true;
+    web.grant(None, [Right::Replicate, Right::Read].into_iter().collect());
+    web.grant(Some("db-*".parse().unwrap()), Right::ALL.into_iter().collect());
+    web.owned = ["root", "home"].iter().map(|name| name.parse().unwrap()).collect();
+    web.certificates = vec![Known { certificate: Digest::of_certificate(b"certificate"), expires_ns: 9 }];
+    let gone = Client::new("gone".parse().unwrap(), 6);
+    let ticket = Ticket { secret: Digest::of_secret(&[7; 16]), expires_ns: 8, client: gone.name.clone() };
+    let clients = [gone, web].map(|client| (client.name.clone(), client)).into();
+    Register { clients, tickets: vec![ticket] }
+}
+
 fn sealed() -> Vec<Sample> {
     let reread = |bytes: &[u8]| SegmentHeader::decode(bytes).unwrap();
     let segment = SegmentHeader::new(uuid(9), 5).encode();
@@ -384,6 +399,7 @@ fn sealed() -> Vec<Sample> {
         sample("secondary-device", "secondary", &device, device.encode(), &[part::<SecondaryState>()]),
         sample("overlay", "overlay", &overlay(), overlay().encode(), &[part::<OverlayHeader>()]),
         Sample { with: 2, ..sample("owned", "owned", &owned(), owned().encode(2), &[part::<OwnedSlot>()]) },
+        sample("register", "register", &register(), register().encode(), &[part::<RegisterHeader>()]),
         sample("history", "history", &history(), encode_history(&history()), &[part::<HistoryHeader>()]),
         sample("history-none", "history", &Vec::<JobHistory>::new(), encode_history(&[]), &[part::<HistoryHeader>()]),
         sample("frame", "frame", &FrameHeader::decode(&frame).unwrap(), frame.to_vec(), &[part::<FrameHeader>()]),

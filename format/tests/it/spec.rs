@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use understudy_format::access::register::{CertificateRecord, ClientRecord, RegisterHeader, TicketRecord};
+use understudy_format::access::{self, register};
 use understudy_format::bitmap::{self, BitmapRecord};
 use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, SettingsRecord};
 use understudy_format::chunk::{ChunkHead, ChunkHeader, Entry, MappingEntry};
@@ -88,6 +90,10 @@ fn layouts() -> Vec<(&'static str, usize, &'static [Row])> {
         RemovalRecord,
         ProtectionRecord,
         SettingsRecord,
+        RegisterHeader,
+        ClientRecord,
+        CertificateRecord,
+        TicketRecord,
         HistoryHeader,
         RunRecord,
         ProgressRecord,
@@ -228,6 +234,13 @@ fn maximums() -> BTreeSet<(String, u64)> {
         segment::SEGMENT_MAX,
         point::NAME_MAX,
         point::LABEL_MAX,
+        access::CLIENT_NAME_MAX,
+        access::PATTERN_MAX,
+        register::CLIENTS_MAX,
+        register::GRANTS_MAX,
+        register::OWNED_MAX,
+        register::CERTIFICATES_MAX,
+        register::TICKETS_MAX,
         history::JOBS_MAX,
         history::RUNS_MAX,
         history::JOB_NAME_MAX,
@@ -297,6 +310,8 @@ fn magics_and_versions_are_those_of_the_code() {
     check("OverlayHeader", "version", overlay::OVERLAY_VERSION.to_string());
     check("PoolRecord", "version", pool::POOL_VERSION.to_string());
     check("SecondaryState", "version", secondary::SECONDARY_VERSION.to_string());
+    check("RegisterHeader", "magic", magic(register::REGISTER_MAGIC));
+    check("RegisterHeader", "version", register::REGISTER_VERSION.to_string());
     check("HistoryHeader", "magic", magic(history::HISTORY_MAGIC));
     check("HistoryHeader", "version", history::HISTORY_VERSION.to_string());
     check("ChunkHeader", "version", chunk::CHUNK_VERSION.to_string());
@@ -322,6 +337,8 @@ fn digests_are_those_of_the_domains() {
     assert_eq!(Digest::of_block(&bytes).0, *blake3::hash(&bytes).as_bytes());
     assert_eq!(Digest::of_page(&bytes), derived("map page", &bytes));
     assert_eq!(Digest::of_record(&bytes), derived("any other record", &bytes));
+    assert_eq!(Digest::of_certificate(&bytes), derived("certificate", &bytes));
+    assert_eq!(Digest::of_secret(&[7; 16]), derived("token secret", &bytes[..16]));
     let geometry = crate::samples::geometry();
     let top = Digest::of_page(&bytes);
     let preimage = [&geometry.volume_size().to_le_bytes()[..], &4096u32.to_le_bytes(), &top.0].concat();

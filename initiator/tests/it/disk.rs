@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use understudy_format::nbd::{Errno, ExportName, Extent, Failure, Geometry, STATE_HOLE, STATE_ZERO, Span};
-use understudy_net::export::{Catalog, Content, Export, OpenError};
+use understudy_net::export::{Catalog, Content, Export, OpenError, Visitor};
 use understudy_net::nbd_server::{Encryption, Limits, Listener, serve};
 
 /// What a bit of the bitmap stands for, bytes.
@@ -106,11 +106,11 @@ impl Export for Disk {
 struct Only(Disk);
 
 impl Catalog for Only {
-    fn list(&self) -> Vec<ExportName> {
+    fn list(&self, _visitor: &Visitor) -> Vec<ExportName> {
         Vec::new()
     }
 
-    fn open(&self, _name: &str) -> Result<Arc<dyn Export>, OpenError> {
+    fn open(&self, _name: &str, _visitor: &Visitor) -> Result<Arc<dyn Export>, OpenError> {
         Ok(Arc::new(self.0.clone()))
     }
 }

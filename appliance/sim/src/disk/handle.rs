@@ -22,10 +22,10 @@ impl Disk for SimDisk {
         state.check_power()?;
         let node = match (state.tree.find(path), access) {
             (Some(_), Access::Create) => return Err(io::ErrorKind::AlreadyExists.into()),
-            (Some(node), Access::Read | Access::Write) => node,
+            (Some(node), Access::Read | Access::Write | Access::Private) => node,
             (_, Access::Device) => return Err(io::ErrorKind::Unsupported.into()),
             (None, Access::Read) => return Err(io::ErrorKind::NotFound.into()),
-            (None, Access::Write | Access::Create) => state.create(path)?,
+            (None, Access::Write | Access::Private | Access::Create) => state.create(path)?,
         };
         state.tree.file(node)?;
         Ok(Arc::new(SimFile { disk: self.clone(), node, path: path.to_owned(), writable: access != Access::Read }))

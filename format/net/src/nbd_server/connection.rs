@@ -21,6 +21,7 @@ use super::listener::Socket;
 use super::reception::{Entered, Reception, Said};
 use super::shelf::Buffer;
 use super::tickets::{SMALL_REPLY, Ticket, Tickets, cost};
+use crate::export::Visitor;
 
 /// Replies sent with one system call.
 const BATCH_MAX: usize = 64;
@@ -81,6 +82,7 @@ async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(mut link: Link<S>, serve
         Said::Close => Way::Closed,
         Said::Encrypt(acceptor) => {
             let stream = acceptor.accept(link.into_empty()).await.map_err(Ended::Tls)?;
+            reception.set_visitor(visitor(&stream));
             let mut link = Link::new(Box::new(stream));
             match reception.listen(&mut link).await? {
                 Said::Enter(entered) => Way::Encrypted(link, entered),
@@ -88,6 +90,12 @@ async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(mut link: Link<S>, serve
             }
         }
     })
+}
+
+/// Whom the handshake of TLS made sure of.
+fn visitor<S>(stream: &TlsStream<S>) -> Visitor {
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    shown.map_or(Visitor::Unknown, |certificate| Visitor::Certified(certificate.as_ref().into()))
 }
 
 async fn transmit<S>(link: Link<S>, entered: Entered, server: Arc<Server>) -> Result<(), Ended>

@@ -15,7 +15,7 @@ use super::Server;
 use super::connection::Ended;
 use super::link::Link;
 use super::seats::Seat;
-use crate::export::Export;
+use crate::export::{Export, Visitor};
 
 /// What a client said last.
 pub(super) enum Said {
@@ -42,6 +42,7 @@ type Kept = Option<(String, Arc<dyn Export>)>;
 pub(super) struct Reception<'a> {
     server: &'a Server,
     handshake: Handshake,
+    visitor: Visitor,
     out: BytesMut,
     /// That at which the client selected contexts: it holds them.
     selected: Kept,
@@ -53,7 +54,12 @@ impl<'a> Reception<'a> {
     pub(super) fn new(server: &'a Server) -> Self {
         let mut out = BytesMut::new();
         let handshake = Handshake::greeting(server.encryption.policy(), &mut out);
-        Self { server, handshake, out, selected: None, last: None }
+        Self { server, handshake, visitor: Visitor::Unknown, out, selected: None, last: None }
+    }
+
+    /// From now on it is this one who asks.
+    pub(super) fn set_visitor(&mut self, visitor: Visitor) {
+        self.visitor = visitor;
     }
 
     /// Answers until the client has said what becomes of the connection.
@@ -72,8 +78,8 @@ impl<'a> Reception<'a> {
                     return Ok(self.server.encryption.acceptor().map_or(Said::Close, Said::Encrypt));
                 }
                 Step::List => {
-                    let catalog = Arc::clone(&self.server.catalog);
-                    let exports = spawn_blocking(move || catalog.list()).await.unwrap_or_default();
+                    let (catalog, visitor) = (Arc::clone(&self.server.catalog), self.visitor.clone());
+                    let exports = spawn_blocking(move || catalog.list(&visitor)).await.unwrap_or_default();
                     self.handshake.answer_list(&exports, &mut self.out);
                 }
                 Step::Open(name, purpose) => {
@@ -116,9 +122,9 @@ impl<'a> Reception<'a> {
         if selects {
             self.selected = None;
         }
-        let (catalog, wanted) = (Arc::clone(&self.server.catalog), name.clone());
+        let (catalog, wanted, visitor) = (Arc::clone(&self.server.catalog), name.clone(), self.visitor.clone());
         let opening = spawn_blocking(move || {
-            let export = known.map_or_else(|| catalog.open(&wanted), Ok)?;
+            let export = known.map_or_else(|| catalog.open(&wanted, &visitor), Ok)?;
             Ok((advert(&*export, purpose), export))
         });
         let opened: Result<Opened, Refusal> = opening.await.map_err(|_| internal_error())?;

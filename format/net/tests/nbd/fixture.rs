@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use understudy_format::nbd::{BlockSizes, Errno, ExportName, Extent, Failure, Geometry, Span, TransmissionFlags};
-use understudy_net::export::{Catalog, Content, Export, OpenError, Zeroing};
+use understudy_net::export::{Catalog, Content, Export, OpenError, Visitor, Zeroing};
 use understudy_net::nbd_server::{Encryption, Limits, Listener, serve};
 
 /// Not a multiple of the run length, nor of a disk's sector of 4 KiB.
@@ -206,13 +206,13 @@ struct Exports {
 }
 
 impl Catalog for Exports {
-    fn list(&self) -> Vec<ExportName> {
+    fn list(&self, _visitor: &Visitor) -> Vec<ExportName> {
         let export =
             |name: &str, description: &str| ExportName { name: name.to_owned(), description: description.to_owned() };
         vec![export("pattern", "a pattern with holes"), export("writable", "")]
     }
 
-    fn open(&self, name: &str) -> Result<Arc<dyn Export>, OpenError> {
+    fn open(&self, name: &str, _visitor: &Visitor) -> Result<Arc<dyn Export>, OpenError> {
         match name {
             "" | "pattern" => Ok(Arc::new(Pattern)),
             "writable" => Ok(self.writable.clone()),

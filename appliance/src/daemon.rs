@@ -3,6 +3,7 @@
 //! Invariants: the configuration is replaced as a whole, by one that is right, or not at all; what it wants of volumes is in force before
 //! a job runs, and `set` does not change what it governs.
 
+use crate::agents::Agents;
 use crate::args::{self, Serve};
 use crate::clock;
 use crate::config::{self, Config, Fixed, Wanted};
@@ -38,6 +39,8 @@ pub struct Daemon {
     pub zone: TimeZone,
     /// The jobs.
     pub jobs: Jobs,
+    /// The agents.
+    pub agents: Arc<Agents>,
     config: InForce,
     /// Volumes whose secondary cannot be what this configuration wants: said once, and not tried again and again.
     refused: Mutex<BTreeSet<VolumeName>>,
@@ -58,7 +61,8 @@ impl Daemon {
         let mut scheduler = Scheduler::new(pool.uuid().as_bytes().to_vec(), known, now);
         let jobs = read(&config).jobs.clone();
         scheduler.configure(&jobs, now);
-        let daemon = Self { pool, secondaries, zone, jobs: Jobs::new(scheduler), config, refused: Mutex::default() };
+        let (jobs_now, agents, refused) = (Jobs::new(scheduler), Arc::default(), Mutex::default());
+        let daemon = Self { pool, secondaries, zone, jobs: jobs_now, agents, config, refused };
         if had_jobs || !jobs.is_empty() {
             driver::record(&daemon);
         }

@@ -4,6 +4,7 @@
 //! a job runs, and `set` does not change what it governs.
 
 use crate::access::Access;
+use crate::agents::Agents;
 use crate::args::{self, Serve};
 use crate::clock;
 use crate::config::{self, Config, Fixed, Wanted};
@@ -41,6 +42,8 @@ pub struct Daemon {
     pub zone: TimeZone,
     /// The jobs.
     pub jobs: Jobs,
+    /// The agents.
+    pub agents: Arc<Agents>,
     config: InForce,
     /// Volumes whose secondary cannot be what this configuration wants: said once, and not tried again and again.
     refused: Mutex<BTreeSet<VolumeName>>,
@@ -59,12 +62,12 @@ impl Daemon {
         let known = history::load(&pool)?;
         let had_jobs = !known.is_empty();
         let mut scheduler = Scheduler::new(pool.uuid().as_bytes().to_vec(), known, now);
-        let jobs = read(&config).jobs.clone();
-        scheduler.configure(&jobs, now);
+        let configured = read(&config).jobs.clone();
+        scheduler.configure(&configured, now);
         let access = Arc::new(Access::open(pool.clone())?);
-        let daemon =
-            Self { pool, secondaries, access, zone, jobs: Jobs::new(scheduler), config, refused: Mutex::default() };
-        if had_jobs || !jobs.is_empty() {
+        let (jobs, agents, refused) = (Jobs::new(scheduler), Arc::default(), Mutex::default());
+        let daemon = Self { pool, secondaries, access, zone, jobs, agents, config, refused };
+        if had_jobs || !configured.is_empty() {
             driver::record(&daemon);
         }
         Ok(daemon)

@@ -66,6 +66,7 @@ async fn serve(args: &Serve, config: Config, fixed: &Fixed, logs: &Logs) -> Resu
         tokio::task::block_in_place(|| daemon.reload(args.config.as_deref(), args, fixed, logs));
     }
     tracing::info!("shutting down");
+    daemon.agents.close();
     stop.send_replace(true);
     while tasks.join_next().await.is_some() {}
     let stopping = tokio::task::spawn_blocking(move || {
@@ -92,8 +93,8 @@ fn start(
     let nbd = listeners.nbd_address.map_or(String::new(), |address| address.to_string());
     let (pool, secondaries, overlays) = (daemon.pool.clone(), daemon.secondaries.clone(), overlays.clone());
     let catalog = PoolCatalog::new(daemon.clone(), overlays.clone());
-    let (access, running) = (daemon.access.clone(), session::Running::default());
-    let shared = Arc::new(Shared { pool, secondaries, overlays, access, nbd, running });
+    let (access, agents, running) = (daemon.access.clone(), daemon.agents.clone(), session::Running::default());
+    let shared = Arc::new(Shared { pool, secondaries, overlays, access, nbd, running, agents });
     let mut tasks = JoinSet::new();
     let (limits, ended) = (fixed.nbd_terms.limits(), until(stopped.clone()));
     tasks.spawn(async move {

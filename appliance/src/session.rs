@@ -12,6 +12,7 @@ mod stream;
 pub use running::Running;
 
 use crate::access::{Access, Peer, Right};
+use crate::agents::{self, Agents, Arrival};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::overlay::{Kept, Overlays};
@@ -24,7 +25,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use understudy_format::map::{FANOUT, LEVEL_MAX, Lookup, PAGE_SIZE, span};
 use understudy_format::point::{Label, Point, Volume, VolumeName};
-use understudy_format::wire::{Message, OverlayInfo, POINTS_MAX, SESSION_VERSION, VolumeInfo, VolumeStatus};
+use understudy_format::wire::{Control, Message, OverlayInfo, POINTS_MAX, SESSION_VERSION, VolumeInfo, VolumeStatus};
 use understudy_format::{Digest, ErrorKind, FormatError};
 use understudy_net::NetError;
 use understudy_net::framed::{MessageReader, MessageWriter};
@@ -52,6 +53,8 @@ pub struct Shared {
     pub nbd: String,
     /// The streams that come in.
     pub running: Running,
+    /// The agents.
+    pub agents: Arc<Agents>,
 }
 
 type Reader = MessageReader<OwnedReadHalf>;
@@ -80,14 +83,22 @@ struct Session {
 
 impl Session {
     async fn run(&mut self) -> Result<(), NetError> {
-        match self.reader.next().await? {
-            Some(Message::Hello { version, software }) => self.welcome(version, &software).await?,
+        let software = match self.reader.next().await? {
+            Some(Message::Hello { version, software }) => {
+                self.welcome(version, &software).await?;
+                software
+            }
             Some(other) => return Err(NetError::Unexpected { expected: "Hello", found: other.name() }),
             None => return Ok(()),
-        }
+        };
         self.reader.set_idle_max(IDLE_MAX);
         while let Some(message) = self.reader.next().await? {
             match message {
+                Message::Control(Control::Announce { name, silence_ms, announcement }) => {
+                    let arrival = Arrival { name, software, silence_ms, announcement };
+                    return agents::session::serve(&self.shared.agents, arrival, &mut self.reader, &mut self.writer)
+                        .await;
+                }
                 Message::Push { name, label } => stream::receive(self, name, label).await?,
                 Message::Read { volume, point, ranges } => read::send(self, volume, point, ranges).await?,
                 request => {

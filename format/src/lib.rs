@@ -7,11 +7,12 @@
 //! what is said next. The appliance appends blocks ([`codec`]) and pages of the [`map`] to [`segment`]s, and commits
 //! a [`point`]; people name it by [`select`], and what becomes of it stands in the [`catalogue`]. What the initiator remembers is a [`mapfile`], and the
 //! [`bitmap`] that says which blocks of a source it need not read; what is written over a point that is attached is an [`overlay`]. Who
-//! may do what with all that is [`access`].
+//! may do what with all that is [`access`]; what an appliance has done on other hosts is the work of an [`agent`].
 //!
 //! SPEC.md beside this crate is normative; tests hold its tables and vectors against this code.
 
 pub mod access;
+pub mod agent;
 pub mod bitmap;
 pub mod catalogue;
 pub mod chunk;

@@ -4,9 +4,13 @@
 //! [`COMMIT`]) with offers and needs between them. Invariants: every body except those that carry
 //! chunks ends with a CRC-32 of itself (chunks have their own); every list and text has a named maximum; the hello is
 //! pinned byte by byte, so that any two versions can at least say why they do not understand each other.
-//! A client names points by volume and number, never digests by themselves: it cannot probe for existence.
+//! A client names points by volume and number, never digests by themselves: it cannot probe for existence. A session that begins with an
+//! announcement is a control session of an agent ([`Control`]).
 
+mod agent;
 mod body;
+
+pub use agent::Control;
 
 use crate::chunk::{Chunk, ChunkHead};
 use crate::digest::Digest;
@@ -238,6 +242,8 @@ pub enum Message {
         /// Also when something was written to it, or somebody uses it.
         force: bool,
     },
+    /// What is said in the control session of an agent.
+    Control(Control),
 }
 
 /// A message as bytes: the frame header and all but the payload, then the payload.
@@ -270,8 +276,7 @@ const OVERLAYS: [u8; 4] = *b"OVLL";
 const KEEP: [u8; 4] = *b"KEEP";
 const DISCARD: [u8; 4] = *b"DSCD";
 
-/// Every tag of a session, with what it is for; SPEC.md lists the same.
-pub const TAGS: [([u8; 4], &str); 23] = [
+const TAGS: [([u8; 4], &str); 23] = [
     (HELLO, "Hello"),
     (WELCOME, "Welcome"),
     (FAIL, "Fail"),
@@ -297,11 +302,19 @@ pub const TAGS: [([u8; 4], &str); 23] = [
     (DISCARD, "Discard"),
 ];
 
+/// Every tag of a session, with what it is for; SPEC.md lists the same.
+pub fn tags() -> impl Iterator<Item = ([u8; 4], &'static str)> {
+    TAGS.into_iter().chain(agent::TAGS)
+}
+
+fn name_of(tag: [u8; 4]) -> Option<&'static str> {
+    tags().find(|(known, _)| *known == tag).map(|(_, name)| name)
+}
+
 impl Message {
     /// The name of the message, for errors.
     pub fn name(&self) -> &'static str {
-        let tag = self.tag();
-        TAGS.iter().find(|(known, _)| *known == tag).expect("every tag is listed").1
+        name_of(self.tag()).expect("every tag is listed")
     }
 
     fn tag(&self) -> [u8; 4] {
@@ -329,6 +342,7 @@ impl Message {
             Self::Overlays(_) => OVERLAYS,
             Self::Keep { .. } => KEEP,
             Self::Discard { .. } => DISCARD,
+            Self::Control(control) => control.tag(),
         }
     }
 
@@ -365,7 +379,7 @@ impl Message {
             OFFER => return decode_offer(body).map(Some),
             _ => {}
         }
-        let Some((_, what)) = TAGS.iter().find(|(known, _)| *known == tag) else {
+        let Some(what) = name_of(tag) else {
             return if header.may_skip() { Ok(None) } else { Err(header.unexpected("a known message")) };
         };
         let body = body.slice_ref(unseal(what, body)?);

@@ -103,6 +103,11 @@ impl<W: AsyncWrite + Unpin> MessageWriter<W> {
         Self { to, idle_max, bytes_sent: 0 }
     }
 
+    /// From now on the peer must have taken each message within this.
+    pub fn set_idle_max(&mut self, idle_max: Duration) {
+        self.idle_max = idle_max;
+    }
+
     /// Bytes sent so far, frame headers included.
     pub fn bytes_sent(&self) -> u64 {
         self.bytes_sent

@@ -4,9 +4,9 @@
 //! version of its own, the session has one.
 
 use super::{
-    ACCEPT, BlockRange, DISCARD, FAIL, GET_PAGES, HELLO, KEEP, LIST_OVERLAYS, LIST_POINTS, LIST_VOLUMES, Message, NEED,
-    NEED_MAX, OVERLAYS, OVERLAYS_MAX, OverlayInfo, PAGES, PAGES_MAX, POINTS, POINTS_MAX, PUSH, RANGES_MAX, READ,
-    READ_END, STORED, TEXT_MAX, VOLUMES, VOLUMES_MAX, VolumeInfo, WELCOME,
+    ACCEPT, BlockRange, Control, DISCARD, FAIL, GET_PAGES, HELLO, KEEP, LIST_OVERLAYS, LIST_POINTS, LIST_VOLUMES,
+    Message, NEED, NEED_MAX, OVERLAYS, OVERLAYS_MAX, OverlayInfo, PAGES, PAGES_MAX, POINTS, POINTS_MAX, PUSH,
+    RANGES_MAX, READ, READ_END, STORED, TEXT_MAX, VOLUMES, VOLUMES_MAX, VolumeInfo, WELCOME,
 };
 use crate::error::{ErrorKind, Result};
 use crate::layout::{Field, Layout, Reader, check_range, put_text};
@@ -30,7 +30,7 @@ impl Message {
             }
             Self::Fail { kind, text } => {
                 (*kind as u8).put(out);
-                put_text(out, shortened(text));
+                put_text(out, shortened(text, TEXT_MAX));
             }
             Self::Volumes(volumes) => put_list(out, volumes, put_volume),
             Self::ListPoints { name, newest } => {
@@ -77,6 +77,7 @@ impl Message {
                 u8::from(*force).put(out);
             }
             Self::ListVolumes | Self::ReadEnd | Self::ListOverlays => {}
+            Self::Control(control) => control.put_body(out),
             Self::Begin(_) | Self::Offer(_) | Self::Chunk(_) | Self::Commit(_) => {
                 unreachable!("stream records are encoded by their own modules")
             }
@@ -132,12 +133,12 @@ impl Message {
             DISCARD => {
                 Self::Discard { volume: r.field()?, point: r.field()?, force: read_bool("Discard", "force", r)? }
             }
-            _ => unreachable!("the caller looked the tag up"),
+            _ => Self::Control(Control::read_body(tag, r)?.expect("the caller looked the tag up")),
         })
     }
 }
 
-fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
+pub(super) fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
     (items.len() as u32).put(out);
     items.iter().for_each(|item| put(out, item));
 }
@@ -172,7 +173,12 @@ fn read_volume(r: &mut Reader<'_>) -> Result<VolumeInfo> {
 /// The volume and the label of a point that is to be.
 fn put_new_point(out: &mut Vec<u8>, name: &VolumeName, label: Option<&Label>) {
     put_text(out, name.as_str());
-    put_text(out, label.map_or("", Label::as_str));
+    put_optional(out, label, Label::as_str);
+}
+
+/// A text that may be missing: then it is empty.
+pub(super) fn put_optional<T>(out: &mut Vec<u8>, value: Option<&T>, text: impl Fn(&T) -> &str) {
+    put_text(out, value.map_or("", text));
 }
 
 fn put_overlay(out: &mut Vec<u8>, info: &OverlayInfo) {
@@ -184,16 +190,16 @@ fn read_overlay(r: &mut Reader<'_>) -> Result<OverlayInfo> {
     Ok(OverlayInfo { status: r.layout()?, name: read_name(r)? })
 }
 
-fn read_name(r: &mut Reader<'_>) -> Result<VolumeName> {
+pub(super) fn read_name(r: &mut Reader<'_>) -> Result<VolumeName> {
     r.text("name", crate::point::NAME_MAX)?.parse()
 }
 
-fn read_label(r: &mut Reader<'_>) -> Result<Option<Label>> {
+pub(super) fn read_label(r: &mut Reader<'_>) -> Result<Option<Label>> {
     let label = r.text("label", crate::point::LABEL_MAX)?;
     if label.is_empty() { Ok(None) } else { label.parse().map(Some) }
 }
 
-fn read_bool(what: &'static str, field: &'static str, r: &mut Reader<'_>) -> Result<bool> {
+pub(super) fn read_bool(what: &'static str, field: &'static str, r: &mut Reader<'_>) -> Result<bool> {
     let number = r.field::<u8>()?;
     check_range(what, field, number.into(), 0, 1)?;
     Ok(number == 1)
@@ -217,7 +223,7 @@ fn read_ranges(what: &'static str, r: &mut Reader<'_>) -> Result<Vec<BlockRange>
     Ok(ranges)
 }
 
-/// At most [`TEXT_MAX`] bytes of a text, cut between characters.
-fn shortened(text: &str) -> &str {
-    &text[..text.floor_char_boundary(TEXT_MAX)]
+/// At most `max` bytes of a text, cut between characters.
+pub(super) fn shortened(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
 }

@@ -8,6 +8,7 @@ mod properties;
 mod reader;
 mod resume;
 mod samples;
+mod samples_agent;
 mod samples_bad;
 mod sessions;
 mod spec;

@@ -4,6 +4,9 @@ use crate::decoders::{decode, round_trip, split_frame};
 use crate::samples::{encoded, record};
 use bytes::Bytes;
 use proptest::prelude::*;
+use understudy_format::agent::{
+    Announcement, Assignment, LocalName, Offer, Progress, Replicate, Report, VolumeFigures, VolumeReport, Work,
+};
 use understudy_format::chunk::{Chunk, ChunkHead, Entry};
 use understudy_format::codec::Codec;
 use understudy_format::error::ErrorKind;
@@ -18,7 +21,7 @@ use understudy_format::segment::{
 use understudy_format::select::{PointName, Selector};
 use understudy_format::session::{Cursor, pack};
 use understudy_format::stream::{Base, Begin, Commit, Totals};
-use understudy_format::wire::{BlockRange, Message, OverlayInfo, OverlayStatus, VolumeInfo, VolumeStatus};
+use understudy_format::wire::{BlockRange, Control, Message, OverlayInfo, OverlayStatus, VolumeInfo, VolumeStatus};
 use understudy_format::{BlockSize, Digest, Geometry};
 use uuid::Uuid;
 
@@ -228,6 +231,66 @@ fn answers() -> impl Strategy<Value = Message> {
     ]
 }
 
+fn local() -> impl Strategy<Value = LocalName> {
+    name().prop_map(|name| name.as_str().parse().unwrap())
+}
+
+prop_compose! {
+    fn replicate()(
+        volumes in prop::collection::vec(name(), 1..9), group: bool, full in prop::option::of("\\PC{1,99}"),
+        label in prop::option::of(label()), bytes_per_second: u64, bracket in prop::option::of(local()),
+    ) -> Work {
+        Work::Replicate(Replicate { volumes, group, full, label, bytes_per_second, bracket })
+    }
+}
+
+fn assignment() -> impl Strategy<Value = Assignment> {
+    let verify = (name(), any::<u64>()).prop_map(|(volume, point)| Work::Verify { volume, point });
+    let restore =
+        (name(), any::<u64>(), local()).prop_map(|(volume, point, target)| Work::Restore { volume, point, target });
+    (uuid(), prop_oneof![replicate(), verify, restore]).prop_map(|(run, work)| Assignment { run, work })
+}
+
+fn announcement() -> impl Strategy<Value = Announcement> {
+    let offer = (name(), any::<u64>(), text()).prop_map(|(name, size, source)| Offer { name, size, source });
+    let names = || prop::collection::vec(local(), 0..9);
+    (prop::collection::vec(offer, 0..9), names(), names(), prop::collection::vec(assignment(), 0..9))
+        .prop_map(|(volumes, targets, brackets, under_way)| Announcement { volumes, targets, brackets, under_way })
+}
+
+prop_compose! {
+    fn volume_report()(volume in name(), n: [u64; 7], code in 0u8..=4, full_reason in "\\PC{0,99}", text in text()) -> VolumeReport {
+        let [point, read_bytes, changed_bytes, sent_bytes, deduplicated_bytes, wire_bytes, duration_ms] = n;
+        let figures = VolumeFigures {
+            point, read_bytes, changed_bytes, sent_bytes, deduplicated_bytes, wire_bytes, duration_ms, code,
+            reserved: [0; 7],
+        };
+        VolumeReport { volume, figures, full_reason, text }
+    }
+}
+
+fn controls() -> impl Strategy<Value = Message> {
+    let client = "[A-Za-z0-9._-]{1,64}".prop_filter_map("no name of a client", |text| text.parse().ok());
+    let announce = (client, 100u32..=3_600_000, announcement())
+        .prop_map(|(name, silence_ms, announcement)| Control::Announce { name, silence_ms, announcement });
+    let progress = (uuid(), name(), any::<[u64; 2]>(), text())
+        .prop_map(|(run, volume, [done, total], text)| Control::Progress(Progress { run, volume, done, total, text }));
+    let report = (uuid(), 0u8..=4, text(), prop::collection::vec(volume_report(), 0..9))
+        .prop_map(|(run, code, text, volumes)| Control::Report(Report { run, code, text, volumes }));
+    let controls = prop_oneof![
+        announce,
+        assignment().prop_map(Control::Assign),
+        (uuid(), kind(), text()).prop_map(|(run, kind, text)| Control::Decline { run, kind, text }),
+        progress,
+        report,
+        uuid().prop_map(|run| Control::Taken { run }),
+        uuid().prop_map(|run| Control::Cancel { run }),
+        Just(Control::Ping),
+        Just(Control::Pong),
+    ];
+    controls.prop_map(Message::Control)
+}
+
 fn contents() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         prop::collection::vec(any::<u8>(), 1..3000),
@@ -237,7 +300,7 @@ fn contents() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn messages_come_back(message in prop_oneof![requests(), answers()]) {
+    fn messages_come_back(message in prop_oneof![requests(), answers(), controls()]) {
         let bytes = encoded(&message);
         let (header, body, rest) = split_frame(&bytes).unwrap();
         prop_assert_eq!(rest, b"");
@@ -245,7 +308,7 @@ proptest! {
     }
 
     #[test]
-    fn flipped_bits_of_messages_are_errors(message in prop_oneof![requests(), answers()], at: prop::sample::Index, bit in 0u8..8) {
+    fn flipped_bits_of_messages_are_errors(message in prop_oneof![requests(), answers(), controls()], at: prop::sample::Index, bit in 0u8..8) {
         let mut bytes = encoded(&message);
         let at = at.index(bytes.len());
         bytes[at] ^= 1 << bit;
@@ -253,7 +316,7 @@ proptest! {
     }
 
     #[test]
-    fn cut_messages_are_errors(message in prop_oneof![requests(), answers()], at: prop::sample::Index) {
+    fn cut_messages_are_errors(message in prop_oneof![requests(), answers(), controls()], at: prop::sample::Index) {
         let bytes = encoded(&message);
         prop_assert!(decode("message", 0, &bytes[..at.index(bytes.len())]).is_err());
     }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use std::fmt::Debug;
 use understudy_format::access::register::{Register, RegisterHeader, Ticket};
 use understudy_format::access::{Client, Known, Right};
+use understudy_format::agent::VolumeFigures;
 use understudy_format::bitmap::{Bitmap, BitmapRecord, SeenBitmap};
 use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, SecondaryMode, Settings, SettingsRecord};
 use understudy_format::chunk::{Chunk, ChunkHead, ChunkHeader, Entry, MappingEntry};
@@ -30,7 +31,7 @@ use understudy_format::session::progress::ProgressRecord;
 use understudy_format::session::unfinished::UnfinishedStream;
 use understudy_format::session::{Cursor, Progress, Unfinished, pack};
 use understudy_format::stream::{Base, Begin, BeginRecord, Commit, CommitRecord, Totals};
-use understudy_format::wire::{BlockRange, Message, OverlayInfo, OverlayStatus, VolumeInfo, VolumeStatus};
+use understudy_format::wire::{BlockRange, Control, Message, OverlayInfo, OverlayStatus, VolumeInfo, VolumeStatus};
 use understudy_format::{BlockSize, Digest, Geometry};
 use uuid::Uuid;
 
@@ -213,6 +214,10 @@ pub fn footer() -> Vec<FooterEntry> {
 
 /// Every message, by the name of its vector.
 pub fn messages() -> Vec<(&'static str, Message)> {
+    [session_messages(), crate::samples_agent::messages()].concat()
+}
+
+fn session_messages() -> Vec<(&'static str, Message)> {
     let name = || volume().name;
     let range = |first, count| BlockRange { first, count };
     let software = || "understudy 0.1.0".to_owned();
@@ -267,6 +272,9 @@ fn message_sample((name, message): (&str, Message)) -> Sample {
         Message::Offer(head) | Message::Chunk(Chunk { head, .. }) => {
             parts.push(part::<ChunkHeader>());
             parts.extend(std::iter::repeat_n(part::<MappingEntry>(), head.entries.len()));
+        }
+        Message::Control(Control::Report(report)) => {
+            parts.extend(std::iter::repeat_n(part::<VolumeFigures>(), report.volumes.len()));
         }
         _ => {}
     }

@@ -181,6 +181,7 @@ fn messages() -> Vec<Bad> {
     let sample = |name: &str| good().into_iter().find(|sample| sample.name == name).unwrap().bytes;
     let stored = sample("message-stored").len() as u64 - 16;
     let name = "expected 1 to 128 of letters, digits, '.', '_', '-', starting with a letter or digit";
+    let client = "expected 1 to 64 of letters, digits, '.', '_', '-', starting with a letter or digit";
     let label = "expected 1 to 128 of letters, digits, '.', '_', '-', starting with a letter, and not \"latest\"";
     vec![
         flipped("message-hello", "frame-crc", 5, "frame header", 12, 0..12),
@@ -212,6 +213,32 @@ fn messages() -> Vec<Bad> {
         ),
         sealed("message-overlays", "many", set(16, [1, 0, 1]), range("Overlays", "overlays", 65537, 0, 65536)),
         sealed("message-discard", "bool", set(40, [2]), range("Discard", "force", 2, 0, 1)),
+        sealed(
+            "message-announce",
+            "client",
+            set(18, *b"-"),
+            invalid("client name", &format!("\"-ost-1.example\": {client}")),
+        ),
+        sealed("message-announce", "silence", set(32, [99, 0, 0, 0]), range("Announce", "silence", 99, 100, 3_600_000)),
+        sealed("message-announce-nothing", "volumes", set(36, [1, 16]), range("Announce", "volumes", 4097, 0, 4096)),
+        sealed("message-announce-nothing", "targets", set(40, [1, 16]), range("Announce", "targets", 4097, 0, 4096)),
+        sealed("message-announce-nothing", "brackets", set(44, [1, 4]), range("Announce", "brackets", 1025, 0, 1024)),
+        sealed("message-announce-nothing", "runs", set(48, [1, 1]), range("Announce", "runs under way", 257, 0, 256)),
+        sealed("message-assign-verify", "kind", set(32, [4]), range("Assign", "kind", 4, 1, 3)),
+        sealed("message-assign-replicate-plainly", "no-volume", set(33, [0]), range("Assign", "volumes", 0, 1, 256)),
+        sealed("message-assign-replicate", "many", set(33, [1, 1]), range("Assign", "volumes", 257, 0, 256)),
+        sealed("message-assign-replicate", "group", set(47, [2]), range("Assign", "group", 2, 0, 1)),
+        sealed(
+            "message-assign-restore",
+            "target",
+            |b| set(b.len() - 9, *b"../..")(b),
+            invalid("name", &format!("\"../..\": {name}")),
+        ),
+        sealed("message-decline", "kind", set(32, [0]), range("failure", "kind", 0, 1, 6)),
+        sealed("message-report", "code", set(32, [5]), range("Report", "code", 5, 0, 4)),
+        sealed("message-report", "code-of-a-volume", set(113, [5]), range("Report", "code", 5, 0, 4)),
+        sealed("message-report", "many", set(53, [1, 1]), range("Report", "volumes", 257, 0, 256)),
+        sealed("message-ping", "left-over", add(3), LeftOver { what: "Ping", count: 3 }),
         sealed("message-volumes", "many", set(16, [1, 0, 1]), range("Volumes", "volumes", 65537, 0, 65536)),
         sealed("message-points", "two-volumes", set(16, [2]), range("Points", "volume", 2, 0, 1)),
         sealed("message-pages", "half", |b| b.truncate(4116), range("Pages", "bytes after the last page", 4096, 0, 0)),

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use understudy_format::access::register::{CertificateRecord, ClientRecord, RegisterHeader, TicketRecord};
 use understudy_format::access::{self, register};
+use understudy_format::agent::VolumeFigures;
 use understudy_format::bitmap::{self, BitmapRecord};
 use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, SettingsRecord};
 use understudy_format::chunk::{ChunkHead, ChunkHeader, Entry, MappingEntry};
@@ -25,10 +26,10 @@ use understudy_format::session::cursor::CursorRecord;
 use understudy_format::session::progress::ProgressRecord;
 use understudy_format::session::unfinished::{self, UnfinishedStream};
 use understudy_format::stream::{BeginRecord, CommitRecord};
-use understudy_format::wire::{OverlayStatus, TAGS, VolumeStatus};
+use understudy_format::wire::{OverlayStatus, VolumeStatus};
 use understudy_format::{
-    Digest, catalogue, chunk, frame, geometry, history, map, mapfile, overlay, point, pool, secondary, segment,
-    session, stream, wire,
+    Digest, access, agent, catalogue, chunk, frame, geometry, history, map, mapfile, overlay, point, pool, secondary,
+    segment, session, stream, wire,
 };
 
 fn read(path: &str) -> String {
@@ -100,6 +101,7 @@ fn layouts() -> Vec<(&'static str, usize, &'static [Row])> {
         CursorRecord,
         UnfinishedStream,
         BitmapRecord,
+        VolumeFigures,
     ]
 }
 
@@ -178,8 +180,8 @@ fn no_layout_is_left_out() {
 fn tags_are_those_of_the_code_in_the_same_order() {
     let rows = table(&spec(), "| tag | message | direction | body |");
     let found: Vec<(String, String)> = rows.iter().map(|row| (row[0].clone(), row[1].clone())).collect();
-    let expected = TAGS.map(|(tag, name)| (tag.escape_ascii().to_string(), name.to_owned()));
-    assert_eq!(found, expected);
+    let expected = wire::tags().map(|(tag, name)| (tag.escape_ascii().to_string(), name.to_owned()));
+    assert_eq!(found, expected.collect::<Vec<_>>());
     assert!(rows.iter().all(|row| ["C → A", "A → C", "both"].contains(&row[2].as_str()) && !row[3].is_empty()));
 }
 
@@ -258,6 +260,16 @@ fn maximums() -> BTreeSet<(String, u64)> {
         wire::RANGES_MAX,
         wire::NEED_MAX,
         wire::OVERLAYS_MAX,
+        agent::OFFERS_MAX,
+        agent::TARGETS_MAX,
+        agent::BRACKETS_MAX,
+        agent::UNDER_WAY_MAX,
+        agent::RUN_VOLUMES_MAX,
+        agent::SOURCE_MAX,
+        agent::REASON_MAX,
+        agent::SILENCE_MS_MIN,
+        agent::SILENCE_MS_MAX,
+        agent::CODE_MAX,
         overlay::GRANULE,
         overlay::PAGE_GRANULES,
     ];

@@ -83,7 +83,7 @@ impl Session {
         self.reader.set_idle_max(IDLE_MAX);
         while let Some(message) = self.reader.next().await? {
             match message {
-                Message::Push { name, label } => stream::receive(self, name, label).await?,
+                Message::Push { name, label, .. } => stream::receive(self, name, label).await?,
                 Message::Read { volume, point, ranges } => read::send(self, volume, point, ranges).await?,
                 request => {
                     let shared = self.shared.clone();

@@ -5,7 +5,7 @@
 //! begin and a commit record are a [`stream`], in [`frame`]s, the same bytes in a file and over a
 //! connection, where the messages of [`wire`] go around them and the two ends of [`session`] decide
 //! what is said next. The appliance appends blocks ([`codec`]) and pages of the [`map`] to [`segment`]s, and commits
-//! a [`point`]; people name it by [`select`], and what becomes of it stands in the [`catalogue`]. What the initiator remembers is a [`mapfile`], and the
+//! a [`point`]; people name it by [`select`], and what becomes of it stands in the [`catalogue`]; points of several volumes may be committed as a [`group`]. What the initiator remembers is a [`mapfile`], and the
 //! [`bitmap`] that says which blocks of a source it need not read; what is written over a point that is attached is an [`overlay`].
 //!
 //! SPEC.md beside this crate is normative; tests hold its tables and vectors against this code.
@@ -18,6 +18,7 @@ pub mod digest;
 pub mod error;
 pub mod frame;
 pub mod geometry;
+pub mod group;
 pub mod history;
 pub mod layout;
 pub mod map;

@@ -91,7 +91,14 @@ fn start(
     let nbd = listeners.nbd_address.map_or(String::new(), |address| address.to_string());
     let (pool, secondaries, overlays) = (daemon.pool.clone(), daemon.secondaries.clone(), overlays.clone());
     let catalog = PoolCatalog::new(pool.clone(), secondaries.clone(), overlays.clone(), daemon.zone.clone());
-    let shared = Arc::new(Shared { pool, secondaries, overlays, nbd, running: session::Running::default() });
+    let shared = Arc::new(Shared {
+        pool,
+        secondaries,
+        overlays,
+        nbd,
+        running: session::Running::default(),
+        groups: Arc::default(),
+    });
     let mut tasks = JoinSet::new();
     let (limits, ended) = (fixed.nbd_terms.limits(), until(stopped.clone()));
     tasks.spawn(async move {

@@ -4,10 +4,14 @@
 //! queues, so a client that is fast or silent costs a fixed amount of memory; a failed request is answered with
 //! what to do; a failed stream ends the connection, after the reason was sent.
 
+mod gathering;
+mod groups;
+mod held;
 mod read;
 mod running;
 mod stream;
 
+pub use groups::Groups;
 pub use running::Running;
 
 use crate::clock;
@@ -48,6 +52,8 @@ pub struct Shared {
     pub nbd: String,
     /// The streams that come in.
     pub running: Running,
+    /// Those that commit together.
+    pub groups: Arc<Groups>,
 }
 
 type Reader = MessageReader<OwnedReadHalf>;
@@ -83,7 +89,7 @@ impl Session {
         self.reader.set_idle_max(IDLE_MAX);
         while let Some(message) = self.reader.next().await? {
             match message {
-                Message::Push { name, label, .. } => stream::receive(self, name, label).await?,
+                Message::Push { name, label, group } => stream::receive(self, name, label, group).await?,
                 Message::Read { volume, point, ranges } => read::send(self, volume, point, ranges).await?,
                 request => {
                     let shared = self.shared.clone();

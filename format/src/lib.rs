@@ -11,6 +11,7 @@
 //! SPEC.md beside this crate is normative; tests hold its tables and vectors against this code.
 
 pub mod bitmap;
+pub mod bucket;
 pub mod catalogue;
 pub mod chunk;
 pub mod codec;

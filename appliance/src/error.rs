@@ -80,6 +80,9 @@ pub enum Error {
     /// Not now.
     #[error("{0}")]
     Busy(String),
+    /// The group of a stream is not committed, for no fault of the stream.
+    #[error("{0}")]
+    Group(String),
     /// The appliance is shutting down.
     #[error("the appliance is shutting down")]
     Closing,
@@ -96,6 +99,7 @@ impl Error {
             Self::At { source, .. } => source.kind(),
             Self::Refused(_) => ErrorKind::Refused,
             Self::Busy(_) => ErrorKind::Retry,
+            Self::Group(_) => ErrorKind::Group,
             Self::Closing => ErrorKind::Closed,
         }
     }

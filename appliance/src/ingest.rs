@@ -11,7 +11,7 @@ pub use park::Resumed;
 
 use crate::error::{Error, Result};
 use crate::pool::live::Lease;
-use crate::pool::{Pool, StreamGuard, VolumeEntry};
+use crate::pool::{NewPoint, Pool, StreamGuard, VolumeEntry};
 use crate::scrub::resend::damaged_blocks;
 use std::sync::Arc;
 use understudy_format::chunk::{Chunk, ChunkHead, Entry};
@@ -48,13 +48,44 @@ pub struct Ingest {
     number: u64,
     base: Option<u64>,
     /// The base stays while the stream may refer to it.
-    _lease: Option<Lease>,
+    lease: Option<Lease>,
     label: Option<Label>,
     scratch: Vec<u8>,
     stored_bytes: u64,
     new_bytes: u64,
     mark: park::Mark,
     began_ns: i64,
+}
+
+/// A stream of which everything came, and whose root is right: its point can be committed.
+#[derive(Debug)]
+pub struct Ready {
+    pool: Arc<Pool>,
+    guard: StreamGuard,
+    _lease: Option<Lease>,
+    volume: Volume,
+    point: Point,
+}
+
+impl Ready {
+    /// Commits the points of these streams into one pool, all of them or none: durable and visible when this returns.
+    pub fn commit(all: &[Self]) -> Result<()> {
+        all.first().map_or(Ok(()), |first| first.pool.commit(all.iter().map(Self::new_point).collect()))
+    }
+
+    fn new_point(&self) -> NewPoint<'_> {
+        NewPoint { guard: &self.guard, volume: &self.volume, point: self.point.clone() }
+    }
+
+    /// The point that is there once it is committed.
+    pub fn point(&self) -> &Point {
+        &self.point
+    }
+
+    /// Its volume.
+    pub fn volume(&self) -> &Volume {
+        &self.volume
+    }
 }
 
 /// What a stream goes into.
@@ -114,7 +145,7 @@ impl Ingest {
             volume,
             number,
             base: base.map(|point| point.number),
-            _lease: lease,
+            lease,
             label: announced.label,
             scratch,
             stored_bytes: 0,
@@ -158,12 +189,20 @@ impl Ingest {
     }
 
     /// Commits: durable and visible when this returns.
-    pub fn commit(mut self, commit: &Commit) -> Result<Point> {
-        let committed = self.try_commit(commit);
-        committed.inspect_err(|error| self.give_up(error))
+    pub fn commit(self, commit: &Commit) -> Result<Point> {
+        let ready = self.ready(commit)?;
+        Ready::commit(std::slice::from_ref(&ready)).map(|()| ready.point)
     }
 
-    fn try_commit(&mut self, commit: &Commit) -> Result<Point> {
+    /// Takes the commit record, and holds the commit.
+    pub fn ready(mut self, commit: &Commit) -> Result<Ready> {
+        let point = self.point(commit).inspect_err(|error| self.give_up(error))?;
+        let Self { pool, guard, lease, volume, .. } = self;
+        Ok(Ready { pool, guard, _lease: lease, volume, point })
+    }
+
+    /// The point, which is what the sender says it is.
+    fn point(&mut self, commit: &Commit) -> Result<Point> {
         let uncovered = self.receiver.next_block().0 != self.receiver.begin().geometry.block_count();
         if uncovered {
             self.receiver.commit(commit, Digest::ZERO)?;
@@ -175,7 +214,7 @@ impl Ingest {
         self.stored_bytes += pages.stored_bytes;
         self.receiver.commit(commit, map.root())?;
         let totals = self.receiver.totals();
-        let point = Point {
+        Ok(Point {
             volume: self.volume.uuid,
             number: self.number,
             base: self.base,
@@ -186,9 +225,7 @@ impl Ingest {
             stored_bytes: self.stored_bytes,
             new_bytes: self.new_bytes,
             label: self.label.clone(),
-        };
-        self.pool.commit(&self.guard, &self.volume, point.clone())?;
-        Ok(point)
+        })
     }
 
     fn push(&mut self, digest: Digest) -> Result<()> {

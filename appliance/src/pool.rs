@@ -4,7 +4,7 @@
 //!
 //! | | stream | read (NBD, restore) | apply to a secondary | remove points | collect | scrub |
 //! |---|---|---|---|---|---|---|
-//! | **stream** | one per volume; the [`log`] is the one owner of appending | a read sees points only, a point is published whole | applying starts after the commit | its base is leased | what it relies on is pinned ([`live`]) | a damaged record is sent again |
+//! | **stream** | one per volume; the [`log`] is the one owner of appending; a group commits as one ([`Pool::commit`]) | a read sees points only, a point is published whole | applying starts after the commit | its base is leased | what it relies on is pinned ([`live`]) | a damaged record is sent again |
 //! | **read** | | immutable records, any number | reads records, never the image | its point is leased | a record that moved is looked up again | |
 //! | **apply** | | | one thread a volume | its points are leased | as read | one at a time for a volume |
 //! | **remove** | | | | one at a time | the roots are those of one moment | |
@@ -17,6 +17,7 @@
 pub mod catalogue;
 pub mod check;
 pub mod collect;
+mod commit;
 pub mod directory;
 pub mod disk;
 pub mod heal;
@@ -38,6 +39,7 @@ use crate::locks;
 use bytes::Bytes;
 use catalogue::Catalogue;
 pub use catalogue::VolumeEntry;
+pub use commit::NewPoint;
 use directory::{identity, lock, open_index, prepare};
 use disk::{Disk, Lock};
 use index::Index;
@@ -278,28 +280,6 @@ impl Pool {
             self.live.moved(&damaged, &location);
         }
         Ok(added)
-    }
-
-    /// Commits a point, and its volume when it is new: durable when this returns.
-    ///
-    /// The order is that of SPEC.md: segment bytes, directory entries, index, then the point record.
-    pub fn commit(&self, guard: &StreamGuard, volume: &Volume, point: Point) -> Result<()> {
-        // The canary is a build that breaks the order, to prove that the simulation notices.
-        if !cfg!(feature = "canary") {
-            self.log.sync(guard.epoch)?;
-            self.index.sync()?;
-        }
-        let _recording = locks::lock(&self.recording);
-        let settings = self.new_volume.settings(&volume.name);
-        if self.volume(&volume.name).is_none() {
-            self.log.enter(guard.epoch, Record::Volume(volume.clone()), Purpose::Stream)?;
-            self.log.enter(guard.epoch, Record::Settings(volume.uuid, settings.clone()), Purpose::Stream)?;
-            self.log.sync(guard.epoch)?;
-        }
-        self.log.enter(guard.epoch, Record::Point(point.clone()), Purpose::Stream)?;
-        self.log.sync(guard.epoch)?;
-        locks::write(&self.catalogue).commit(volume, point, &settings);
-        Ok(())
     }
 
     /// Records how far a stream came, after all that it brought: durable when this returns.

@@ -94,7 +94,8 @@ fn start(
     let (pool, secondaries, overlays) = (daemon.pool.clone(), daemon.secondaries.clone(), overlays.clone());
     let catalog = PoolCatalog::new(daemon.clone(), overlays.clone());
     let (access, agents, running) = (daemon.access.clone(), daemon.agents.clone(), session::Running::default());
-    let shared = Arc::new(Shared { pool, secondaries, overlays, access, nbd, running, agents });
+    let groups = Arc::default();
+    let shared = Arc::new(Shared { pool, secondaries, overlays, access, nbd, running, agents, groups });
     let mut tasks = JoinSet::new();
     let (limits, ended) = (fixed.nbd_terms.limits(), until(stopped.clone()));
     tasks.spawn(async move {

@@ -5,10 +5,14 @@
 //! what to do; a failed stream ends the connection, after the reason was sent; whether the peer may is asked for each request, and what it may not see is
 //! not there.
 
+mod gathering;
+mod groups;
+mod held;
 mod read;
 mod running;
 mod stream;
 
+pub use groups::Groups;
 pub use running::Running;
 
 use crate::access::{Access, Peer, Right};
@@ -55,6 +59,8 @@ pub struct Shared {
     pub running: Running,
     /// The agents.
     pub agents: Arc<Agents>,
+    /// Those that commit together.
+    pub groups: Arc<Groups>,
 }
 
 type Reader = MessageReader<OwnedReadHalf>;
@@ -99,7 +105,7 @@ impl Session {
                     return agents::session::serve(&self.shared.agents, arrival, &mut self.reader, &mut self.writer)
                         .await;
                 }
-                Message::Push { name, label } => stream::receive(self, name, label).await?,
+                Message::Push { name, label, group } => stream::receive(self, name, label, group).await?,
                 Message::Read { volume, point, ranges } => read::send(self, volume, point, ranges).await?,
                 request => {
                     let (shared, peer) = (self.shared.clone(), self.peer.clone());

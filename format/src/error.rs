@@ -61,20 +61,23 @@ pub enum ErrorKind {
     Closed = 5,
     /// A fault of this program.
     Bug = 6,
+    /// The group is not committed; what came of the stream is kept: go on with it in another group.
+    Group = 7,
 }
 
 impl ErrorKind {
     /// The kind for its number on the wire.
     pub fn from_wire(number: u8) -> Result<Self> {
-        const ALL: [ErrorKind; 6] = [
+        const ALL: [ErrorKind; 7] = [
             ErrorKind::Retry,
             ErrorKind::Corrupt,
             ErrorKind::Refused,
             ErrorKind::Full,
             ErrorKind::Closed,
             ErrorKind::Bug,
+            ErrorKind::Group,
         ];
-        let range = FormatError::Range { what: "failure", field: "kind", found: number.into(), min: 1, max: 6 };
+        let range = FormatError::Range { what: "failure", field: "kind", found: number.into(), min: 1, max: 7 };
         ALL.into_iter().find(|kind| *kind as u8 == number).ok_or(range)
     }
 }

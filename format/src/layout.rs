@@ -184,6 +184,12 @@ pub fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
+/// Appends a record in a list: length in bytes as `u16`, then its bytes.
+pub fn put_record(out: &mut Vec<u8>, record: &[u8]) {
+    u16::try_from(record.len()).expect("records are some hundred bytes").put(out);
+    out.extend_from_slice(record);
+}
+
 /// Reads fields one after another, never past the end.
 #[derive(Debug)]
 pub struct Reader<'a> {
@@ -222,6 +228,12 @@ impl<'a> Reader<'a> {
         let bytes = self.take(length.into())?;
         let text = std::str::from_utf8(bytes);
         text.map(str::to_owned).map_err(|_| FormatError::invalid(self.what, format!("{field} is not UTF-8")))
+    }
+
+    /// The next record in a list (see [`put_record`]).
+    pub fn record(&mut self) -> Result<&'a [u8]> {
+        let length = self.field::<u16>()?;
+        self.take(length.into())
     }
 
     /// A list: its length as `u32`, at most `max`, then that many items.

@@ -5,7 +5,8 @@
 //! begin and a commit record are a [`stream`], in [`frame`]s, the same bytes in a file and over a
 //! connection, where the messages of [`wire`] go around them and the two ends of [`session`] decide
 //! what is said next. The appliance appends blocks ([`codec`]) and pages of the [`map`] to [`segment`]s, and commits
-//! a [`point`]; people name it by [`select`], and what becomes of it stands in the [`catalogue`]. What the initiator remembers is a [`mapfile`], and the
+//! a [`point`]; people name it by [`select`], and what becomes of it stands in the [`catalogue`]; points of several volumes may be committed
+//! as a [`group`]. What the initiator remembers is a [`mapfile`], and the
 //! [`bitmap`] that says which blocks of a source it need not read; what is written over a point that is attached is an [`overlay`]. Who
 //! may do what with all that is [`access`]; what an appliance has done on other hosts is the work of an [`agent`].
 //!
@@ -14,6 +15,7 @@
 pub mod access;
 pub mod agent;
 pub mod bitmap;
+pub mod bucket;
 pub mod catalogue;
 pub mod chunk;
 pub mod codec;
@@ -21,6 +23,7 @@ pub mod digest;
 pub mod error;
 pub mod frame;
 pub mod geometry;
+pub mod group;
 pub mod history;
 pub mod layout;
 pub mod map;

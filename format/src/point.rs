@@ -7,7 +7,8 @@
 use crate::digest::Digest;
 use crate::error::{FormatError, Result};
 use crate::geometry::Geometry;
-use crate::layout::{Layout, Reader, check_range, put_text};
+use crate::group::{MEMBERS_MAX, MEMBERS_MIN};
+use crate::layout::{Field, Layout, Reader, check_range, put_record, put_text};
 use crate::map::Map;
 use std::fmt;
 use std::str::FromStr;
@@ -238,4 +239,21 @@ impl Point {
             label: if label.is_empty() { None } else { Some(label.parse()?) },
         })
     }
+}
+
+/// The content of a record with the points of a group: since it is one record, all of them count or none.
+pub fn encode_points(points: &[Point]) -> Vec<u8> {
+    let mut out = Vec::new();
+    (points.len() as u32).put(&mut out);
+    points.iter().for_each(|point| put_record(&mut out, &point.encode()));
+    out
+}
+
+/// Reads the content of a record with the points of a group.
+pub fn decode_points(content: &[u8]) -> Result<Vec<Point>> {
+    let mut reader = Reader::new("points of a group", content);
+    let points = reader.list("points", MEMBERS_MAX.into(), |r| Point::decode(r.record()?))?;
+    reader.finish()?;
+    check_range("points of a group", "points", points.len() as u64, MEMBERS_MIN.into(), MEMBERS_MAX.into())?;
+    Ok(points)
 }

@@ -144,13 +144,15 @@ pub enum Kind {
     Settings = 9,
     /// How far a stream came (`session::ProgressRecord`).
     Progress = 10,
+    /// The points of a group (`point::encode_points`): their commit.
+    Points = 11,
 }
 
 impl Kind {
     /// The kind for its number in a header; `None` for kinds of later versions, which are passed over.
     pub fn from_wire(number: u8) -> Option<Self> {
         use Kind::*;
-        let all = [Block, Page, Volume, Point, Pad, Footer, Removal, Protection, Settings, Progress];
+        let all = [Block, Page, Volume, Point, Pad, Footer, Removal, Protection, Settings, Progress, Points];
         all.into_iter().find(|kind| *kind as u8 == number)
     }
 
@@ -159,10 +161,8 @@ impl Kind {
         match self {
             Self::Block => Digest::of_block(content),
             Self::Page => Digest::of_page(content),
-            Self::Volume | Self::Point | Self::Removal | Self::Protection | Self::Settings | Self::Progress => {
-                Digest::of_record(content)
-            }
             Self::Pad | Self::Footer => Digest::ZERO,
+            _ => Digest::of_record(content),
         }
     }
 }

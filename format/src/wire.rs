@@ -16,6 +16,7 @@ use crate::chunk::{Chunk, ChunkHead};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Result};
 use crate::frame::FrameHeader;
+use crate::group::Group;
 use crate::layout::{Reader, check_range, seal, unseal};
 use crate::point::{Label, Point, Volume, VolumeName};
 use crate::session::Cursor;
@@ -191,6 +192,8 @@ pub enum Message {
         name: VolumeName,
         /// For the new point.
         label: Option<Label>,
+        /// The streams that its point is committed with.
+        group: Option<Group>,
     },
     /// Opens a stream.
     Begin(Begin),
@@ -216,6 +219,15 @@ pub enum Message {
     Chunk(Chunk),
     /// Closes a stream.
     Commit(Commit),
+    /// The commit is held until the rest of the group is ready; comes again and again, as a sign of life.
+    Waiting {
+        /// Members whose commit is held.
+        ready: u16,
+        /// All of them.
+        members: u16,
+        /// For people: which are not ready, and why.
+        lacking: String,
+    },
     /// The point is durable.
     Stored(Point),
     /// Asks for all scratch overlays.
@@ -270,13 +282,14 @@ const PUSH: [u8; 4] = *b"PUSH";
 const ACCEPT: [u8; 4] = *b"ACPT";
 const OFFER: [u8; 4] = *b"OFFR";
 const NEED: [u8; 4] = *b"NEED";
+const WAITING: [u8; 4] = *b"WAIT";
 const STORED: [u8; 4] = *b"STOR";
 const LIST_OVERLAYS: [u8; 4] = *b"LOVL";
 const OVERLAYS: [u8; 4] = *b"OVLL";
 const KEEP: [u8; 4] = *b"KEEP";
 const DISCARD: [u8; 4] = *b"DSCD";
 
-const TAGS: [([u8; 4], &str); 23] = [
+const TAGS: [([u8; 4], &str); 24] = [
     (HELLO, "Hello"),
     (WELCOME, "Welcome"),
     (FAIL, "Fail"),
@@ -295,6 +308,7 @@ const TAGS: [([u8; 4], &str); 23] = [
     (NEED, "Need"),
     (CHUNK, "Chunk"),
     (COMMIT, "Commit"),
+    (WAITING, "Waiting"),
     (STORED, "Stored"),
     (LIST_OVERLAYS, "ListOverlays"),
     (OVERLAYS, "Overlays"),
@@ -337,6 +351,7 @@ impl Message {
             Self::Need { .. } => NEED,
             Self::Chunk(_) => CHUNK,
             Self::Commit(_) => COMMIT,
+            Self::Waiting { .. } => WAITING,
             Self::Stored(_) => STORED,
             Self::ListOverlays => LIST_OVERLAYS,
             Self::Overlays(_) => OVERLAYS,

@@ -9,8 +9,10 @@ use jiff::tz::TimeZone;
 use std::path::PathBuf;
 use understudy_format::BlockSize;
 use understudy_format::bitmap::BITMAP_NAME_MAX;
+use understudy_format::group::Group;
 use understudy_format::point::{Label, VolumeName};
 use understudy_format::select::PointName;
+use understudy_format::text::parse_bytes;
 
 mod attach;
 
@@ -81,6 +83,17 @@ impl StateArguments {
     }
 }
 
+/// How fast.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct RateArguments {
+    /// At most so many bytes a second (128K, 50M) to or from the appliance [default: as fast as it goes]
+    #[arg(long = "bandwidth", value_name = "RATE", value_parser = rate)]
+    pub bandwidth: Option<u64>,
+}
+
+/// The lowest rate: what is answered in one message must come before the answer is given up.
+const RATE_MIN: u64 = 128 << 10;
+
 /// `understudy replicate`.
 #[derive(Debug, Clone, Args)]
 pub struct Replicate {
@@ -108,10 +121,16 @@ pub struct Replicate {
     /// A name for the new point
     #[arg(long, value_name = "TEXT")]
     pub label: Option<Label>,
+    /// Commit the point together with those of other volumes, or not at all: a UUID of one attempt, the same for all, and the number of volumes
+    #[arg(long, value_name = "UUID:COUNT")]
+    pub group: Option<Group>,
+    /// How fast.
+    #[command(flatten)]
+    pub rate: RateArguments,
     /// Where state is kept.
     #[command(flatten)]
     pub state: StateArguments,
-    /// auto compresses while the connection is what is waited for
+    /// auto compresses while the connection is what is waited for, also where --bandwidth makes it so
     #[arg(long, value_name = "auto|lz4|none", default_value = "auto")]
     pub compress: Compress,
     /// How often to connect again after the connection was lost and the stream came no further; 0: not at all
@@ -160,6 +179,9 @@ pub struct Restore {
     /// Also write to a target that is in use or of another size
     #[arg(long)]
     pub force: bool,
+    /// How fast.
+    #[command(flatten)]
+    pub rate: RateArguments,
     /// Which appliance.
     #[command(flatten)]
     pub appliance: ApplianceArguments,
@@ -182,6 +204,9 @@ pub struct Verify {
     /// Read the point over NBD with a client that is not ours [default: what the appliance says]
     #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, value_parser = address)]
     over_nbd: Option<Option<String>>,
+    /// How fast.
+    #[command(flatten)]
+    pub rate: RateArguments,
     /// Which appliance.
     #[command(flatten)]
     pub appliance: ApplianceArguments,
@@ -204,6 +229,11 @@ impl Verify {
     pub fn operands(&self) -> Result<(Compared, PointName), clap::Error> {
         let (compared, name) = match (self.operands.as_slice(), &self.over_nbd) {
             ([source, name], None) => (Compared::Source(source.clone()), name),
+            ([_], Some(_)) if self.rate.bandwidth.is_some() => {
+                return Err(usage(
+                    "--bandwidth limits what comes from the appliance's session, not what is read over NBD",
+                ));
+            }
             ([name], Some(address)) => (Compared::OverNbd(address.clone()), name),
             ([_], None) => return Err(usage("expected SOURCE NAME[@POINT], or NAME[@POINT] --over-nbd")),
             _ => return Err(usage("--over-nbd reads the point itself: leave out the source")),
@@ -279,6 +309,11 @@ fn bitmap(text: &str) -> Result<String, String> {
     if valid { Ok(text.to_owned()) } else { Err(format!("expected a name of 1 to {BITMAP_NAME_MAX} bytes")) }
 }
 
+fn rate(text: &str) -> Result<u64, String> {
+    let rate = parse_bytes(text)?;
+    if rate >= RATE_MIN { Ok(rate) } else { Err(format!("expected at least {}K bytes a second", RATE_MIN >> 10)) }
+}
+
 fn address(text: &str) -> Result<String, String> {
     let valid = text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     if valid { Ok(text.to_owned()) } else { Err("expected HOST:PORT".into()) }
@@ -307,6 +342,9 @@ mod tests {
         assert_eq!((args.appliance.address.as_str(), args.volume.as_str()), ("h:1", "data"));
         assert_eq!(args.block_size.unwrap().bytes(), 4096);
         assert_eq!(args.compress, Compress::Auto);
+        let line = "replicate disk.raw --volume data --group 67e55044-10b1-426f-9247-bb680e5fe0c8:3 --bandwidth 50M";
+        let Command::Replicate(args) = parse(line).unwrap() else { panic!("another command") };
+        assert_eq!((args.group.unwrap().members, args.rate.bandwidth), (3, Some(50 << 20)));
     }
 
     #[test]
@@ -318,6 +356,9 @@ mod tests {
             "replicate disk.raw --volume a --block-size 3K",
             "replicate disk.raw --volume a --label 7",
             "replicate disk.raw --volume a --compress zip",
+            "replicate disk.raw --volume a --group 67e55044-10b1-426f-9247-bb680e5fe0c8:1",
+            "replicate disk.raw --volume a --bandwidth 100K",
+            "restore a target --bandwidth fast",
             "restore a@no:time target",
             "emit disk.raw",
         ] {
@@ -335,6 +376,7 @@ mod tests {
         assert_eq!(operands("verify a --over-nbd").unwrap(), (Compared::OverNbd(None), "a@latest".into()));
         let named = Compared::OverNbd(Some("h:10809".into()));
         assert_eq!(operands("verify a@3 --over-nbd h:10809").unwrap(), (named, "a@3".into()));
+        assert!(operands("verify a --over-nbd --bandwidth 1M").is_err());
         assert!(operands("verify a").is_err());
         assert!(operands("verify d.raw a --over-nbd").is_err());
     }

@@ -70,6 +70,13 @@ impl Appliance {
         }
     }
 
+    /// From now on at most so many bytes a second go through the session, in each direction.
+    pub fn limited(mut self, rate: Option<u64>) -> Self {
+        self.reader.set_limit(rate);
+        self.writer.set_limit(rate);
+        self
+    }
+
     /// All volumes.
     pub async fn volumes(&mut self) -> Result<Vec<VolumeInfo>> {
         match self.ask(&Message::ListVolumes, "Volumes").await? {

@@ -9,13 +9,16 @@ use crate::engine::{Counts, Engine};
 use crate::report::Report;
 use crate::scan::{Event, Job, Workers};
 use crate::source::Source;
+use crate::text;
 use anyhow::{Context, Result, bail};
+use serde_json::json;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use understudy_format::ErrorKind;
 use understudy_format::point::Point;
 use understudy_format::stream::Commit;
 use understudy_format::wire::Message;
@@ -26,6 +29,8 @@ use understudy_net::framed::{MessageReader, MessageWriter};
 const QUEUE: usize = 4;
 /// While this many messages wait, scanned cuts are left waiting, too.
 const OUTBOX_ENOUGH: usize = 32;
+/// How long telling why a stream ends may take.
+const FAREWELL_MAX: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(250);
 /// Runs of blocks that need not travel are told at least so often: a sign of life towards the appliance.
 const LET_GO_TICKS: u32 = 40;
@@ -45,8 +50,16 @@ pub struct Sent {
 
 /// Sends a stream whose begin was accepted, and waits until its point is durable.
 ///
-/// `sent_before` are the bytes that other connections took for the same run.
-pub async fn send(appliance: Appliance, engine: Engine<'_>, job: Job, sent_before: u64, report: &mut Report) -> Sent {
+/// `sent_before` are the bytes that other connections took for the same run. When the run `gives_up` for what failed, the
+/// appliance is told why: others may wait for the point.
+pub async fn send(
+    appliance: Appliance,
+    engine: Engine<'_>,
+    job: Job,
+    sent_before: u64,
+    gives_up: impl Fn(&anyhow::Error) -> bool,
+    report: &mut Report,
+) -> Sent {
     let source = job.source.clone();
     let (tell, events) = mpsc::unbounded_channel();
     let workers = Workers::start(job, move |event| {
@@ -57,7 +70,13 @@ pub async fn send(appliance: Appliance, engine: Engine<'_>, job: Job, sent_befor
     let mut driver = Driver { engine, workers, events, outbox, link, sent_before, commit: None };
     let stored = driver.whole(&*source, report).await;
     let Driver { engine, link, commit, .. } = driver;
-    Sent { stored, commit, counts: *engine.counts(), bytes_sent: link.sent.load(Relaxed) }
+    let (counts, bytes_sent) = (*engine.counts(), link.sent.load(Relaxed));
+    if let Err(error) = stored.as_ref()
+        && gives_up(error)
+    {
+        link.say_why(error).await;
+    }
+    Sent { stored, commit, counts, bytes_sent }
 }
 
 /// What happened next.
@@ -163,9 +182,7 @@ impl Driver<'_> {
         if link.outgoing.send(Message::Commit(commit)).await.is_err() {
             return Err(link.failure().await);
         }
-        let message = link.incoming.recv().await.unwrap_or_else(|| Err(link.ended()))?;
-        report.end();
-        let Message::Stored(point) = message else { return Err(link.unexpected("Stored", &message)) };
+        let point = link.stored(report).await?;
         if point.map.root() != commit.root {
             bail!(
                 "appliance {}: stored point {} with root {}, root {} was sent: do not use that point",
@@ -186,7 +203,7 @@ struct Link {
     outgoing: mpsc::Sender<Message>,
     waiting: Arc<AtomicUsize>,
     sent: Arc<AtomicU64>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Link {
@@ -200,13 +217,46 @@ impl Link {
         tasks.spawn(async move { read(&mut reader, &heard, &name).await });
         let counters = (waiting.clone(), sent.clone());
         tasks.spawn(async move { write(&mut writer, &mut queue, &counters.0, &counters.1).await });
-        Self { address, incoming, outgoing, waiting, sent, _tasks: tasks }
+        Self { address, incoming, outgoing, waiting, sent, tasks }
     }
 
     fn count_waiting(&self, message: &Message) {
         if matches!(message, Message::Chunk(_)) {
             self.waiting.fetch_add(1, Relaxed);
         }
+    }
+
+    /// The answer to the commit; in a group it comes when all members are ready.
+    async fn stored(&mut self, report: &mut Report) -> Result<Point> {
+        let mut told = String::new();
+        loop {
+            let message = self.incoming.recv().await.unwrap_or_else(|| Err(self.ended()))?;
+            report.end();
+            match message {
+                Message::Stored(point) => return Ok(point),
+                Message::Waiting { ready, members, lacking } if lacking != told => {
+                    let event = json!({"event": "waiting", "ready": ready, "members": members, "lacking": lacking});
+                    report.tell(event, &format!("{ready} of {members} members of the group are ready: {lacking}"));
+                    told = lacking;
+                }
+                Message::Waiting { .. } => {}
+                other => return Err(self.unexpected("Stored", &other)),
+            }
+        }
+    }
+
+    /// Tells the appliance why the stream ends, and waits until it has heard that, but not for long.
+    async fn say_why(self, error: &anyhow::Error) {
+        let Self { outgoing, mut incoming, mut tasks, .. } = self;
+        let said = async {
+            let fail = Message::Fail { kind: ErrorKind::Closed, text: text::one_line(error) };
+            let _ = outgoing.send(fail).await;
+            drop(outgoing);
+            while incoming.recv().await.is_some() {}
+            while tasks.join_next().await.is_some() {}
+        };
+        // When nobody listens any more, the end of the connection says enough.
+        let _ = tokio::time::timeout(FAREWELL_MAX, said).await;
     }
 
     /// The connection takes nothing more: what the appliance said last is the reason.

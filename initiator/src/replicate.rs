@@ -37,9 +37,9 @@ use uuid::Uuid;
 
 /// Runs the command.
 pub async fn run(args: &Replicate) -> Result<Outcome> {
-    let report = Report::new(args.json, Lines::Output);
+    let report = Report::new(args.json, Lines::Output).limited(args.rate.bandwidth);
     let source = source::open(&args.source, args.bitmap.as_deref())?;
-    let appliance = Appliance::connect(&args.appliance.address).await?;
+    let appliance = Appliance::connect(&args.appliance.address).await?.limited(args.rate.bandwidth);
     let pool = appliance.pool;
     let state = VolumeState::lock(&args.state.directory(), pool, &args.volume)?;
     let tries = Tries::new(args.retries, Duration::from_millis(args.retry_delay));
@@ -183,7 +183,8 @@ impl Run<'_> {
         self.report.begin("replicating", flight.plan.geometry.volume_size());
         let (begin, met) = (flight.begin, flight.met);
         let engine = Engine::online(begin, window, cursor, self.args.compress, &mut flight.map, met);
-        let sent = online::send(appliance, engine, job, self.bytes_sent, &mut self.report).await;
+        let gives_up = |error: &anyhow::Error| retry::is_own(error) && bitmap::mistrust(error).is_none();
+        let sent = online::send(appliance, engine, job, self.bytes_sent, gives_up, &mut self.report).await;
         self.bytes_sent += sent.bytes_sent;
         flight.came_to(&sent.counts, sent.commit);
         self.flight = Some(flight);
@@ -191,7 +192,7 @@ impl Run<'_> {
     }
 
     async fn connect(&self) -> Result<Appliance> {
-        let appliance = Appliance::connect(&self.args.appliance.address).await?;
+        let appliance = Appliance::connect(&self.args.appliance.address).await?.limited(self.args.rate.bandwidth);
         if appliance.pool != self.pool {
             let (address, found, pool) = (&appliance.address, appliance.pool, self.pool);
             bail!("appliance {address}: pool {found} is there now, the stream goes to pool {pool}: run it again");
@@ -354,7 +355,7 @@ fn begin(plan: &Plan) -> Begin {
 }
 
 async fn open_stream(args: &Replicate, appliance: &mut Appliance, begin: &Begin) -> Result<Answer> {
-    appliance.send(&Message::Push { name: args.volume.clone(), label: args.label.clone() }).await?;
+    appliance.send(&Message::Push { name: args.volume.clone(), label: args.label.clone(), group: args.group }).await?;
     match appliance.ask(&Message::Begin(*begin), "Accept").await? {
         Message::Accept { window, cursor, again } => Ok(Answer::Accepted(window, cursor, again)),
         Message::Stored(point) => Ok(Answer::Stored(Box::new(point))),

@@ -31,6 +31,8 @@ pub struct Report {
     told: Duration,
     total: u64,
     warnings: u64,
+    /// Bytes a second that may move.
+    limit: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,12 @@ impl Report {
             false if std::io::stderr().is_terminal() => Style::Bar(ProgressBar::hidden()),
             false => Style::Plain,
         };
-        Self { style, lines, watch: Stopwatch::start(), told: Duration::ZERO, total: 0, warnings: 0 }
+        Self { style, lines, watch: Stopwatch::start(), told: Duration::ZERO, total: 0, warnings: 0, limit: None }
+    }
+
+    /// The same, of a run that keeps to a rate, bytes a second.
+    pub fn limited(self, limit: Option<u64>) -> Self {
+        Self { limit, ..self }
     }
 
     /// Since the report was made.
@@ -77,7 +84,8 @@ impl Report {
             let template = "{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta} left";
             let style = ProgressStyle::with_template(template).expect("the template is well-formed");
             bar.finish_and_clear();
-            *bar = ProgressBar::new(total).with_style(style).with_message(what);
+            let limit = self.limit.map_or(String::new(), |limit| format!(" at {}/s at most", bytes(limit)));
+            *bar = ProgressBar::new(total).with_style(style).with_message(format!("{what}{limit}"));
         }
     }
 
@@ -87,20 +95,21 @@ impl Report {
         let due = |every| now.saturating_sub(self.told) >= every;
         match &self.style {
             Style::Json if due(JSON_EVERY) => {
-                let total = self.total;
-                println_json(
-                    &json!({"event": "progress", "bytes_done": done, "bytes_total": total, "bytes_sent": moved}),
-                );
+                println_json(&json!({
+                    "event": "progress", "bytes_done": done, "bytes_total": self.total, "bytes_sent": moved,
+                    "bandwidth": self.limit,
+                }));
                 self.told = now;
             }
             Style::Bar(bar) => bar.set_position(done),
             Style::Plain if due(LINE_EVERY) => {
                 let percent = done.saturating_mul(100) / self.total.max(1);
                 self.print(&format!(
-                    "{percent:3} % ({} of {}), {} moved, {:.0} s",
+                    "{percent:3} % ({} of {}), {} moved{}, {:.0} s",
                     bytes(done),
                     bytes(self.total),
                     bytes(moved),
+                    self.limit.map_or(String::new(), |limit| format!(" at {}/s at most", bytes(limit))),
                     now.as_secs_f64()
                 ));
                 self.told = now;

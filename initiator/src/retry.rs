@@ -76,6 +76,11 @@ pub fn is_busy(error: &Error) -> bool {
     net.is_some_and(|net| net.kind() == ErrorKind::Retry)
 }
 
+/// Whether it is here that something failed, so that the appliance does not know of it.
+pub fn is_own(error: &Error) -> bool {
+    !may_help(error) && error.chain().all(|cause| !cause.is::<NetError>())
+}
+
 /// Whether the appliance said that the very stream is wrong: it is of no use to go on with it.
 pub fn is_void(error: &Error) -> bool {
     let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<NetError>()).map(NetError::kind);
@@ -125,11 +130,13 @@ mod tests {
             (remote(ErrorKind::Closed), true, false, false),
             (remote(ErrorKind::Full), false, false, false),
             (remote(ErrorKind::Bug), false, false, false),
+            (remote(ErrorKind::Group), false, false, false),
             (remote(ErrorKind::Refused), false, true, false),
             (remote(ErrorKind::Corrupt), false, true, false),
             (Error::new(io(std::io::ErrorKind::UnexpectedEof)).context("source"), false, false, false),
         ] {
             assert_eq!((may_help(&error), is_void(&error), is_busy(&error)), (helps, void, busy), "{error:?}");
+            assert_eq!(is_own(&error), error.to_string() == "source", "{error:?}");
         }
     }
 }

@@ -56,7 +56,7 @@ pub struct Initiator {
 impl Initiator {
     /// One that sends `job`.
     pub fn new(job: Job) -> Self {
-        let push = Message::Push { name: job.name.clone(), label: None };
+        let push = Message::Push { name: job.name.clone(), label: None, group: None };
         let greeting = [push, Message::Begin(job.begin())].into();
         Self { job, greeting, sender: None, next_block: 0, committing: false, stored: None }
     }

@@ -6,7 +6,7 @@
 
 use super::{Overlay, Overlays};
 use crate::error::{Error, Result, at};
-use crate::pool::{Pool, StreamGuard};
+use crate::pool::{NewPoint, Pool, StreamGuard};
 use std::sync::Arc;
 use understudy_format::codec::encode_into;
 use understudy_format::map::Builder;
@@ -76,7 +76,7 @@ impl Overlays {
         };
         let block_size = geometry.block_size();
         let volume = Volume { uuid: kept.uuid, name: kept.name, block_size, created_ns: kept.now_ns };
-        self.pool.commit(&guard, &volume, point.clone())?;
+        self.pool.commit(vec![NewPoint { guard: &guard, volume: &volume, point: point.clone() }])?;
         Ok((volume, point))
     }
 }

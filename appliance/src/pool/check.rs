@@ -233,12 +233,14 @@ impl Check<'_> {
     }
 
     fn is_readable(&self, record: &Record, place: Place) -> bool {
-        let (kind, content) = (record.kind(), record.encode());
-        let Place { segment, offset } = place;
-        let length = content.len() as u32;
-        let location =
-            Location { segment, offset, stored_length: length, content_length: length, ordinal: 0, kind: kind as u8 };
-        self.pool.segments.read(location, kind, kind.digest(&content)).is_ok()
+        let mut header = [0; RecordHeader::SIZE];
+        let read = self.file.read_at(&mut header, place.offset).map_err(at(&self.pool.segments.path(place.segment)));
+        let says = || {
+            read?;
+            let entry = RecordHeader::decode(&header, place.offset)?.footer_entry();
+            recovery::catalogue_records(&self.pool.segments, place.segment, &entry)
+        };
+        says().is_ok_and(|says| says.contains(record))
     }
 
     fn warn(&mut self, survey: &Survey) {

@@ -344,5 +344,5 @@ fn catalogue_entry(value: &[u8]) -> Result<Option<(Record, Place)>> {
         Some((Kind::from_wire(*kind)?, place, content))
     };
     let Some((kind, place, content)) = split() else { return Ok(None) };
-    Ok(Record::decode(kind, content)?.map(|record| (record, place)))
+    Ok(Record::decode(kind, content)?.pop().map(|record| (record, place)))
 }

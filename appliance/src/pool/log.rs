@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use understudy_format::Digest;
 use understudy_format::codec::Codec;
 use understudy_format::layout::Layout;
+use understudy_format::point::{Point, encode_points};
 use understudy_format::segment::{
     ALIGNMENT, FooterEntry, Kind, NewRecord, RECORD_ALIGNMENT, RecordHeader, SegmentHeader, Trailer, encode_footer,
     pad_header,
@@ -279,20 +280,28 @@ impl Log {
     }
 
     /// Appends a record of the catalogue; it counts once [`Log::sync`] returned.
-    pub fn enter(&self, epoch: Epoch, entry: Record, purpose: Purpose) -> Result<Place> {
+    pub fn enter(&self, epoch: Epoch, entry: Record, purpose: Purpose) -> Result<()> {
         let (kind, content) = (entry.kind(), entry.encode());
-        let record = NewRecord {
-            kind,
-            codec: Codec::Stored,
-            digest: kind.digest(&content),
-            content_length: content.len() as u32,
-            stored: &content,
+        self.enter_as(epoch, kind, &content, vec![entry], purpose)
+    }
+
+    /// Appends points in one record, so that all of them come to count or none.
+    pub fn enter_points(&self, epoch: Epoch, points: Vec<Point>) -> Result<()> {
+        let (kind, content) = match &points[..] {
+            [one] => (Kind::Point, one.encode()),
+            several => (Kind::Points, encode_points(several)),
         };
+        self.enter_as(epoch, kind, &content, points.into_iter().map(Record::Point).collect(), Purpose::Stream)
+    }
+
+    fn enter_as(&self, epoch: Epoch, kind: Kind, content: &[u8], says: Vec<Record>, purpose: Purpose) -> Result<()> {
+        let (digest, content_length) = (kind.digest(content), content.len() as u32);
+        let record = NewRecord { kind, codec: Codec::Stored, digest, content_length, stored: content };
         let mut state = self.state_of(epoch)?;
         let place = self.append(&mut state, &record, purpose)?.place();
-        let generation = state.generation;
-        lock(&self.pending).enter(entry, place, generation);
-        Ok(place)
+        let (generation, mut pending) = (state.generation, lock(&self.pending));
+        says.into_iter().for_each(|entry| pending.enter(entry, place, generation));
+        Ok(())
     }
 
     /// Seals the open segment, so that nothing is appended to it any more; returns the number of the next one.

@@ -1,11 +1,11 @@
 //! What the catalogue knows, record by record: volumes, points, and what was recorded of them since.
 //!
 //! Invariant: two records with the same [`Record::key`] are about the same thing, and the one that stands later in the
-//! log counts. A removal has the key of the point that it removes.
+//! log counts. A removal has the key of the point that it removes. One record of a segment says several things where they count together.
 
 use crate::error::Result;
 use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, Settings};
-use understudy_format::point::{Point, Volume};
+use understudy_format::point::{Point, Volume, decode_points};
 use understudy_format::segment::Kind;
 use understudy_format::session::Progress;
 use uuid::Uuid;
@@ -61,17 +61,18 @@ impl Record {
         }
     }
 
-    /// Reads a record; `None` for kinds that are not of the catalogue.
-    pub fn decode(kind: Kind, content: &[u8]) -> Result<Option<Self>> {
-        Ok(Some(match kind {
+    /// What a record of a segment says; nothing for kinds that are not of the catalogue.
+    pub fn decode(kind: Kind, content: &[u8]) -> Result<Vec<Self>> {
+        Ok(vec![match kind {
             Kind::Volume => Self::Volume(Volume::decode(content)?),
             Kind::Point => Self::Point(Point::decode(content)?),
             Kind::Removal => Self::Removal(RemovalRecord::decode(content)?),
             Kind::Protection => Self::Protection(ProtectionRecord::decode(content)?),
             Kind::Settings => Settings::decode(content).map(|(volume, settings)| Self::Settings(volume, settings))?,
             Kind::Progress => Self::Progress(Box::new(Progress::decode(content)?)),
-            Kind::Block | Kind::Page | Kind::Pad | Kind::Footer => return Ok(None),
-        }))
+            Kind::Points => return Ok(decode_points(content)?.into_iter().map(Self::Point).collect()),
+            Kind::Block | Kind::Page | Kind::Pad | Kind::Footer => return Ok(Vec::new()),
+        }])
     }
 
     /// What the record is about.

@@ -123,13 +123,12 @@ pub fn survey(disk: &dyn Disk, segments: &Segments, pool: Uuid, segment: u64, li
     Ok(Survey { entries: scan.entries, gaps: scan.gaps, header, footer })
 }
 
-fn catalogue_record(segments: &Segments, segment: u64, entry: &FooterEntry) -> Result<Option<(Record, Place)>> {
+/// What a record says that is neither block nor page.
+pub fn catalogue_records(segments: &Segments, segment: u64, entry: &FooterEntry) -> Result<Vec<Record>> {
     let Some(kind) = Kind::from_wire(entry.kind).filter(|kind| !matches!(kind, Kind::Block | Kind::Page)) else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
-    let content = segments.read(location(segment, entry, 0), kind, entry.digest)?;
-    let place = Place { segment, offset: entry.offset };
-    Ok(Record::decode(kind, &content)?.map(|record| (record, place)))
+    Record::decode(kind, &segments.read(location(segment, entry, 0), kind, entry.digest)?)
 }
 
 /// Where a record of a segment stands, given its number among them.
@@ -390,7 +389,11 @@ impl<'a> Replay<'a> {
             Some(Kind::Block | Kind::Page) => {
                 batch.records.push((entry.digest, location(self.segment, entry, ordinal), None));
             }
-            _ => batch.catalogue.extend(catalogue_record(self.segments, self.segment, entry)?),
+            _ => {
+                let place = Place { segment: self.segment, offset: entry.offset };
+                let records = catalogue_records(self.segments, self.segment, entry)?;
+                batch.catalogue.extend(records.into_iter().map(|record| (record, place)));
+            }
         }
         Ok(())
     }

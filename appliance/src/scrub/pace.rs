@@ -1,42 +1,14 @@
 //! Keeping to a rate, and ending when that is asked for.
 //!
-//! Invariants: over any span of time no more than the rate allows is read, but for a burst at its beginning; the time is
-//! passed in, so the arithmetic is pure; a wait ends within a tenth of a second after a stop was asked for.
+//! Invariants: what is read keeps to the rate ([`Bucket`]); the time is passed in; a wait ends within a tenth of a second after a stop was asked for.
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
+use understudy_format::bucket::Bucket;
 
-/// How much may be read at once before the rate counts: the worth of this many nanoseconds.
-const BURST_NS: u64 = 250_000_000;
 /// How long nobody looks whether to stop, nanoseconds.
 const WAIT_NS: u64 = 100_000_000;
-const SECOND_NS: u128 = 1_000_000_000;
-
-/// What may be spent: bytes that come in at a rate and go out in lumps, which may leave a debt.
-#[derive(Debug, Clone, Copy)]
-pub struct Bucket {
-    /// Bytes a second, at least 1.
-    rate: u64,
-    /// The moment at which everything that was spent is paid, nanoseconds.
-    paid_ns: u64,
-}
-
-impl Bucket {
-    /// A full bucket; `rate` in bytes a second.
-    pub fn new(rate: u64) -> Self {
-        Self { rate: rate.max(1), paid_ns: 0 }
-    }
-
-    /// Spends `bytes` at the moment `now_ns`; returns the nanoseconds to wait before they are read.
-    pub fn spend(&mut self, bytes: u64, now_ns: u64) -> u64 {
-        let cost_ns = (u128::from(bytes) * SECOND_NS).div_ceil(self.rate.into());
-        let wait_ns = self.paid_ns.saturating_sub(now_ns);
-        let start_ns = self.paid_ns.max(now_ns.saturating_sub(BURST_NS));
-        self.paid_ns = start_ns.saturating_add(u64::try_from(cost_ns).unwrap_or(u64::MAX));
-        wait_ns
-    }
-}
 
 /// What every step of a long run asks before it reads.
 pub struct Pace<'a> {
@@ -114,15 +86,7 @@ mod tests {
         let mut pace = Pace::new(Some(50 * MIB), &clock, &clock.stop);
         (0..250).for_each(|_| pace.take(4 * MIB).unwrap());
         let (now, full) = (clock.elapsed_ns(), 20 * SECOND);
-        assert!(now <= full && now >= full - BURST_NS - SECOND / 10, "{now}");
-    }
-
-    #[test]
-    fn time_that_passed_unused_is_worth_one_burst() {
-        let mut bucket = Bucket::new(100);
-        assert_eq!(bucket.spend(25, 3600 * SECOND), 0);
-        assert_eq!(bucket.spend(100, 3600 * SECOND), 0, "the burst was spent, and nothing more");
-        assert_eq!(bucket.spend(1, 3600 * SECOND), SECOND);
+        assert!(now <= full && now >= full - SECOND, "{now}");
     }
 
     #[test]

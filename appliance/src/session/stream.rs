@@ -2,17 +2,20 @@
 //!
 //! Invariants: at most [`QUEUE`] messages wait for the thread; whatever ends the stream before its commit
 //! (the client, the pool, a deadline) leaves no point, and unless it was the stream itself, a record of how far it came; the
-//! commit is acknowledged only when it is durable; of a stream that comes twice the later connection has it.
+//! commit is acknowledged only when it is durable; of a stream that comes twice the later connection has it. What a stream in a group
+//! goes through besides is [`super::held`].
 
+use super::groups::{Outcome, Seat};
 use super::running::Turn;
-use super::{Reader, Session, Shared, Writer, announced};
+use super::{Reader, Session, Shared, Writer, announced, held};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::ingest::{Ingest, Resumed};
+use crate::ingest::{Ingest, Ready, Resumed};
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use understudy_format::point::{Label, VolumeName};
-use understudy_format::stream::Begin;
+use understudy_format::group::Group;
+use understudy_format::point::{Label, Point, VolumeName};
+use understudy_format::stream::Commit;
 use understudy_format::wire::Message;
 use understudy_net::NetError;
 
@@ -22,7 +25,12 @@ const QUEUE: usize = 4;
 const WINDOW: u32 = 16;
 
 /// Takes a stream that was announced.
-pub(super) async fn receive(session: &mut Session, name: VolumeName, label: Option<Label>) -> Result<(), NetError> {
+pub(super) async fn receive(
+    session: &mut Session,
+    name: VolumeName,
+    label: Option<Label>,
+    group: Option<Group>,
+) -> Result<(), NetError> {
     let begin = match session.reader.expect("Begin").await? {
         Message::Begin(begin) => begin,
         other => return Err(NetError::Unexpected { expected: "Begin", found: other.name() }),
@@ -30,19 +38,59 @@ pub(super) async fn receive(session: &mut Session, name: VolumeName, label: Opti
     let (shared, peer) = (session.shared.clone(), session.peer.clone());
     // Held until the thread is done: whoever comes with the same stream waits for that.
     let mut turn = shared.running.take_over(begin.stream).await;
+    let (pool, announced) = (shared.pool.clone(), announced(name.clone(), label));
+    let (access, volume) = (shared.access.clone(), name.clone());
+    let resume = move || {
+        access.claim(&peer, &volume)?;
+        Ingest::resume(pool, announced, begin)
+    };
+    let ingest = match on_thread(resume).await? {
+        Resumed::Goes(ingest) => ingest,
+        Resumed::Stored(point) => return session.writer.send(&Message::Stored(*point)).await,
+    };
+    let seat = group.map(|group| shared.groups.come(group, &name)).transpose().map_err(remote)?.map(Arc::new);
+    let point = stream(session, *ingest, seat.clone(), &mut turn).await;
+    match (seat, point) {
+        (Some(seat), Ok(point)) => held::wait(session, &seat, point, &mut turn).await,
+        (None, Ok(point)) => session.writer.send(&Message::Stored(point)).await,
+        (seat, Err(error)) => {
+            seat.iter().for_each(|seat| held::gave_up(seat, &error));
+            Err(error)
+        }
+    }
+}
+
+/// Brings a stream in; its point is committed when this returns or, with a seat in a group, held.
+async fn stream(
+    session: &mut Session,
+    ingest: Ingest,
+    seat: Option<Arc<Seat>>,
+    turn: &mut Turn,
+) -> Result<Point, NetError> {
     let (messages, inbox) = mpsc::channel(QUEUE);
     let (outbox, mut answers) = mpsc::channel(QUEUE + WINDOW as usize);
-    let shared = shared.clone();
-    let thread = tokio::task::spawn_blocking(move || {
-        shared.access.claim(&peer, &name)?;
-        ingest(&shared, name, label, begin, inbox, &outbox)
-    });
-    let answered = relay(&mut session.reader, &mut session.writer, messages, &mut answers, &mut turn).await;
+    let (shared, own) = (session.shared.clone(), seat.clone());
+    let thread = tokio::task::spawn_blocking(move || take_in(&shared, ingest, own.as_deref(), inbox, &outbox));
+    let relay = relay(&mut session.reader, &mut session.writer, messages, &mut answers);
+    let answered = tokio::select! {
+        answered = relay => answered,
+        () = turn.over() => Err(NetError::Closed("the same stream goes on over another connection")),
+        error = held::failed(seat.as_deref()) => Err(remote(error)),
+    };
     // Whoever waits for an answer to be taken is let go.
     drop(answers);
-    let ingested = thread.await.map_err(|e| std::io::Error::other(e.to_string()))?;
+    let point = thread.await.map_err(|e| std::io::Error::other(e.to_string()))?;
     answered?;
-    ingested.map_err(|error| NetError::Remote { kind: error.kind(), text: error.to_string() })
+    point.map_err(remote)
+}
+
+async fn on_thread<T: Send + 'static>(step: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T, NetError> {
+    let done = tokio::task::spawn_blocking(step).await.map_err(|e| std::io::Error::other(e.to_string()))?;
+    done.map_err(remote)
+}
+
+pub(super) fn remote(error: Error) -> NetError {
+    NetError::Remote { kind: error.kind(), text: error.to_string() }
 }
 
 /// Passes messages in and answers out until the stream is over on either side.
@@ -54,7 +102,6 @@ async fn relay(
     writer: &mut Writer,
     messages: mpsc::Sender<Message>,
     answers: &mut mpsc::Receiver<Message>,
-    turn: &mut Turn,
 ) -> Result<(), NetError> {
     let answer = async {
         while let Some(message) = answers.recv().await {
@@ -65,7 +112,6 @@ async fn relay(
     let (mut answer, mut forward) = (std::pin::pin!(answer), std::pin::pin!(forward(reader, messages)));
     tokio::select! {
         answered = &mut answer => answered,
-        () = turn.over() => Err(NetError::Closed("the same stream goes on over another connection")),
         read = &mut forward => match read {
             Ok(()) => answer.await,
             Err(error) => Err(error),
@@ -84,26 +130,18 @@ async fn forward(reader: &mut Reader, messages: mpsc::Sender<Message>) -> Result
     }
 }
 
-fn ingest(
-    shared: &Arc<Shared>,
-    name: VolumeName,
-    label: Option<Label>,
-    begin: Begin,
+fn take_in(
+    shared: &Shared,
+    mut ingest: Ingest,
+    seat: Option<&Seat>,
     mut inbox: mpsc::Receiver<Message>,
     outbox: &mpsc::Sender<Message>,
-) -> Result<()> {
-    let mut ingest = match Ingest::resume(shared.pool.clone(), announced(name, label), begin)? {
-        Resumed::Goes(ingest) => ingest,
-        Resumed::Stored(point) => {
-            answer(outbox, Message::Stored(*point));
-            return Ok(());
-        }
-    };
+) -> Result<Point> {
     let (cursor, again) = (ingest.cursor(), ingest.again()?);
     answer(outbox, Message::Accept { window: WINDOW, cursor, again });
     while let Some(message) = inbox.blocking_recv() {
         if let Message::Commit(commit) = message {
-            return finish(shared, *ingest, &commit, outbox);
+            return finish(shared, ingest, &commit, seat);
         }
         take(&mut ingest, message, outbox).inspect_err(|error| ingest.give_up(error))?;
     }
@@ -132,19 +170,34 @@ fn answer(outbox: &mpsc::Sender<Message>, message: Message) {
     let _ = outbox.blocking_send(message);
 }
 
-fn finish(
-    shared: &Shared,
-    ingest: Ingest,
-    commit: &understudy_format::stream::Commit,
-    outbox: &mpsc::Sender<Message>,
-) -> Result<()> {
-    let point = ingest.commit(commit)?;
-    let (volume, _) = shared.pool.point(&point.volume, point.number).ok_or(Error::Closing)?;
-    tracing::info!(volume = %volume.name, point = point.number, root = %point.map.root().short(), "committed");
-    let kicked = shared.secondaries.kick(&volume);
-    if let Err(error) = kicked {
-        tracing::error!(volume = %volume.name, %error, "the secondary cannot be brought up to date");
+fn finish(shared: &Shared, mut ingest: Ingest, commit: &Commit, seat: Option<&Seat>) -> Result<Point> {
+    let Some(seat) = seat else {
+        let ready = ingest.ready(commit)?;
+        commit_all(shared, std::slice::from_ref(&ready))?;
+        return Ok(ready.point().clone());
+    };
+    // If the group comes to nothing, the stream goes on behind all of it.
+    ingest.record(clock::now_ns())?;
+    let ready = ingest.ready(commit)?;
+    let point = ready.point().clone();
+    if let Some(all) = seat.hold(ready) {
+        let committed = commit_all(shared, &all);
+        // Before anybody learns of it: whoever comes again finds its volume free.
+        drop(all);
+        seat.settle(committed.map_or_else(|error| Outcome::Failed(error.to_string()), |()| Outcome::Committed));
     }
-    answer(outbox, Message::Stored(point));
+    Ok(point)
+}
+
+/// Commits points, all of them or none, and has their secondaries brought up to date.
+fn commit_all(shared: &Shared, all: &[Ready]) -> Result<()> {
+    Ready::commit(all)?;
+    for ready in all {
+        let (volume, point) = (ready.volume(), ready.point());
+        tracing::info!(volume = %volume.name, point = point.number, root = %point.map.root().short(), "committed");
+        if let Err(error) = shared.secondaries.kick(volume) {
+            tracing::error!(volume = %volume.name, %error, "the secondary cannot be brought up to date");
+        }
+    }
     Ok(())
 }

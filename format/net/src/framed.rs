@@ -6,6 +6,7 @@
 
 use crate::aligned::Ring;
 use crate::error::{NetError, Result};
+use crate::limit::Limit;
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -20,17 +21,23 @@ pub struct MessageReader<R> {
     idle_max: Duration,
     bytes_received: u64,
     buffers: Ring,
+    limit: Limit,
 }
 
 impl<R: AsyncRead + Unpin> MessageReader<R> {
     /// Reads messages from a byte stream; each must have come `idle_max` after it was asked for.
     pub fn new(from: R, idle_max: Duration) -> Self {
-        Self { from, idle_max, bytes_received: 0, buffers: Ring::default() }
+        Self { from, idle_max, bytes_received: 0, buffers: Ring::default(), limit: Limit::default() }
     }
 
     /// From now on each message must have come this long after it was asked for.
     pub fn set_idle_max(&mut self, idle_max: Duration) {
         self.idle_max = idle_max;
+    }
+
+    /// From now on at most so many bytes a second are received; `None`: as fast as it goes.
+    pub fn set_limit(&mut self, rate: Option<u64>) {
+        self.limit = Limit::to(rate);
     }
 
     /// Bytes received so far, frame headers included.
@@ -75,10 +82,12 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
     async fn exactly(&mut self, length: usize) -> Result<Option<Bytes>> {
         let mut buffer = self.buffers.take(length);
         while buffer.len() < length {
-            let want = (length - buffer.len()) as u64;
-            if (&mut self.from).take(want).read_buf(&mut buffer).await? == 0 {
+            let want = (length - buffer.len()).min(self.limit.piece()) as u64;
+            let received = (&mut self.from).take(want).read_buf(&mut buffer).await?;
+            if received == 0 {
                 return if buffer.is_empty() { Ok(None) } else { Err(truncated(length as u64, buffer.len() as u64)) };
             }
+            self.limit.spend(received).await;
         }
         self.bytes_received += length as u64;
         Ok(Some(self.buffers.share(buffer)))
@@ -95,12 +104,18 @@ pub struct MessageWriter<W> {
     to: W,
     idle_max: Duration,
     bytes_sent: u64,
+    limit: Limit,
 }
 
 impl<W: AsyncWrite + Unpin> MessageWriter<W> {
-    /// Writes messages to a byte stream; the peer must have taken each within `idle_max`.
+    /// Writes messages to a byte stream; the peer must have taken each, or each piece of one, within `idle_max`.
     pub fn new(to: W, idle_max: Duration) -> Self {
-        Self { to, idle_max, bytes_sent: 0 }
+        Self { to, idle_max, bytes_sent: 0, limit: Limit::default() }
+    }
+
+    /// From now on at most so many bytes a second are sent; `None`: as fast as it goes.
+    pub fn set_limit(&mut self, rate: Option<u64>) {
+        self.limit = Limit::to(rate);
     }
 
     /// From now on the peer must have taken each message within this.
@@ -116,13 +131,13 @@ impl<W: AsyncWrite + Unpin> MessageWriter<W> {
     /// Sends a message.
     pub async fn send(&mut self, message: &Message) -> Result<()> {
         let encoded = message.encode()?;
-        let (to, idle_max) = (&mut self.to, self.idle_max);
-        let write = async {
-            to.write_all(&encoded.head).await?;
-            to.write_all(&encoded.payload).await
-        };
-        let written = tokio::time::timeout(idle_max, write).await;
-        written.map_err(|_| NetError::Silent { seconds: idle_max.as_secs() })??;
+        for part in [&encoded.head[..], &encoded.payload] {
+            for piece in part.chunks(self.limit.piece()) {
+                self.limit.spend(piece.len()).await;
+                let written = tokio::time::timeout(self.idle_max, self.to.write_all(piece)).await;
+                written.map_err(|_| NetError::Silent { seconds: self.idle_max.as_secs() })??;
+            }
+        }
         self.bytes_sent += (encoded.head.len() + encoded.payload.len()) as u64;
         Ok(())
     }

@@ -11,6 +11,7 @@ pub mod blocking;
 pub mod error;
 pub mod export;
 pub mod framed;
+mod limit;
 pub mod mounts;
 pub mod nbd_client;
 pub mod nbd_server;

@@ -6,10 +6,11 @@
 use super::{
     ACCEPT, BlockRange, Control, DISCARD, FAIL, GET_PAGES, HELLO, KEEP, LIST_OVERLAYS, LIST_POINTS, LIST_VOLUMES,
     Message, NEED, NEED_MAX, OVERLAYS, OVERLAYS_MAX, OverlayInfo, PAGES, PAGES_MAX, POINTS, POINTS_MAX, PUSH,
-    RANGES_MAX, READ, READ_END, STORED, TEXT_MAX, VOLUMES, VOLUMES_MAX, VolumeInfo, WELCOME,
+    RANGES_MAX, READ, READ_END, STORED, TEXT_MAX, VOLUMES, VOLUMES_MAX, VolumeInfo, WAITING, WELCOME,
 };
 use crate::error::{ErrorKind, Result};
-use crate::layout::{Field, Layout, Reader, check_range, put_text};
+use crate::group::{Group, MEMBERS_MAX};
+use crate::layout::{Field, Layout, Reader, check_range, put_record, put_text};
 use crate::map::{LEVEL_MAX, PAGE_SIZE};
 use crate::point::{Label, Point, Volume, VolumeName};
 use crate::session::Cursor;
@@ -54,7 +55,10 @@ impl Message {
                 point.put(out);
                 put_ranges(out, ranges);
             }
-            Self::Push { name, label } => put_new_point(out, name, label.as_ref()),
+            Self::Push { name, label, group } => {
+                put_new_point(out, name, label.as_ref());
+                Group::put(group.as_ref(), out);
+            }
             Self::Accept { window, cursor, again } => {
                 window.put(out);
                 cursor.put(out);
@@ -63,6 +67,11 @@ impl Message {
             Self::Need { sequence, wanted } => {
                 sequence.put(out);
                 put_list(out, wanted, |out, wanted| u8::from(*wanted).put(out));
+            }
+            Self::Waiting { ready, members, lacking } => {
+                ready.put(out);
+                members.put(out);
+                put_text(out, shortened(lacking, TEXT_MAX));
             }
             Self::Stored(point) => out.extend_from_slice(&point.encode()),
             Self::Overlays(overlays) => put_list(out, overlays, put_overlay),
@@ -99,7 +108,7 @@ impl Message {
             LIST_POINTS => Self::ListPoints { name: read_name(r)?, newest: r.field()? },
             POINTS => Self::Points {
                 volume: r.list("volume", 1, read_volume)?.pop(),
-                points: r.list("points", POINTS_MAX, |r| Point::decode(read_record(r)?))?,
+                points: r.list("points", POINTS_MAX, |r| Point::decode(r.record()?))?,
                 protected: r.list("protected", POINTS_MAX, Reader::field)?,
             },
             GET_PAGES => Self::GetPages {
@@ -116,7 +125,7 @@ impl Message {
             }
             READ => Self::Read { volume: r.field()?, point: r.field()?, ranges: read_ranges("Read", r)? },
             READ_END => Self::ReadEnd,
-            PUSH => Self::Push { name: read_name(r)?, label: read_label(r)? },
+            PUSH => Self::Push { name: read_name(r)?, label: read_label(r)?, group: Group::read("Push", r)? },
             ACCEPT => Self::Accept {
                 window: r.field()?,
                 cursor: Cursor::read("Accept", r)?,
@@ -126,6 +135,7 @@ impl Message {
                 sequence: r.field()?,
                 wanted: r.list("entries", NEED_MAX, |r| read_bool("Need", "wanted", r))?,
             },
+            WAITING => read_waiting(r)?,
             STORED => Self::Stored(Point::decode(r.take(body.len())?)?),
             LIST_OVERLAYS => Self::ListOverlays,
             OVERLAYS => Self::Overlays(r.list("overlays", OVERLAYS_MAX, read_overlay)?),
@@ -143,17 +153,6 @@ pub(super) fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<
     items.iter().for_each(|item| put(out, item));
 }
 
-/// A volume or point record: length as `u16`, then its bytes.
-fn put_record(out: &mut Vec<u8>, record: &[u8]) {
-    u16::try_from(record.len()).expect("records are some hundred bytes").put(out);
-    out.extend_from_slice(record);
-}
-
-fn read_record<'a>(r: &mut Reader<'a>) -> Result<&'a [u8]> {
-    let length = r.field::<u16>()?;
-    r.take(length.into())
-}
-
 fn put_ranges(out: &mut Vec<u8>, ranges: &[BlockRange]) {
     put_list(out, ranges, |out, range| {
         range.first.put(out);
@@ -167,7 +166,7 @@ fn put_volume(out: &mut Vec<u8>, info: &VolumeInfo) {
 }
 
 fn read_volume(r: &mut Reader<'_>) -> Result<VolumeInfo> {
-    Ok(VolumeInfo { status: r.layout()?, volume: Volume::decode(read_record(r)?)? })
+    Ok(VolumeInfo { status: r.layout()?, volume: Volume::decode(r.record()?)? })
 }
 
 /// The volume and the label of a point that is to be.
@@ -197,6 +196,13 @@ pub(super) fn read_name(r: &mut Reader<'_>) -> Result<VolumeName> {
 pub(super) fn read_label(r: &mut Reader<'_>) -> Result<Option<Label>> {
     let label = r.text("label", crate::point::LABEL_MAX)?;
     if label.is_empty() { Ok(None) } else { label.parse().map(Some) }
+}
+
+fn read_waiting(r: &mut Reader<'_>) -> Result<Message> {
+    let (ready, members) = (r.field::<u16>()?, r.field::<u16>()?);
+    check_range("Waiting", "members", members.into(), 0, MEMBERS_MAX.into())?;
+    check_range("Waiting", "ready members", ready.into(), 0, members.into())?;
+    Ok(Message::Waiting { ready, members, lacking: r.text("lacking", TEXT_MAX)? })
 }
 
 pub(super) fn read_bool(what: &'static str, field: &'static str, r: &mut Reader<'_>) -> Result<bool> {

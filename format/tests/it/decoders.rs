@@ -18,7 +18,7 @@ use understudy_format::layout::{Field, Layout, Reader, need, seal};
 use understudy_format::map::{self, Page};
 use understudy_format::mapfile::MapFileId;
 use understudy_format::overlay::{Header, OwnedPage};
-use understudy_format::point::{Label, Point, Volume, VolumeName};
+use understudy_format::point::{Label, Point, Volume, VolumeName, decode_points, encode_points};
 use understudy_format::pool::PoolRecord;
 use understudy_format::secondary::State;
 use understudy_format::segment::{Kind, NewRecord, RecordHeader, SegmentHeader, Trailer, decode_footer, encode_footer};
@@ -56,6 +56,7 @@ pub fn decode(kind: &str, with: u64, bytes: &[u8]) -> Result<Decoded> {
         "trailer" => Trailer::decode(bytes, with).and_then(|trailer| decoded(&trailer, trailer.encode())),
         "volume" => Volume::decode(bytes).and_then(|volume| decoded(&volume, volume.encode())),
         "point" => Point::decode(bytes).and_then(|point| decoded(&point, point.encode())),
+        "points" => decode_points(bytes).and_then(|points| decoded(&points, encode_points(&points))),
         "removal" => RemovalRecord::decode(bytes).and_then(|record| decoded(&record, record.encode())),
         "protection" => ProtectionRecord::decode(bytes).and_then(|record| decoded(&record, record.encode())),
         "settings" => Settings::decode(bytes).and_then(|all| decoded(&all, all.1.encode(all.0))),

@@ -11,6 +11,7 @@ use understudy_format::chunk::{Chunk, ChunkHead, Entry};
 use understudy_format::codec::Codec;
 use understudy_format::error::ErrorKind;
 use understudy_format::geometry::BlockId;
+use understudy_format::group::{Group, MEMBERS_MAX, MEMBERS_MIN};
 use understudy_format::map::{Map, Page, span};
 use understudy_format::mapfile::{MapFileId, Shape};
 use understudy_format::point::{Label, Point, Volume, VolumeName};
@@ -169,11 +170,16 @@ fn ranges() -> impl Strategy<Value = Vec<BlockRange>> {
 }
 
 fn kind() -> impl Strategy<Value = ErrorKind> {
-    (1u8..=6).prop_map(|number| ErrorKind::from_wire(number).unwrap())
+    (1u8..=7).prop_map(|number| ErrorKind::from_wire(number).unwrap())
 }
 
 fn text() -> impl Strategy<Value = String> {
     "\\PC{0,300}"
+}
+
+fn group() -> impl Strategy<Value = Group> {
+    (any::<u128>(), MEMBERS_MIN..=MEMBERS_MAX)
+        .prop_map(|(uuid, members)| Group { uuid: Uuid::from_u128(uuid.max(1)), members })
 }
 
 fn requests() -> impl Strategy<Value = Message> {
@@ -184,7 +190,11 @@ fn requests() -> impl Strategy<Value = Message> {
         (uuid(), any::<u64>(), 0u8..=7, prop::collection::vec(any::<u64>(), 0..1024))
             .prop_map(|(volume, point, level, indexes)| Message::GetPages { volume, point, level, indexes }),
         (uuid(), any::<u64>(), ranges()).prop_map(|(volume, point, ranges)| Message::Read { volume, point, ranges }),
-        (name(), prop::option::of(label())).prop_map(|(name, label)| Message::Push { name, label }),
+        (name(), prop::option::of(label()), prop::option::of(group())).prop_map(|(name, label, group)| Message::Push {
+            name,
+            label,
+            group
+        }),
         begin().prop_map(Message::Begin),
         offer().prop_map(|(head, _)| Message::Offer(head)),
         chunk().prop_map(Message::Chunk),
@@ -226,6 +236,11 @@ fn answers() -> impl Strategy<Value = Message> {
         (any::<u32>(), cursor()).prop_map(|(window, cursor)| Message::Accept { window, cursor, again: vec![] }),
         (any::<u64>(), prop::collection::vec(any::<bool>(), 0..2000))
             .prop_map(|(sequence, wanted)| Message::Need { sequence, wanted }),
+        (0u16..=64, 0u16..=64, text()).prop_map(|(a, b, lacking)| Message::Waiting {
+            ready: a.min(b),
+            members: a.max(b),
+            lacking
+        }),
         point().prop_map(Message::Stored),
         prop::collection::vec(overlay(), 0..20).prop_map(Message::Overlays),
     ]

@@ -16,12 +16,13 @@ use understudy_format::codec::{Codec, encode_into};
 use understudy_format::error::ErrorKind;
 use understudy_format::frame::FrameHeader;
 use understudy_format::geometry::BlockId;
+use understudy_format::group::Group;
 use understudy_format::history::{Ended, HistoryHeader, JobHistory, Run, Why, encode as encode_history};
 use understudy_format::layout::{Layout, Row};
 use understudy_format::map::{Builder, Map, Page, Partial, top_level};
 use understudy_format::mapfile::{MapFileHeader, MapFileId, Shape};
 use understudy_format::overlay::{Header, OverlayHeader, OwnedPage, OwnedSlot};
-use understudy_format::point::{Point, PointRecord, Volume, VolumeRecord};
+use understudy_format::point::{Point, PointRecord, Volume, VolumeRecord, encode_points};
 use understudy_format::pool::PoolRecord;
 use understudy_format::secondary::{Place, SecondaryState, Settled, State};
 use understudy_format::segment::{
@@ -212,6 +213,15 @@ pub fn footer() -> Vec<FooterEntry> {
     vec![entry(Kind::Block, 64), entry(Kind::Page, 4096)]
 }
 
+fn group() -> Group {
+    Group { uuid: uuid(3), members: 64 }
+}
+
+/// What a group of two commits.
+fn points() -> Vec<Point> {
+    vec![point(), Point { volume: uuid(4), ..first_point() }]
+}
+
 /// Every message, by the name of its vector.
 pub fn messages() -> Vec<(&'static str, Message)> {
     [session_messages(), crate::samples_agent::messages()].concat()
@@ -235,8 +245,9 @@ fn session_messages() -> Vec<(&'static str, Message)> {
         ("pages", Message::Pages(Bytes::copy_from_slice(page().bytes()))),
         ("read", Message::Read { volume: uuid(1), point: 7, ranges: vec![range(0, 2), range(12, 1)] }),
         ("read-end", Message::ReadEnd),
-        ("push", Message::Push { name: name(), label: point().label }),
-        ("push-no-label", Message::Push { name: name(), label: None }),
+        ("push", Message::Push { name: name(), label: point().label, group: None }),
+        ("push-no-label", Message::Push { name: name(), label: None, group: None }),
+        ("push-group", Message::Push { name: name(), label: None, group: Some(group()) }),
         ("begin-incremental", Message::Begin(begin())),
         ("begin-full", Message::Begin(Begin { base: None, volume: Uuid::nil(), ..begin() })),
         ("accept", Message::Accept { window: 16, cursor: Cursor::START, again: vec![] }),
@@ -249,6 +260,10 @@ fn session_messages() -> Vec<(&'static str, Message)> {
         ("need", Message::Need { sequence: 3, wanted: vec![true, false] }),
         ("chunk", Message::Chunk(chunk())),
         ("commit", Message::Commit(commit())),
+        (
+            "waiting",
+            Message::Waiting { ready: 1, members: 3, lacking: "logs is on its way; 1 did not come yet".into() },
+        ),
         ("stored", Message::Stored(point())),
         ("list-overlays", Message::ListOverlays),
         ("overlays", Message::Overlays(vec![overlay_info()])),
@@ -355,6 +370,7 @@ fn records() -> Vec<Sample> {
         record_sample("page", Kind::Page, Codec::Lz4, page().bytes()),
         record_sample("volume", Kind::Volume, Codec::Lz4, &volume().encode()),
         record_sample("point", Kind::Point, Codec::Lz4, &point().encode()),
+        record_sample("points", Kind::Points, Codec::Lz4, &encode_points(&points())),
         record_sample("footer", Kind::Footer, Codec::Lz4, &encode_footer(&footer())),
         Sample { with: 8320, ..pad },
     ]
@@ -448,6 +464,7 @@ pub fn good() -> Vec<Sample> {
         sample("volume", "volume", &volume(), volume().encode(), &[part::<VolumeRecord>()]),
         sample("point", "point", &point(), point().encode(), &[part::<PointRecord>()]),
         sample("point-first", "point", &first_point(), first_point().encode(), &[part::<PointRecord>()]),
+        sample("points", "points", &points(), encode_points(&points()), &[]),
         sample("removal", "removal", &removal(), removal().encode(), &[part::<RemovalRecord>()]),
         sample("protection", "protection", &protection(), protection().encode(), &[part::<ProtectionRecord>()]),
         settings_sample("settings", &settings()),

@@ -193,8 +193,8 @@ fn messages() -> Vec<Bad> {
         sealed("message-hello", "text-long", set(18, [1, 16]), range("Hello", "software", 4097, 0, 4096)),
         sealed("message-hello", "utf8", set(20, [0xFF]), invalid("Hello", "software is not UTF-8")),
         flipped("message-hello", "crc", 20, "Hello", 36, 16..36),
-        sealed("message-fail", "kind-0", set(16, [0]), range("failure", "kind", 0, 1, 6)),
-        sealed("message-fail", "kind-7", set(16, [7]), range("failure", "kind", 7, 1, 6)),
+        sealed("message-fail", "kind-0", set(16, [0]), range("failure", "kind", 0, 1, 7)),
+        sealed("message-fail", "kind-8", set(16, [8]), range("failure", "kind", 8, 1, 7)),
         sealed("message-need", "bool", set(28, [2]), range("Need", "wanted", 2, 0, 1)),
         sealed("message-need", "many", set(24, [1, 0, 1]), range("Need", "entries", 65537, 0, 65536)),
         sealed("message-accept", "blocks", set(20, [1]), range("Accept", "blocks before the cursor", 0, 1, 1)),
@@ -234,7 +234,7 @@ fn messages() -> Vec<Bad> {
             |b| set(b.len() - 9, *b"../..")(b),
             invalid("name", &format!("\"../..\": {name}")),
         ),
-        sealed("message-decline", "kind", set(32, [0]), range("failure", "kind", 0, 1, 6)),
+        sealed("message-decline", "kind", set(32, [0]), range("failure", "kind", 0, 1, 7)),
         sealed("message-report", "code", set(32, [5]), range("Report", "code", 5, 0, 4)),
         sealed("message-report", "code-of-a-volume", set(113, [5]), range("Report", "code", 5, 0, 4)),
         sealed("message-report", "many", set(53, [1, 1]), range("Report", "volumes", 257, 0, 256)),
@@ -255,6 +255,11 @@ fn messages() -> Vec<Bad> {
             invalid("volume name", &format!("\"../0.data_1\": {name}")),
         ),
         sealed("message-push", "label", set(31, [b'-']), invalid("label", &format!("\"-efore-upgrade\": {label}"))),
+        sealed("message-push-group", "one", set(47, [1]), range("Push", "members", 1, 2, 64)),
+        sealed("message-push-group", "many", set(47, [65]), range("Push", "members", 65, 2, 64)),
+        sealed("message-push-no-label", "members", set(47, [2]), range("Push", "members of no group", 2, 0, 0)),
+        sealed("message-waiting", "many", set(18, [65]), range("Waiting", "members", 65, 0, 64)),
+        sealed("message-waiting", "more-than-all", set(16, [4]), range("Waiting", "ready members", 4, 0, 3)),
         sealed("message-offer", "left-over", add(3), LeftOver { what: "Offer", count: 3 }),
         sealed(
             "message-offer",
@@ -318,6 +323,12 @@ fn record_digest() -> Bad {
     sealed("record-block-stored", "digest", |bytes| bytes[64] ^= 1, error)
 }
 
+/// Leaves the first of two points.
+fn one_point(bytes: &mut Vec<u8>) {
+    bytes[0] = 1;
+    bytes.truncate(4 + 2 + point().encode().len());
+}
+
 fn volumes_and_points() -> Vec<Bad> {
     let name = "\"\": expected 1 to 128 of letters, digits, '.', '_', '-', starting with a letter or digit";
     let expected = point().map.root();
@@ -338,6 +349,9 @@ fn volumes_and_points() -> Vec<Bad> {
             digest("point record", expected, map::root(&point().map.geometry, Digest::ZERO)),
         ),
         raw("point", "label-long", set(176, [129]), range("point record", "label", 129, 0, 128)),
+        raw("points", "one", |bytes| one_point(bytes), range("points of a group", "points", 1, 2, 64)),
+        raw("points", "many", set(0, [65]), range("points of a group", "points", 65, 0, 64)),
+        raw("points", "left-over", add(1), LeftOver { what: "points of a group", count: 1 }),
         raw("page", "short", cut(32 + 8191), range("map page", "length", 8191, 8192, 8192)),
         raw(
             "page",

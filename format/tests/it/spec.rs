@@ -28,7 +28,7 @@ use understudy_format::session::unfinished::{self, UnfinishedStream};
 use understudy_format::stream::{BeginRecord, CommitRecord};
 use understudy_format::wire::{OverlayStatus, VolumeStatus};
 use understudy_format::{
-    Digest, access, agent, catalogue, chunk, frame, geometry, history, map, mapfile, overlay, point, pool, secondary,
+    Digest, agent, catalogue, chunk, frame, geometry, group, history, map, mapfile, overlay, point, pool, secondary,
     segment, session, stream, wire,
 };
 
@@ -253,6 +253,8 @@ fn maximums() -> BTreeSet<(String, u64)> {
         bitmap::BITMAP_NAME_MAX,
         catalogue::DEVICE_MAX,
         catalogue::SPAN_MAX,
+        group::MEMBERS_MIN,
+        group::MEMBERS_MAX,
         wire::TEXT_MAX,
         wire::VOLUMES_MAX,
         wire::POINTS_MAX,

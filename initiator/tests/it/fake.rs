@@ -109,7 +109,7 @@ impl Session {
         let mut incoming = FrameFile::new(self.stream.try_clone().unwrap());
         while let Ok(Some(message)) = incoming.next_message() {
             let answer = match message {
-                Message::Push { name, label } => self.push(&mut incoming, &name, label),
+                Message::Push { name, label, .. } => self.push(&mut incoming, &name, label),
                 Message::Read { volume, point, ranges } => self.read(volume, point, &ranges),
                 other => Ok(Some(self.lock().answer(other))),
             };

@@ -1,15 +1,15 @@
 //! Volumes and points as the segments record them: what the log says in the end, and what contradicts itself.
 //!
 //! Invariants: of several records about the same thing the last one in log order (segment, then offset) counts, in
-//! whatever order the segments were read; a removal and a point record are about the same thing; a volume is there while
-//! it has a point.
+//! whatever order the segments were read; a removal and a point record are about the same thing; a record with the points of a
+//! group stands for so many point records; a volume is there while it has a point.
 
 use super::report::Damage;
 use super::segment::Found;
 use std::collections::{BTreeMap, BTreeSet};
 use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, Settings};
 use understudy_format::error::Result;
-use understudy_format::point::{Point, Volume, VolumeName};
+use understudy_format::point::{Point, Volume, VolumeName, decode_points};
 use understudy_format::segment::Kind;
 use understudy_format::session::Progress;
 use uuid::Uuid;
@@ -82,21 +82,23 @@ enum Record {
 }
 
 impl Record {
-    /// `None` for records of other kinds.
-    fn decode(kind: Option<Kind>, content: &[u8]) -> Result<Option<Self>> {
-        Ok(Some(match kind {
+    /// What a record says; nothing for records of other kinds.
+    fn decode(kind: Option<Kind>, content: &[u8]) -> Result<Vec<Self>> {
+        let point = |point| Self::Point(Box::new(point));
+        Ok(vec![match kind {
             Some(Kind::Volume) => Self::Volume(Volume::decode(content)?),
-            Some(Kind::Point) => Self::Point(Box::new(Point::decode(content)?)),
+            Some(Kind::Point) => point(Point::decode(content)?),
+            Some(Kind::Points) => return Ok(decode_points(content)?.into_iter().map(point).collect()),
             Some(Kind::Removal) => Self::Removal(RemovalRecord::decode(content)?),
             Some(Kind::Protection) => Self::Protection(ProtectionRecord::decode(content)?),
             Some(Kind::Settings) => Settings::decode(content).map(|(uuid, settings)| Self::Settings(uuid, settings))?,
             Some(Kind::Progress) => Self::Progress(Box::new(Progress::decode(content)?)),
-            _ => return Ok(None),
-        }))
+            _ => return Ok(Vec::new()),
+        }])
     }
 }
 
-/// Where a record is, and how many bytes it takes there.
+/// Where a record is, and how many bytes it takes there: its share, where it stands for several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Seat {
     segment: u64,
@@ -115,8 +117,11 @@ impl Catalogue {
     pub fn insert(&mut self, segment: u64, found: &Found) -> Option<Damage> {
         let content = found.content.as_deref()?;
         match Record::decode(found.kind(), content) {
-            Ok(Some(record)) => self.push(Seat { segment, offset: found.entry.offset, bytes: found.bytes() }, record),
-            Ok(None) => {}
+            Ok(records) => {
+                let seat =
+                    Seat { segment, offset: found.entry.offset, bytes: found.bytes() / records.len().max(1) as u64 };
+                records.into_iter().for_each(|record| self.push(seat, record));
+            }
             Err(error) => {
                 return Some(Damage::in_segment("record", segment, found.entry.offset, &error.to_string()));
             }

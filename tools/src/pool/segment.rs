@@ -64,7 +64,7 @@ impl Found {
 /// Whether records of this kind say what volumes and points there are.
 pub fn is_catalogue(kind: Option<Kind>) -> bool {
     use Kind::*;
-    matches!(kind, Some(Volume | Point | Removal | Protection | Settings | Progress))
+    matches!(kind, Some(Volume | Point | Points | Removal | Protection | Settings | Progress))
 }
 
 /// Bytes that a record with this many stored bytes takes in its segment.
@@ -272,7 +272,8 @@ impl Scanner {
 
     /// The end of the last whole point record that was synced: up to there everything was acknowledged.
     fn proven(&self) -> u64 {
-        let points = self.items.iter().enumerate().filter(|(_, found)| found.kind() == Some(Kind::Point));
+        let points =
+            self.items.iter().enumerate().filter(|(_, found)| matches!(found.kind(), Some(Kind::Point | Kind::Points)));
         let synced = |(at, found): &(usize, &Found)| found.is_whole() && self.runs_to_alignment(*at);
         points.filter(synced).map(|(_, found)| found.end()).max().unwrap_or(0)
     }

@@ -159,7 +159,7 @@ impl Collection<'_> {
             let current = self.pool.index.catalogue_entry(&key)?.filter(|(_, place)| place.segment == segment);
             let Some((record, _)) = current else { continue };
             match self.counts(&record, &existing)? {
-                true => drop(self.pool.log.enter(self.epoch, record, Purpose::Upkeep)?),
+                true => self.pool.log.enter(self.epoch, record, Purpose::Upkeep)?,
                 false => self.pool.index.forget_catalogue(&record)?,
             }
         }

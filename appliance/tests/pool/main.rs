@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod device;
 mod full;
+mod group;
 mod model;
 mod overlay;
 mod remove;

@@ -14,6 +14,7 @@ mod filesystems;
 mod frames;
 mod full_disk;
 mod geometry;
+mod group;
 mod helpers;
 mod images;
 mod kernel;

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::bins::{TOOLS, UNDERSTUDY, UNDERSTUDYD};
 use crate::lab::Lab;
+use crate::network::Host;
 use crate::run::{Outcome, Run, Summary, tool};
 use crate::wait::wait_until;
 use crate::{args, compare};
@@ -31,6 +32,8 @@ pub struct Appliance {
     log: PathBuf,
     /// More arguments of `serve`.
     more: Vec<OsString>,
+    /// Where it runs, when that is not this host.
+    host: Option<Host>,
     ports: Ports,
     child: Option<Child>,
 }
@@ -62,7 +65,16 @@ impl Appliance {
 
     /// The same as [`Appliance::start_on`], with more arguments of `serve`.
     pub fn start_with(lab: &Lab, pool: &Path, more: Vec<OsString>) -> Appliance {
-        let any = "127.0.0.1:0".to_string();
+        Appliance::start_at(lab, pool, more, None)
+    }
+
+    /// Starts a daemon on `pool` in the lab, on a host of a network, which it serves.
+    pub fn start_on_host(lab: &Lab, host: &Host, more: Vec<OsString>) -> Appliance {
+        Appliance::start_at(lab, &lab.file("pool"), more, Some(host.clone()))
+    }
+
+    fn start_at(lab: &Lab, pool: &Path, more: Vec<OsString>, host: Option<Host>) -> Appliance {
+        let any = format!("{}:0", host.as_ref().map_or("127.0.0.1", Host::address));
         let ports = Ports { uuid: String::new(), listen: any.clone(), nbd: any };
         let mut appliance = Appliance {
             pool: pool.to_path_buf(),
@@ -70,6 +82,7 @@ impl Appliance {
             socket: lab.file("nbd.sock"),
             log: lab.file("understudyd.log"),
             more,
+            host,
             ports,
             child: None,
         };
@@ -93,6 +106,7 @@ impl Appliance {
             &self.socket
         ]);
         let run = run.args(self.more.iter().cloned());
+        let run = if let Some(host) = &self.host { host.on(run) } else { run };
         let mut command = run.command();
         command.stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", run.line()));

@@ -49,6 +49,14 @@ impl Run {
         self
     }
 
+    /// Runs it by another program, whose words come before its own.
+    pub fn inside(self, words: Vec<OsString>) -> Run {
+        let mut words = words.into_iter();
+        let program = PathBuf::from(words.next().expect("a program"));
+        let args = words.chain([self.program.into_os_string()]).chain(self.args).collect();
+        Run { program, args, env: self.env, stdin: self.stdin, seconds: self.seconds }
+    }
+
     /// Reads standard input from a file; it is empty otherwise.
     pub fn stdin(mut self, file: &Path) -> Run {
         self.stdin = Some(file.to_path_buf());

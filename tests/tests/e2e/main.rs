@@ -23,6 +23,7 @@ mod many;
 mod nbd;
 mod nbd_bitmap;
 mod nbd_source;
+mod network;
 mod offline;
 mod output;
 mod qemu;

@@ -7,10 +7,8 @@
 //! Invariants: what is accepted has an effect; reading changes nothing and asks for no time; a [`Config`] is right as a whole, so who
 //! holds one need not check it. Flags of the command line come before what a file says ([`Fixed`]).
 
-mod explain;
 mod fixed;
 mod job;
-mod locate;
 mod raw;
 mod read;
 #[cfg(test)]
@@ -20,9 +18,9 @@ mod volumes;
 pub use fixed::{Fixed, LogFormat};
 pub use job::Job;
 pub use read::{read, read_in};
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+pub use understudy_config::ConfigError;
 pub use volumes::{Volumes, Wanted};
 
 /// Where the file is when none is named.
@@ -44,29 +42,6 @@ pub struct Config {
     /// What is probably not meant.
     pub warnings: Vec<ConfigError>,
 }
-
-/// Something that is wrong, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    /// The file.
-    pub file: PathBuf,
-    /// Line and column, from 1; `None` for the file as a whole.
-    pub place: Option<(usize, usize)>,
-    /// The key, what is wrong with it, and what is accepted.
-    pub reason: String,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.file.display())?;
-        if let Some((line, column)) = self.place {
-            write!(f, "{line}:{column}:")?;
-        }
-        write!(f, " {}", self.reason)
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 impl From<ConfigError> for crate::error::Error {
     fn from(error: ConfigError) -> Self {

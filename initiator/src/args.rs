@@ -48,6 +48,8 @@ pub enum Command {
     Detach(Detach),
     /// List what is attached on this host
     Attached(Attached),
+    /// Do what the appliance says, as far as the configuration of this host allows
+    Agent(Agent),
 }
 
 /// Which appliance.
@@ -269,6 +271,17 @@ pub struct Emit {
     /// Where state is kept.
     #[command(flatten)]
     pub state: StateArguments,
+}
+
+/// `understudy agent`.
+#[derive(Debug, Clone, Args)]
+pub struct Agent {
+    /// The configuration: which appliance, and what it may have done here
+    #[arg(long, value_name = "FILE", default_value = crate::agent::config::FILE)]
+    pub config: PathBuf,
+    /// Check the configuration and end; exit code 3 for warnings
+    #[arg(long)]
+    pub check_config: bool,
 }
 
 /// The base of `emit`.

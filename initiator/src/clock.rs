@@ -17,6 +17,11 @@ pub fn random_id() -> Uuid {
     Uuid::new_v4()
 }
 
+/// A random number, for what must not happen at the same time everywhere.
+pub fn random_number() -> u64 {
+    random_id().as_u64_pair().1
+}
+
 /// Measures how long something takes.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(Instant);

@@ -7,7 +7,8 @@
 //! decided by [`plan`]; whether a source's dirty bitmap spares reading what did not change by [`trust`], and a [`sample`] is read
 //! all the same. The other way, [`descend`] walks a point's map at the appliance only where it
 //! differs from one here: to fetch a map ([`fetch_map`]), to [`verify`] and to [`restore`]. To [`attach`] a point is to
-//! have the kernel, or a program that is not ours, read it over NBD.
+//! have the kernel, or a program that is not ours, read it over NBD. An [`agent`] does all that when an appliance says so, by running
+//! the same commands.
 //!
 //! Memory is the buffers, 1 MiB each: 24 + 2 for each of the 2 to 8 worker threads, so 28 to 40 MiB, touched only as far
 //! as the appliance lags behind; plus one buffer for each worker. It does not depend on the size of the volume. Digest
@@ -15,6 +16,7 @@
 //!
 //! This crate knows no pool and keeps nothing that could not be fetched again.
 
+pub mod agent;
 pub mod apply;
 pub mod args;
 pub mod attach;
@@ -58,6 +60,7 @@ use outcome::Outcome;
 
 /// Runs a command to its end.
 pub fn run(command: &Command) -> Result<Outcome> {
+    agent::end_with_parent()?;
     // One thread for the connection: the work is done by threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(dispatch(command));
@@ -86,5 +89,6 @@ async fn dispatch(command: &Command) -> Result<Outcome> {
         },
         Command::Detach(args) => attach::detach::run(args).await,
         Command::Attached(args) => attach::detach::list(args),
+        Command::Agent(args) => agent::run(args).await,
     }
 }

@@ -16,7 +16,7 @@ pub use held::released;
 pub use nbd::NbdSource;
 pub use qemu::QemuSource;
 
-use crate::qemu::SCHEME;
+use crate::qemu::{QemuName, SCHEME};
 use anyhow::Result;
 use std::fmt::Debug;
 use std::io;
@@ -137,20 +137,52 @@ pub trait Source: Debug + Send + Sync {
 
 /// Opens what a user named as a source, with a dirty bitmap where one is asked for.
 pub fn open(name: &str, bitmap: Option<&str>) -> Result<Arc<dyn Source>> {
-    if name.starts_with(SCHEME) {
-        let disk = name.parse().map_err(|why| anyhow::anyhow!("source {why}"))?;
-        return match bitmap {
-            None => {
-                let source = Arc::new(QemuSource::open(disk)?);
-                held::release_on_signal(source.clone())?;
-                Ok(source)
-            }
-            Some(_) => anyhow::bail!("source {name}: its bitmaps are kept for you: leave out --bitmap"),
-        };
+    match Named::parse(name, bitmap)? {
+        Named::Qemu(disk) => {
+            let source = Arc::new(QemuSource::open(disk)?);
+            held::release_on_signal(source.clone())?;
+            Ok(source)
+        }
+        Named::Nbd(uri) => Ok(Arc::new(NbdSource::open(name, &uri, bitmap)?)),
+        Named::File => Ok(Arc::new(FileSource::open(Path::new(name))?)),
     }
-    match (NbdUri::parse(name)?, bitmap) {
-        (Some(uri), bitmap) => Ok(Arc::new(NbdSource::open(name, &uri, bitmap)?)),
-        (None, Some(_)) => anyhow::bail!("source {name}: only NBD exports have dirty bitmaps: leave out --bitmap"),
-        (None, None) => Ok(Arc::new(FileSource::open(Path::new(name))?)),
+}
+
+/// Whether a name can be that of a source on every working directory; it is not looked for.
+pub fn check(name: &str, bitmap: Option<&str>) -> Result<()> {
+    match Named::parse(name, bitmap)? {
+        Named::File if !name.starts_with('/') => {
+            anyhow::bail!("{name:?} is no absolute path: expected one that starts with /")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes of a source that is a file or a block device and is there.
+pub fn size_of_file(name: &str) -> Option<u64> {
+    match Named::parse(name, None) {
+        Ok(Named::File) => FileSource::open(Path::new(name)).ok().map(|source| source.size()),
+        _ => None,
+    }
+}
+
+/// What a name is that of.
+enum Named {
+    Qemu(QemuName),
+    Nbd(NbdUri),
+    File,
+}
+
+impl Named {
+    fn parse(name: &str, bitmap: Option<&str>) -> Result<Self> {
+        if name.starts_with(SCHEME) {
+            anyhow::ensure!(bitmap.is_none(), "source {name}: its bitmaps are kept for you: leave out --bitmap");
+            return name.parse().map(Self::Qemu).map_err(|why| anyhow::anyhow!("source {why}"));
+        }
+        match (NbdUri::parse(name)?, bitmap) {
+            (Some(uri), _) => Ok(Self::Nbd(uri)),
+            (None, Some(_)) => anyhow::bail!("source {name}: only NBD exports have dirty bitmaps: leave out --bitmap"),
+            (None, None) => Ok(Self::File),
+        }
     }
 }

@@ -1,28 +1,25 @@
-//! Reading a configuration: the file, what it includes, and all of that as one.
-//!
-//! Order: the file itself, then the directories of `include` as they are listed, in each the files `*.yaml` by name. The order decides
-//! nothing but which of two errors is told: a key that two files have is an error, wherever they are.
+//! The meaning of all files of a configuration as one.
 
 use super::fixed::{Given, LogFormat};
-use super::raw::{Named, Raw};
+use super::raw::Raw;
 use super::volumes::{Volumes, Wanted};
-use super::{Config, ConfigError, Job, explain, locate};
+use super::{Config, ConfigError, Job};
 use crate::nbd_terms::{NbdTerms, NbdTls};
 use crate::retention::policy::Policy;
 use jiff::tz::TimeZone;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
+use understudy_config::meaning::{address, level, limit, one_of, path};
+use understudy_config::{Files, nearest};
 use understudy_format::catalogue::SecondaryMode;
 use understudy_format::point::VolumeName;
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
-/// The only version that there is.
-const VERSION: u32 = 1;
 /// The template of volumes that name none.
 const DEFAULT: &str = "default";
-const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 /// Reads a file and what it includes.
 pub fn read(file: &Path) -> Result<Config> {
@@ -31,85 +28,31 @@ pub fn read(file: &Path) -> Result<Config> {
 
 /// The same while a time zone is in force, in which schedules are meant then, whatever the file says of it.
 pub fn read_in(file: &Path, in_force: Option<&TimeZone>) -> Result<Config> {
-    let main = Source::read(file)?;
-    if main.raw.version.is_none() {
-        return Err(main.wrong(&[], format!("missing key \"version\": add `version: {VERSION}`")));
-    }
     let mut warnings = Vec::new();
-    let mut sources = Vec::new();
-    for (index, dir) in main.raw.include.iter().enumerate() {
-        let dir = file.parent().unwrap_or(Path::new(".")).join(dir);
-        match included(&dir) {
-            Ok(files) => sources.extend(files),
-            Err(error) => {
-                let reason = format!("include: {}: {error}; nothing is included from there", dir.display());
-                warnings.push(main.wrong(&["include", &index.to_string()], reason));
-            }
-        }
-    }
-    let sources = sources.iter().map(|path| Source::included(path)).collect::<Result<Vec<_>>>()?;
-    let sources: Vec<Source> = std::iter::once(main).chain(sources).collect();
-    All(&sources).config(in_force, warnings)
+    let files = Files::read(file, &mut warnings)?;
+    All(&files).config(in_force, warnings)
 }
 
-/// The files of a directory, in order.
-fn included(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let paths = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<BTreeSet<_>>>()?;
-    Ok(paths.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect())
-}
-
-/// One file.
-struct Source {
-    file: PathBuf,
-    text: String,
-    raw: Raw,
-}
-
-impl Source {
-    fn read(file: &Path) -> Result<Self> {
-        let wrong = |place, reason| ConfigError { file: file.to_owned(), place, reason };
-        let text = std::fs::read_to_string(file).map_err(|error| wrong(None, format!("cannot be read: {error}")))?;
-        let raw: Raw = serde_yaml::from_str(&text).map_err(|error| {
-            let (place, reason) = explain::explain(&error, &text);
-            wrong(place, reason)
-        })?;
-        let source = Self { file: file.to_owned(), text, raw };
-        match source.raw.version {
-            None | Some(VERSION) => Ok(source),
-            Some(other) => {
-                let reason = format!("version: {other} is not known to this program: expected {VERSION}");
-                Err(source.wrong(&["version"], reason))
-            }
-        }
-    }
-
-    fn included(file: &Path) -> Result<Self> {
-        let source = Self::read(file)?;
-        match source.raw.include.is_empty() {
-            true => Ok(source),
-            false => Err(source.wrong(&["include"], "include: only the first file may include others")),
-        }
-    }
-
-    fn wrong(&self, keys: &[&str], reason: impl Into<String>) -> ConfigError {
-        let place = locate::locate(&self.text, keys);
-        ConfigError { file: self.file.clone(), place, reason: reason.into() }
-    }
-}
-
-/// A value, and the file that has it.
-type Found<'a, T> = (&'a Source, T);
+type Source = understudy_config::Source<Raw>;
 
 /// All files as one.
-struct All<'a>(&'a [Source]);
+struct All<'a>(&'a Files<Raw>);
 
-impl<'a> All<'a> {
+impl Deref for All<'_> {
+    type Target = Files<Raw>;
+
+    fn deref(&self) -> &Files<Raw> {
+        self.0
+    }
+}
+
+impl All<'_> {
     fn config(&self, in_force: Option<&TimeZone>, mut warnings: Vec<ConfigError>) -> Result<Config> {
         let fixed = self.fixed()?;
         let zone = in_force.or(fixed.time_zone.as_ref()).cloned().unwrap_or_else(TimeZone::system);
         let volumes = self.volumes(&mut warnings)?;
         Ok(Config {
-            files: self.0.iter().map(|source| source.file.clone()).collect(),
+            files: self.paths(),
             fixed,
             log_level: self.parsed(&["log", "level"], |raw| raw.log.level.as_deref(), level)?,
             volumes,
@@ -145,39 +88,6 @@ impl<'a> All<'a> {
                 raw.limits.nbd_connections_per_export.as_ref()
             })?,
         })
-    }
-
-    /// The one value under these keys, with its meaning.
-    fn parsed<T: ?Sized, U>(
-        &self,
-        keys: &[&str],
-        get: impl Fn(&Raw) -> Option<&T>,
-        parse: impl Fn(&T) -> std::result::Result<U, String>,
-    ) -> Result<Option<U>> {
-        let mut found = self.0.iter().filter_map(|source| Some((source, get(&source.raw)?)));
-        let Some((source, value)) = found.next() else { return Ok(None) };
-        if let Some((other, _)) = found.next() {
-            return Err(conflict(source, other, keys));
-        }
-        let named = |reason| source.wrong(keys, format!("{}: {reason}", keys.join(".")));
-        parse(value).map(Some).map_err(named)
-    }
-
-    /// All things of a kind by their names, each from one file.
-    fn named<T>(
-        &self,
-        kind: &str,
-        get: impl Fn(&'a Raw) -> &'a Named<T>,
-    ) -> Result<BTreeMap<&'a str, Found<'a, &'a T>>> {
-        let mut all: BTreeMap<&str, Found<'_, &T>> = BTreeMap::new();
-        for source in self.0 {
-            for (name, value) in &get(&source.raw).0 {
-                if let Some((other, _)) = all.insert(name, (source, value)) {
-                    return Err(conflict(other, source, &[kind, name]));
-                }
-            }
-        }
-        Ok(all)
     }
 
     fn volumes(&self, warnings: &mut Vec<ConfigError>) -> Result<Volumes> {
@@ -228,15 +138,9 @@ impl<'a> All<'a> {
     }
 }
 
-fn conflict(first: &Source, second: &Source, keys: &[&str]) -> ConfigError {
-    let there = locate::locate(&first.text, keys).map_or(String::new(), |(line, _)| format!(", line {line}"));
-    let reason = format!("{}: is set in {}{there} as well; say it once", keys.join("."), first.file.display());
-    second.wrong(keys, reason)
-}
-
 fn no_template(source: &Source, volume: &str, template: &str, known: &BTreeMap<&str, Wanted>) -> ConfigError {
     let names: Vec<&str> = known.keys().copied().collect();
-    let meant = explain::nearest(template, &names).map_or(String::new(), |near| format!("; did you mean {near:?}?"));
+    let meant = nearest(template, &names).map_or(String::new(), |near| format!("; did you mean {near:?}?"));
     let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let reason = format!("volumes.{volume}.template: there is no template {template:?}{meant} (there is: {there})");
     source.wrong(&["volumes", volume, "template"], reason)
@@ -255,21 +159,6 @@ fn wanted(source: &Source, keys: &[&str; 2], secondary: Option<&String>, retenti
     Ok(Wanted { secondary, retention })
 }
 
-fn path(text: &str) -> std::result::Result<PathBuf, String> {
-    match text.starts_with('/') {
-        true => Ok(PathBuf::from(text)),
-        false => Err(format!("{text:?} is no absolute path: expected one that starts with /")),
-    }
-}
-
-fn address(text: &str) -> std::result::Result<String, String> {
-    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
-    match port {
-        Some(Ok(_)) => Ok(text.to_owned()),
-        _ => Err(format!("{text:?} is no address: expected HOST:PORT, such as 127.0.0.1:7410")),
-    }
-}
-
 fn zone(name: &str) -> std::result::Result<TimeZone, String> {
     TimeZone::get(name)
         .map_err(|_| format!("no time zone {name:?} is known here: expected a name such as Europe/Berlin or UTC"))
@@ -281,22 +170,6 @@ fn tls(text: &str) -> std::result::Result<NbdTls, String> {
         "require" => NbdTls::Require,
         _ => NbdTls::Off,
     })
-}
-
-fn limit(number: &u32) -> std::result::Result<u32, String> {
-    match number {
-        1..=65_536 => Ok(*number),
-        _ => Err(format!("{number} is no limit: expected 1 to 65536")),
-    }
-}
-
-fn one_of<'a>(text: &str, known: &[&'a str]) -> std::result::Result<&'a str, String> {
-    let found = known.iter().copied().find(|known| *known == text);
-    found.ok_or_else(|| format!("{text:?} is not known: expected one of {}", known.join(", ")))
-}
-
-fn level(text: &str) -> std::result::Result<String, String> {
-    one_of(text, &LEVELS).map(str::to_owned)
 }
 
 fn format(text: &str) -> std::result::Result<LogFormat, String> {

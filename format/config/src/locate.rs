@@ -6,12 +6,12 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use std::fmt;
 
 /// Line and column of the value under these keys; `None` where there is none.
-pub(super) fn locate(text: &str, keys: &[&str]) -> Option<(usize, usize)> {
+pub(crate) fn locate(text: &str, keys: &[&str]) -> Option<(usize, usize)> {
     locate_after(text, keys, 0)
 }
 
 /// The same of the second value, where the last key is there twice.
-pub(super) fn locate_second(text: &str, keys: &[&str]) -> Option<(usize, usize)> {
+pub(crate) fn locate_second(text: &str, keys: &[&str]) -> Option<(usize, usize)> {
     locate_after(text, keys, 1)
 }
 

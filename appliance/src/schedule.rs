@@ -6,7 +6,7 @@
 //! - anything else: a calendar expression of systemd.time(7), such as `Mon..Fri 02:00` ([`calendar`]).
 //!
 //! The last two mean the wall clock of a time zone: the one named at their end, or the one passed in. [`wall`] says what
-//! becomes of times that a change of the clocks leaves out or repeats.
+//! becomes of times that a change of the clocks leaves out or repeats. A [`window`] is not a moment but the time from one to another.
 //!
 //! Invariants: no clock and no randomness in here; `next` is later than what it was asked about, and nothing lies between;
 //! who asks for what was missed gets one time, however many there were.
@@ -20,6 +20,7 @@ mod parse;
 #[cfg(test)]
 mod tests;
 mod wall;
+mod window;
 
 use calendar::Calendar;
 use cron::Cron;
@@ -29,11 +30,14 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use std::fmt;
 use thiserror::Error;
+pub use window::{Window, Windows};
 
 /// What was wrong with an expression, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{text:?} is no schedule, at character {at}: {reason}")]
+#[error("{text:?} is no {kind}, at character {at}: {reason}")]
 pub struct ScheduleError {
+    /// What it was to be.
+    pub kind: &'static str,
     /// The expression.
     pub text: String,
     /// Its first character that cannot be right, counted from 1.
@@ -65,11 +69,7 @@ enum Wall {
 impl Schedule {
     /// Reads an expression; without a zone of its own it is about `zone`.
     pub fn parse(text: &str, zone: &TimeZone) -> Result<Self, ScheduleError> {
-        let start = text.len() - text.trim_start().len();
-        let rule = Self::rule(text.trim(), zone).map_err(|Wrong { at, reason }| {
-            let at = text.get(..start + at).map_or(text.len(), |before| before.chars().count()) + 1;
-            ScheduleError { text: text.to_owned(), at, reason }
-        })?;
+        let rule = Self::rule(text.trim(), zone).map_err(|wrong| wrong.of("schedule", text))?;
         Ok(Self { text: text.trim().to_owned(), rule })
     }
 
@@ -132,6 +132,13 @@ struct Wrong {
 impl Wrong {
     fn new(at: usize, reason: impl Into<String>) -> Self {
         Self { at, reason: reason.into() }
+    }
+
+    /// What was wrong with this text, of which blanks around it were left out.
+    fn of(self, kind: &'static str, text: &str) -> ScheduleError {
+        let start = text.len() - text.trim_start().len();
+        let at = text.get(..start + self.at).map_or(text.len(), |before| before.chars().count()) + 1;
+        ScheduleError { kind, text: text.to_owned(), at, reason: self.reason }
     }
 
     /// The same, seen from `bytes` earlier.

@@ -121,7 +121,7 @@ impl Calendar {
     }
 }
 
-fn monday_first(day: Weekday) -> usize {
+pub(super) fn monday_first(day: Weekday) -> usize {
     day.to_monday_zero_offset() as usize
 }
 

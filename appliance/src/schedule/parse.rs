@@ -33,8 +33,15 @@ pub(super) fn calendar(text: &str) -> Result<(Calendar, Option<TimeZone>), Wrong
     Ok((calendar, zone))
 }
 
+/// The weekdays at the start of an expression, and how many bytes they take with the blanks after them.
+pub(super) fn weekdays(text: &str) -> Result<([bool; 7], usize), Wrong> {
+    let mut scanner = Scanner { text, at: 0 };
+    let days = scanner.weekdays()?;
+    Ok((days, scanner.at))
+}
+
 /// A last word that starts with a letter, and is not the only one, names a time zone.
-fn split_zone(text: &str) -> Result<(&str, Option<TimeZone>), Wrong> {
+pub(super) fn split_zone(text: &str) -> Result<(&str, Option<TimeZone>), Wrong> {
     let Some((rest, last)) = text.rsplit_once(' ') else { return Ok((text, None)) };
     if !last.starts_with(|c: char| c.is_ascii_alphabetic()) {
         return Ok((text, None));

@@ -259,6 +259,106 @@ fn shows(calendar: &Calendar, time: DateTime) -> bool {
     calendar.at_least(time) == Some(time)
 }
 
+/// When a window opens and closes next, as the wall clock of the zone shows it.
+#[track_caller]
+fn opens(text: &str, zone: &str, from: &str) -> [String; 2] {
+    let zone = zone_named(zone);
+    let windows = Windows(vec![Window::parse(text, &zone).unwrap_or_else(|error| panic!("{error}"))]);
+    let opens = windows.opens(utc(from)).unwrap();
+    let closes = windows.closes(opens).unwrap();
+    [opens, closes].map(|time| time.to_zoned(zone.clone()).strftime("%a %m-%d %H:%M:%S%:z").to_string())
+}
+
+#[test]
+fn windows_open_and_close_by_the_wall_clock() {
+    let berlin = |text, from| opens(text, "Europe/Berlin", from);
+    assert_eq!(
+        berlin("Mon..Fri 08:00..18:00", "2026-11-20T17:00:00Z"),
+        ["Mon 11-23 08:00:00+01:00", "Mon 11-23 18:00:00+01:00"]
+    );
+    // It is open: from now on, to its end.
+    assert_eq!(
+        berlin("Mon..Fri 08:00..18:00", "2026-11-20T16:59:59Z"),
+        ["Fri 11-20 17:59:59+01:00", "Fri 11-20 18:00:00+01:00"]
+    );
+    assert_eq!(
+        berlin("Fri 22:00..06:00", "2026-11-21T03:00:00Z"),
+        ["Sat 11-21 04:00:00+01:00", "Sat 11-21 06:00:00+01:00"]
+    );
+    assert_eq!(berlin("Sat,Sun", "2026-11-20T03:00:00Z"), ["Sat 11-21 00:00:00+01:00", "Mon 11-23 00:00:00+01:00"]);
+    assert_eq!(
+        berlin("08:00..18:00 UTC", "2026-11-20T03:00:00Z"),
+        ["Fri 11-20 09:00:00+01:00", "Fri 11-20 19:00:00+01:00"]
+    );
+    // The clocks go forward from 2 to 3, and back from 3 to 2.
+    assert_eq!(
+        berlin("01:00..02:30", "2026-03-28T23:30:00Z"),
+        ["Sun 03-29 01:00:00+01:00", "Sun 03-29 03:00:00+02:00"]
+    );
+    assert_eq!(
+        berlin("02:15..02:45", "2026-03-29T00:30:00Z"),
+        ["Mon 03-30 02:15:00+02:00", "Mon 03-30 02:45:00+02:00"]
+    );
+    assert_eq!(
+        berlin("02:00..04:00", "2026-10-24T22:00:00Z"),
+        ["Sun 10-25 02:00:00+02:00", "Sun 10-25 04:00:00+01:00"]
+    );
+    assert_eq!(
+        berlin("02:15..02:45", "2026-10-25T00:45:00Z"),
+        ["Sun 10-25 02:15:00+01:00", "Sun 10-25 02:45:00+01:00"]
+    );
+    let all = Windows(vec![Window::parse("00:00..24:00", &TimeZone::UTC).unwrap()]);
+    assert_eq!((all.is_open(utc("2026-11-20T03:00:00Z")), all.closes(utc("2026-11-20T03:00:00Z"))), (true, None));
+    let none = Windows::default();
+    assert_eq!(
+        (none.opens(Timestamp::UNIX_EPOCH), none.closes(Timestamp::UNIX_EPOCH)),
+        (Some(Timestamp::UNIX_EPOCH), None)
+    );
+}
+
+#[test]
+fn what_is_no_window_is_refused_with_its_place() {
+    for (text, at, reason) in [
+        ("Mno 08:00..18:00", 1, "expected a weekday"),
+        ("08:00", 6, "expected a start and an end such as 08:00..18:00"),
+        ("Mon 08:00..25:00", 12, "\"25:00\" is no time of day"),
+        ("08:61..09:00", 1, "\"08:61\" is no time of day"),
+        ("08:00..08:00", 8, "write 00:00..24:00 for a whole day"),
+        ("24:00..08:00", 1, "a window starts before 24:00"),
+        ("08:00..09:00 Mars", 14, "no time zone \"Mars\""),
+    ] {
+        let error = Window::parse(text, &TimeZone::UTC).expect_err(text);
+        assert!(error.at == at && error.reason.contains(reason), "{text}: {error}");
+        assert!(error.to_string().contains("is no window, at character"), "{error}");
+    }
+}
+
+proptest! {
+    /// A window is open from where it opens to where it closes, and nowhere in between otherwise: looked at minute by minute.
+    #[test]
+    fn windows_are_open_between_their_ends(
+        start in 0u32..96, length in 1u32..96, days in 0usize..4, day in 0i64..800,
+        zone in prop::sample::select(vec!["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"]),
+    ) {
+        let clock = |quarter: u32| format!("{:02}:{:02}", quarter / 4 % 24, quarter % 4 * 15);
+        let text = format!("{} {}..{}", ["", "Sun", "Mon..Fri", "Sat,Sun"][days], clock(start), clock(start + length));
+        let window = Windows(vec![Window::parse(text.trim(), &zone_named(zone)).unwrap()]);
+        let mut at = utc("2026-01-01T00:00:00Z") + SignedDuration::from_hours(24 * day);
+        let end = at + SignedDuration::from_hours(24 * 9);
+        let (mut opens, mut closes) = (window.opens(at).unwrap(), at);
+        while at < end {
+            if at >= opens && closes <= opens {
+                closes = window.closes(opens).unwrap();
+            }
+            if at >= closes && closes > opens {
+                opens = window.opens(at).unwrap();
+            }
+            prop_assert_eq!(window.is_open(at), opens <= at && at < closes, "{} at {}", &text, at);
+            at += SignedDuration::from_mins(5);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

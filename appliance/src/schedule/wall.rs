@@ -49,17 +49,25 @@ impl Wall {
         }
     }
 
-    /// Each moment at which the wall clock shows such a time: stretch by stretch between changes of the clock.
+    /// Each moment at which the wall clock shows such a time.
     fn next_shown(&self, zone: &TimeZone, after: Timestamp) -> Option<Timestamp> {
-        let mut from = after.checked_add(STEP).ok()?;
-        loop {
-            let shown = zone.to_datetime(from);
-            let time = self.at_least(shown)?;
-            let moment = zone.to_offset(from).to_timestamp(time).ok()?;
-            match zone.following(from).next().map(|change| change.timestamp()) {
-                Some(change) if change <= moment => from = change,
-                _ => return Some(moment),
-            }
+        first_shown(zone, after.checked_add(STEP).ok()?, |from| self.at_least(from))
+    }
+}
+
+/// The first moment from this one on at which the wall clock shows what `at_least` finds from a time on: stretch by stretch between
+/// changes of the clock.
+pub(super) fn first_shown(
+    zone: &TimeZone,
+    mut from: Timestamp,
+    at_least: impl Fn(DateTime) -> Option<DateTime>,
+) -> Option<Timestamp> {
+    loop {
+        let time = at_least(zone.to_datetime(from))?;
+        let moment = zone.to_offset(from).to_timestamp(time).ok()?;
+        match zone.following(from).next().map(|change| change.timestamp()) {
+            Some(change) if change <= moment => from = change,
+            _ => return Some(moment.max(from)),
         }
     }
 }

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use understudy_format::access::ClientName;
 use understudy_format::agent::{Announcement, Assignment, Report, Work};
 use understudy_format::point::VolumeName;
@@ -82,6 +82,7 @@ pub struct Arrival {
 pub struct Agents {
     state: Mutex<State>,
     changed: Condvar,
+    arrivals: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -151,6 +152,11 @@ impl Agents {
             agent.let_go(run);
         }
         result
+    }
+
+    /// Waits for an agent to come, or for one that came since this was waited for before.
+    pub async fn arrival(&self) {
+        self.arrivals.notified().await;
     }
 
     /// Nothing is waited for any more: the daemon ends, and what agents do goes on without it.

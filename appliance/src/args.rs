@@ -69,9 +69,12 @@ pub struct JobsList {
     /// Where.
     #[command(flatten)]
     pub place: Place,
-    /// Show the last runs of this job.
+    /// Show the last runs of this job, and what they did.
     #[arg(value_name = "JOB")]
     pub job: Option<String>,
+    /// Show what this run of the job said.
+    #[arg(long, value_name = "RUN", requires = "job")]
+    pub log: Option<u64>,
 }
 
 /// Arguments of `next`.

@@ -9,6 +9,7 @@
 
 mod fixed;
 mod job;
+mod notify;
 mod raw;
 mod read;
 #[cfg(test)]
@@ -16,7 +17,8 @@ mod tests;
 mod volumes;
 
 pub use fixed::{Fixed, LogFormat};
-pub use job::Job;
+pub use job::{Bandwidth, Full, Job, Replicate, Retry, Task};
+pub use notify::{Event, Notify};
 pub use read::{read, read_in};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,8 +41,27 @@ pub struct Config {
     pub volumes: Volumes,
     /// The jobs by name.
     pub jobs: Vec<Arc<Job>>,
+    /// How many of them run at the same time.
+    pub job_limits: JobLimits,
+    /// Who is told when they fail or fall behind.
+    pub notify: Notify,
     /// What is probably not meant.
     pub warnings: Vec<ConfigError>,
+}
+
+/// How many jobs run at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobLimits {
+    /// In all.
+    pub jobs: usize,
+    /// Of one agent.
+    pub per_agent: usize,
+}
+
+impl Default for JobLimits {
+    fn default() -> Self {
+        Self { jobs: 8, per_agent: 2 }
+    }
 }
 
 impl From<ConfigError> for crate::error::Error {

@@ -18,6 +18,7 @@ use crate::pool::{NewVolumes, Pool, VolumeEntry};
 use crate::retention::policy::Policy;
 use crate::secondary::Secondaries;
 use crate::upkeep::{Outcome, Told, Upkeep, show_mode};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -62,12 +63,12 @@ impl Daemon {
         let known = history::load(&pool)?;
         let had_jobs = !known.is_empty();
         let mut scheduler = Scheduler::new(pool.uuid().as_bytes().to_vec(), known, now);
-        let configured = read(&config).jobs.clone();
-        scheduler.configure(&configured, now);
+        let in_force = read(&config).clone();
+        scheduler.configure(&in_force.jobs, in_force.job_limits, now);
         let access = Arc::new(Access::open(pool.clone())?);
         let (jobs, agents, refused) = (Jobs::new(scheduler), Arc::default(), Mutex::default());
         let daemon = Self { pool, secondaries, access, zone, jobs, agents, config, refused };
-        if had_jobs || !configured.is_empty() {
+        if had_jobs || !in_force.jobs.is_empty() {
             driver::record(&daemon);
         }
         Ok(daemon)
@@ -100,16 +101,26 @@ impl Daemon {
     fn replace(&self, new: Config, logs: &Logs) {
         new.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         logs.set_level(new.log_level.as_deref());
-        let jobs = new.jobs.clone();
-        *write(&self.config) = Arc::new(new);
+        let new = Arc::new(new);
+        *write(&self.config) = new.clone();
         lock(&self.refused).clear();
-        self.jobs.configure(&jobs, time(clock::now_ns()));
+        self.jobs.configure(&new.jobs, new.job_limits, time(clock::now_ns()));
         driver::record(self);
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        read(&self.config).clone()
+    }
+
+    /// The time of the newest point of a volume.
+    pub fn newest_point(&self, volume: &VolumeName) -> Option<Timestamp> {
+        self.pool.volume(volume)?.newest().map(|point| time(point.created_ns))
     }
 
     /// Sets what the configuration wants of volumes, where something else is set.
     pub fn govern(&self) {
-        let config = read(&self.config).clone();
+        let config = self.config();
         for entry in self.pool.volumes() {
             let (volume, wanted) = (&entry.volume.name, config.volumes.of(&entry.volume.name));
             if let Err(error) = self.govern_retention(&entry, wanted) {
@@ -149,7 +160,7 @@ impl Daemon {
     /// Refuses to set what the configuration governs: it would be set back.
     pub fn check(&self, what: &args::Upkeep) -> Result<()> {
         let args::Upkeep::Set(set) = what else { return Ok(()) };
-        let config = read(&self.config).clone();
+        let config = self.config();
         let wanted = config.volumes.of(&set.volume);
         let files: Vec<_> = config.files.iter().map(|file| file.display().to_string()).collect();
         let governed = match (set.retention.given(), set.secondary.is_some()) {

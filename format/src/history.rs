@@ -1,15 +1,17 @@
-//! What became of scheduled jobs: up to when each is done, and its last runs.
+//! What became of scheduled jobs: up to when each is done, its last runs, and what they did to each volume.
 //!
 //! Invariants: a run is recorded durably before it starts and when it ends, so after a crash one that is still recorded as running
 //! was cut; the file is replaced as a whole. Nothing of a pool depends on it: without it no job has ever run.
 
+use crate::agent::{CODE_MAX, REASON_MAX, RUN_VOLUMES_MAX, VolumeFigures, VolumeReport};
 use crate::error::Result;
 use crate::layout::{Layout, Reader, check_magic, check_range, check_version, put_text, seal, unseal};
+use crate::point::NAME_MAX;
 
 /// "Understudy JOBs".
 pub const HISTORY_MAGIC: [u8; 4] = *b"UJOB";
 /// The layout that this program writes and reads.
-pub const HISTORY_VERSION: u16 = 1;
+pub const HISTORY_VERSION: u16 = 2;
 /// Most jobs.
 pub const JOBS_MAX: u32 = 1024;
 /// Most runs of a job.
@@ -34,20 +36,48 @@ crate::layout! {
 }
 
 crate::layout! {
-    /// The fixed part of a run; the text `detail` follows.
-    pub struct RunRecord, 32 {
-        /// The time that it is for, nanoseconds since 1970-01-01T00:00:00Z.
-        0 nominal_ns: i64,
-        /// When it started, the same.
-        8 started_ns: i64,
-        /// When it ended, the same; 0 while it runs.
-        16 ended_ns: i64,
-        /// See [`Why`].
-        24 why: u8,
-        /// See [`Ended`]; 0 while it runs.
-        25 ended: u8,
+    /// The fixed part of a job, after its name and its schedule; times are nanoseconds since 1970-01-01T00:00:00Z, 0 for never.
+    pub struct JobRecord, 64 {
+        /// Everything that was due until then is done or need not be.
+        0 done_ns: i64,
+        /// When it became known.
+        8 since_ns: i64,
+        /// When a run of it last ended well.
+        16 success_ns: i64,
+        /// When the last run started that made all its volumes full.
+        24 full_ns: i64,
+        /// When it was last told that it fails; 0 while it does not.
+        32 failed_told_ns: i64,
+        /// When it was last told that it is behind; 0 while it is not.
+        40 behind_told_ns: i64,
+        /// Runs that there were.
+        48 count: u64,
+        /// Runs that ended well since `full_ns`.
+        56 since_full: u32,
         /// 0.
-        26 reserved: [u8; 6],
+        60 reserved: u32,
+    }
+}
+
+crate::layout! {
+    /// The fixed part of a run; the texts `full` and `detail` follow, then the list of what it did to each volume.
+    pub struct RunRecord, 40 {
+        /// Its number among the runs of its job, from 1.
+        0 number: u64,
+        /// The time that it is for, nanoseconds since 1970-01-01T00:00:00Z.
+        8 nominal_ns: i64,
+        /// When it started, the same.
+        16 started_ns: i64,
+        /// When it ended, the same; 0 while it runs.
+        24 ended_ns: i64,
+        /// See [`Why`].
+        32 why: u8,
+        /// See [`Ended`]; 0 while it runs.
+        33 ended: u8,
+        /// Which try it is, from 1.
+        34 attempt: u16,
+        /// 0.
+        36 reserved: u32,
     }
 }
 
@@ -61,6 +91,12 @@ pub enum Why {
     Missed = 2,
     /// Somebody asked for it.
     Asked = 3,
+    /// The run before failed.
+    Retried = 4,
+    /// Its time had come while its agent was not connected.
+    Away = 5,
+    /// Its time had come, or it was stopped, while its window was closed.
+    Window = 6,
 }
 
 /// How a run ended.
@@ -71,30 +107,47 @@ pub enum Ended {
     Done = 1,
     /// Done, with warnings.
     Warnings = 2,
-    /// Damage remains.
+    /// Damage remains, or what was compared differs.
     Damage = 3,
     /// It failed.
     Failed = 4,
     /// The daemon ended before it did.
     Cut = 5,
+    /// Its window ended before it did.
+    Closed = 6,
+}
+
+impl Ended {
+    /// Whether what was to be done is done.
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Done | Self::Warnings)
+    }
 }
 
 /// One run of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
+    /// Its number among the runs of its job, from 1.
+    pub number: u64,
     /// The time that it is for, nanoseconds since 1970-01-01T00:00:00Z.
     pub nominal_ns: i64,
     /// When it started.
     pub started_ns: i64,
     /// Why.
     pub why: Why,
+    /// Which try it is, from 1.
+    pub attempt: u16,
     /// When and how it ended; `None` while it runs.
     pub ended: Option<(i64, Ended)>,
+    /// Why it was to be full; empty when it was not.
+    pub full: String,
     /// The last that it said.
     pub detail: String,
+    /// What it did to each volume.
+    pub volumes: Vec<VolumeReport>,
 }
 
-/// What is known of a job.
+/// What is known of a job; see [`JobRecord`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobHistory {
     /// Its name.
@@ -103,8 +156,41 @@ pub struct JobHistory {
     pub schedule: String,
     /// Everything that was due until then is done or need not be.
     pub done_ns: i64,
+    /// When it became known.
+    pub since_ns: i64,
+    /// When a run of it last ended well; 0 for never.
+    pub success_ns: i64,
+    /// When the last run started that made all its volumes full; 0 for never.
+    pub full_ns: i64,
+    /// When it was last told that it fails; 0 while it does not.
+    pub failed_told_ns: i64,
+    /// When it was last told that it is behind; 0 while it is not.
+    pub behind_told_ns: i64,
+    /// Runs that there were.
+    pub count: u64,
+    /// Runs that ended well since `full_ns`.
+    pub since_full: u32,
     /// Its last runs, oldest first.
     pub runs: Vec<Run>,
+}
+
+impl JobHistory {
+    /// Of a job that becomes known now.
+    pub fn new(name: &str, since_ns: i64) -> Self {
+        Self {
+            name: name.to_owned(),
+            schedule: String::new(),
+            done_ns: since_ns,
+            since_ns,
+            success_ns: 0,
+            full_ns: 0,
+            failed_told_ns: 0,
+            behind_told_ns: 0,
+            count: 0,
+            since_full: 0,
+            runs: Vec::new(),
+        }
+    }
 }
 
 /// The bytes of the file with the history of jobs.
@@ -134,37 +220,84 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<JobHistory>> {
 const WHAT: &str = "history of jobs";
 
 fn put_job(out: &mut Vec<u8>, job: &JobHistory) {
+    let JobHistory {
+        done_ns, since_ns, success_ns, full_ns, failed_told_ns, behind_told_ns, count, since_full, ..
+    } = *job;
     put_text(out, &job.name);
     put_text(out, &job.schedule);
-    out.extend(job.done_ns.to_le_bytes());
-    out.extend((job.runs.len() as u32).to_le_bytes());
-    job.runs.iter().for_each(|run| put_run(out, run));
+    let record = JobRecord {
+        done_ns,
+        since_ns,
+        success_ns,
+        full_ns,
+        failed_told_ns,
+        behind_told_ns,
+        count,
+        since_full,
+        reserved: 0,
+    };
+    record.put(out);
+    put_list(out, &job.runs, put_run);
+}
+
+fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
+    out.extend((items.len() as u32).to_le_bytes());
+    items.iter().for_each(|item| put(out, item));
 }
 
 fn job(reader: &mut Reader<'_>) -> Result<JobHistory> {
+    let (name, schedule) = (reader.text("name", JOB_NAME_MAX)?, reader.text("schedule", SCHEDULE_MAX)?);
+    let JobRecord { done_ns, since_ns, success_ns, full_ns, failed_told_ns, behind_told_ns, count, since_full, .. } =
+        reader.layout()?;
+    let runs = reader.list("runs", RUNS_MAX, run)?;
     Ok(JobHistory {
-        name: reader.text("name", JOB_NAME_MAX)?,
-        schedule: reader.text("schedule", SCHEDULE_MAX)?,
-        done_ns: reader.field()?,
-        runs: reader.list("runs", RUNS_MAX, run)?,
+        name,
+        schedule,
+        done_ns,
+        since_ns,
+        success_ns,
+        full_ns,
+        failed_told_ns,
+        behind_told_ns,
+        count,
+        since_full,
+        runs,
     })
 }
 
 fn put_run(out: &mut Vec<u8>, run: &Run) {
     let (ended_ns, ended) = run.ended.map_or((0, 0), |(ns, ended)| (ns, ended as u8));
-    let Run { nominal_ns, started_ns, why, .. } = *run;
-    RunRecord { nominal_ns, started_ns, ended_ns, why: why as u8, ended, reserved: [0; 6] }.put(out);
+    let Run { number, nominal_ns, started_ns, why, attempt, .. } = *run;
+    RunRecord { number, nominal_ns, started_ns, ended_ns, why: why as u8, ended, attempt, reserved: 0 }.put(out);
+    put_text(out, &run.full);
     put_text(out, &run.detail);
+    put_list(out, &run.volumes, put_volume);
 }
 
 fn run(reader: &mut Reader<'_>) -> Result<Run> {
     let record: RunRecord = reader.layout()?;
-    let detail = reader.text("detail", DETAIL_MAX)?;
-    check_range(WHAT, "why", record.why.into(), 1, 3)?;
-    let why = [Why::Due, Why::Missed, Why::Asked][usize::from(record.why) - 1];
-    check_range(WHAT, "ended", record.ended.into(), 0, 5)?;
-    let ways = [Ended::Done, Ended::Warnings, Ended::Damage, Ended::Failed, Ended::Cut];
+    let (full, detail) = (reader.text("full", REASON_MAX)?, reader.text("detail", DETAIL_MAX)?);
+    let volumes = reader.list("volumes", RUN_VOLUMES_MAX, volume)?;
+    check_range(WHAT, "why", record.why.into(), 1, 6)?;
+    let whys = [Why::Due, Why::Missed, Why::Asked, Why::Retried, Why::Away, Why::Window];
+    let why = whys[usize::from(record.why) - 1];
+    check_range(WHAT, "ended", record.ended.into(), 0, 6)?;
+    let ways = [Ended::Done, Ended::Warnings, Ended::Damage, Ended::Failed, Ended::Cut, Ended::Closed];
     let ended = usize::from(record.ended).checked_sub(1).map(|number| (record.ended_ns, ways[number]));
     check_range(WHAT, "ended_ns", u64::from(ended.is_none() && record.ended_ns != 0), 0, 0)?;
-    Ok(Run { nominal_ns: record.nominal_ns, started_ns: record.started_ns, why, ended, detail })
+    let RunRecord { number, nominal_ns, started_ns, attempt, .. } = record;
+    Ok(Run { number, nominal_ns, started_ns, why, attempt, ended, full, detail, volumes })
+}
+
+fn put_volume(out: &mut Vec<u8>, report: &VolumeReport) {
+    report.figures.put(out);
+    [report.volume.as_str(), &report.full_reason, &report.text].into_iter().for_each(|text| put_text(out, text));
+}
+
+fn volume(reader: &mut Reader<'_>) -> Result<VolumeReport> {
+    let figures: VolumeFigures = reader.layout()?;
+    check_range(WHAT, "code", figures.code.into(), 0, CODE_MAX.into())?;
+    let volume = reader.text("volume", NAME_MAX)?.parse()?;
+    let (full_reason, text) = (reader.text("full_reason", REASON_MAX)?, reader.text("text", DETAIL_MAX)?);
+    Ok(VolumeReport { volume, figures, full_reason, text })
 }

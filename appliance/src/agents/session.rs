@@ -104,6 +104,7 @@ impl Seat {
         state.agents.insert(name.clone(), agent);
         drop(state);
         agents.changed.notify_all();
+        agents.arrivals.notify_one();
         Ok((Self { agents: agents.clone(), name, number }, receiver))
     }
 

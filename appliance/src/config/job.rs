@@ -1,99 +1,152 @@
-//! A job: a command of `understudyd` and when it is run.
+//! A job: what is done, when, and under which conditions.
+//!
+//! What is done is a command of `understudyd` on the pool, or something that an agent does: replicating volumes, verifying them. The
+//! agent decides what the names of volumes and brackets stand for; here they are names.
 
-use super::raw;
-use crate::args::{Cli, Command, Upkeep};
-use crate::schedule::Schedule;
-use clap::Parser;
-use jiff::SignedDuration;
-use jiff::tz::TimeZone;
-use understudy_format::history::{JOB_NAME_MAX, SCHEDULE_MAX};
+mod read;
 
-/// The longest random delay.
-const DELAY_MAX: SignedDuration = SignedDuration::from_hours(24 * 31);
+use crate::args::Upkeep;
+use crate::schedule::{Schedule, Window, Windows};
+use jiff::{SignedDuration, Timestamp};
+pub(super) use read::{Wrong, check_template, length};
+use std::fmt;
+use understudy_format::access::ClientName;
+use understudy_format::agent::LocalName;
+use understudy_format::point::VolumeName;
 
 /// See the module documentation.
 #[derive(Debug)]
 pub struct Job {
     /// Its name.
     pub name: String,
-    /// The command as it was written.
-    pub run: String,
-    /// The same, understood.
-    pub command: Upkeep,
+    /// What is done.
+    pub task: Task,
     /// When.
     pub schedule: Schedule,
     /// How much later than its time it may start.
     pub delay_max: SignedDuration,
-    /// Whether what was missed while no daemon ran is made up for.
+    /// Whether what was missed, while no daemon ran or its agent was away, is made up for.
     pub catch_up: bool,
+    /// When it may run at all.
+    pub windows: Windows,
+    /// What happens when it fails.
+    pub retry: Retry,
+    /// How old the newest point of a volume may be.
+    pub rpo: Option<SignedDuration>,
 }
 
-/// The key that is wrong, and why.
-type Wrong = (Option<&'static str>, String);
+/// What is done.
+#[derive(Debug)]
+pub enum Task {
+    /// A command on the pool.
+    Upkeep {
+        /// As it was written.
+        text: String,
+        /// The same, understood.
+        command: Box<Upkeep>,
+    },
+    /// Volumes get new points.
+    Replicate(Replicate),
+    /// Volumes are compared with their newest points.
+    Verify {
+        /// By this agent.
+        agent: ClientName,
+        /// These.
+        volumes: Vec<VolumeName>,
+    },
+}
 
-impl Job {
-    pub(super) fn of(name: &str, raw: &raw::Job, zone: &TimeZone) -> Result<Self, Wrong> {
-        check_name(name).map_err(|reason| (None, reason))?;
-        let at = |key| move |reason| (Some(key), reason);
-        Ok(Self {
-            name: name.to_owned(),
-            run: raw.run.clone(),
-            command: command(&raw.run).map_err(at("run"))?,
-            schedule: schedule(&raw.schedule, zone).map_err(at("schedule"))?,
-            delay_max: raw
-                .random_delay
-                .as_deref()
-                .map_or(Ok(SignedDuration::ZERO), delay)
-                .map_err(at("random-delay"))?,
-            catch_up: raw.catch_up.unwrap_or(true),
-        })
+/// Volumes that get new points.
+#[derive(Debug)]
+pub struct Replicate {
+    /// The agent that has them.
+    pub agent: ClientName,
+    /// Which ones.
+    pub volumes: Vec<VolumeName>,
+    /// Whether they are captured at one moment and committed together or not at all.
+    pub group: bool,
+    /// A pair of commands of the agent, before and after capturing.
+    pub bracket: Option<LocalName>,
+    /// When all is read and sent, whatever is known of the last point.
+    pub full: Full,
+    /// How fast.
+    pub bandwidth: Bandwidth,
+}
+
+/// When a run is full; without anything, only when it must be.
+#[derive(Debug, Default)]
+pub struct Full {
+    /// Every so many runs.
+    pub every: Option<u32>,
+    /// The first run after each of these times.
+    pub schedule: Option<Schedule>,
+}
+
+/// How many bytes a second, 0 for no limit.
+#[derive(Debug, Default)]
+pub struct Bandwidth {
+    /// Outside of all windows.
+    pub usual: u64,
+    /// In windows; the first that is open counts.
+    pub windows: Vec<(Window, u64)>,
+}
+
+impl Bandwidth {
+    /// The limit at this moment.
+    pub fn at(&self, now: Timestamp) -> u64 {
+        let open = self.windows.iter().find(|(window, _)| window.is_open(now));
+        open.map_or(self.usual, |(_, limit)| *limit)
     }
 }
 
-fn check_name(name: &str) -> Result<(), String> {
-    let usual = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    match name.chars().all(usual) && (1..=JOB_NAME_MAX).contains(&name.len()) {
-        true => Ok(()),
-        false => {
-            Err(format!("{name:?} is no name of a job: expected 1 to {JOB_NAME_MAX} letters, digits, '.', '_' and '-'"))
+/// What happens when a run fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// How often it is tried again.
+    pub count: u16,
+    /// How long after the first failure; after each further one twice as long, up to an hour.
+    pub delay: SignedDuration,
+}
+
+/// The longest time between two tries, unless the first is longer.
+const RETRY_DELAY_MAX: SignedDuration = SignedDuration::from_hours(1);
+
+impl Retry {
+    /// How long after the end of this attempt, counted from 1, the next one comes; `None` where none does.
+    pub fn after(&self, attempt: u16) -> Option<SignedDuration> {
+        let doubled = 1i32.checked_shl(u32::from(attempt) - 1).filter(|factor| *factor > 0).unwrap_or(i32::MAX);
+        let delay = self.delay.checked_mul(doubled).unwrap_or(SignedDuration::MAX);
+        (attempt <= self.count).then(|| delay.min(RETRY_DELAY_MAX.max(self.delay)))
+    }
+}
+
+impl Job {
+    /// The agent that does it.
+    pub fn agent(&self) -> Option<&ClientName> {
+        match &self.task {
+            Task::Upkeep { .. } => None,
+            Task::Replicate(Replicate { agent, .. }) | Task::Verify { agent, .. } => Some(agent),
+        }
+    }
+
+    /// The volumes that it is about; of a command on the pool nobody knows.
+    pub fn volumes(&self) -> &[VolumeName] {
+        match &self.task {
+            Task::Upkeep { .. } => &[],
+            Task::Replicate(Replicate { volumes, .. }) | Task::Verify { volumes, .. } => volumes,
         }
     }
 }
 
-fn schedule(text: &str, zone: &TimeZone) -> Result<Schedule, String> {
-    match text.len() > SCHEDULE_MAX {
-        true => Err(format!("a schedule has at most {SCHEDULE_MAX} bytes")),
-        false => Schedule::parse(text, zone).map_err(|error| error.to_string()),
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (verb, agent, volumes) = match self {
+            Self::Upkeep { text, .. } => return f.write_str(text),
+            Self::Replicate(Replicate { agent, volumes, group: true, .. }) => ("replicate together", agent, volumes),
+            Self::Replicate(Replicate { agent, volumes, .. }) => ("replicate", agent, volumes),
+            Self::Verify { agent, volumes } => ("verify", agent, volumes),
+        };
+        let volumes: Vec<&str> = volumes.iter().map(VolumeName::as_str).collect();
+        write!(f, "{verb} {} of {agent}", volumes.join(", "))
     }
-}
-
-fn delay(text: &str) -> Result<SignedDuration, String> {
-    let length: Option<SignedDuration> = text.parse().ok();
-    length.filter(|length| (SignedDuration::ZERO..=DELAY_MAX).contains(length)).ok_or_else(|| {
-        format!(
-            "{text:?} is no delay: expected a length such as 30m or 1h30m (units: h, m, s), at most {} h",
-            DELAY_MAX.as_hours()
-        )
-    })
-}
-
-/// Reads a command as the command line does; the pool is the daemon's.
-fn command(text: &str) -> Result<Upkeep, String> {
-    let expected = "expected prune, collect or scrub with their options, as in `scrub --older-than 7d`";
-    let mut words = text.split_whitespace();
-    let verb = words.next().filter(|verb| ["prune", "collect", "scrub"].contains(verb));
-    let verb = verb.ok_or_else(|| format!("{text:?} is nothing that a job runs: {expected}"))?;
-    let line = ["understudyd", verb, "--pool", "."].into_iter().chain(words);
-    match Cli::try_parse_from(line).map(|cli| cli.command) {
-        Ok(Command::Upkeep(command)) => Ok(command),
-        Ok(_) => Err(expected.to_owned()),
-        Err(error) => Err(format!("{text:?} is no command: {}", in_one_line(&error))),
-    }
-}
-
-/// What clap says, without the usage of a command that nobody typed.
-fn in_one_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let text = text.split("\n\nUsage").next().unwrap_or_default().trim_start_matches("error: ");
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -20,7 +20,9 @@ pub(super) struct Raw {
     pub(super) limits: Limits,
     pub(super) templates: Named<Template>,
     pub(super) volumes: Named<Volume>,
+    pub(super) job_templates: Named<Job>,
     pub(super) jobs: Named<Job>,
+    pub(super) notify: Notify,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -36,6 +38,8 @@ pub(super) struct Limits {
     pub(super) sessions: Option<u32>,
     pub(super) nbd_connections: Option<u32>,
     pub(super) nbd_connections_per_export: Option<u32>,
+    pub(super) jobs: Option<u32>,
+    pub(super) jobs_per_agent: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,13 +57,55 @@ pub(super) struct Volume {
     pub(super) retention: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+/// A job, or what jobs have in common.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(super) struct Job {
-    pub(super) run: String,
-    pub(super) schedule: String,
+    pub(super) template: Option<String>,
+    pub(super) run: Option<String>,
+    pub(super) replicate: Option<Vec<String>>,
+    pub(super) verify: Option<Vec<String>>,
+    pub(super) agent: Option<String>,
+    pub(super) group: Option<bool>,
+    pub(super) bracket: Option<String>,
+    pub(super) schedule: Option<String>,
     pub(super) random_delay: Option<String>,
     pub(super) catch_up: Option<bool>,
+    pub(super) windows: Option<Vec<String>>,
+    pub(super) full_every: Option<u32>,
+    pub(super) full_schedule: Option<String>,
+    pub(super) bandwidth: Option<String>,
+    pub(super) bandwidth_windows: Option<Vec<BandwidthWindow>>,
+    pub(super) retry: Option<Retry>,
+    pub(super) rpo: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BandwidthWindow {
+    pub(super) when: String,
+    pub(super) limit: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retry {
+    pub(super) count: u32,
+    pub(super) delay: Option<String>,
+}
+
+/// Who is told of what.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(super) struct Notify {
+    pub(super) on: Option<Vec<String>>,
+    pub(super) command: Option<Vec<String>>,
+    pub(super) webhook: Option<String>,
+    pub(super) webhook_token_file: Option<String>,
+    pub(super) webhook_ca_file: Option<String>,
+    pub(super) timeout: Option<String>,
+    pub(super) retries: Option<u32>,
+    pub(super) repeat: Option<String>,
 }
 
 impl Keys for Raw {

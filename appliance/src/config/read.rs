@@ -1,9 +1,10 @@
 //! The meaning of all files of a configuration as one.
 
 use super::fixed::{Given, LogFormat};
+use super::notify::Notify;
 use super::raw::Raw;
 use super::volumes::{Volumes, Wanted};
-use super::{Config, ConfigError, Job};
+use super::{Config, ConfigError, Job, JobLimits, job};
 use crate::nbd_terms::{NbdTerms, NbdTls};
 use crate::retention::policy::Policy;
 use jiff::tz::TimeZone;
@@ -57,6 +58,8 @@ impl All<'_> {
             log_level: self.parsed(&["log", "level"], |raw| raw.log.level.as_deref(), level)?,
             volumes,
             jobs: self.jobs(&zone, &mut warnings)?,
+            job_limits: self.job_limits()?,
+            notify: Notify::of(self, &mut warnings)?,
             warnings,
         })
     }
@@ -109,7 +112,7 @@ impl All<'_> {
             let base = match (known.get(template), &raw.template) {
                 (Some(base), _) => base,
                 (None, None) => &nothing,
-                (None, Some(_)) => return Err(no_template(source, name, template, &known)),
+                (None, Some(_)) => return Err(no_template(source, ["volumes", name], template, known.keys().copied())),
             };
             let own = wanted(source, &keys, raw.secondary.as_ref(), raw.retention.as_ref())?;
             named.insert(volume, own.over(base));
@@ -122,28 +125,71 @@ impl All<'_> {
     }
 
     fn jobs(&self, zone: &TimeZone, warnings: &mut Vec<ConfigError>) -> Result<Vec<Arc<Job>>> {
+        let templates = self.named("job-templates", |raw| &raw.job_templates)?;
+        for (name, (source, raw)) in &templates {
+            job::check_template(raw).map_err(|wrong| wrong_job(source, ["job-templates", name], wrong))?;
+        }
+        let mut unused: BTreeSet<&str> = templates.keys().copied().collect();
         let mut jobs = Vec::new();
         for (name, (source, raw)) in self.named("jobs", |raw| &raw.jobs)? {
-            let job = Job::of(name, raw, zone).map_err(|(key, reason)| match key {
-                Some(key) => source.wrong(&["jobs", name, key], format!("jobs.{name}.{key}: {reason}")),
-                None => source.wrong(&["jobs", name], format!("jobs: {reason}")),
+            let template = raw.template.as_deref().map(|template| {
+                let found = templates.get_key_value(template);
+                found.ok_or_else(|| no_template(source, ["jobs", name], template, templates.keys().copied()))
+            });
+            let template = template.transpose()?;
+            if let Some((name, _)) = template {
+                unused.remove(name);
+            }
+            let job = Job::of(name, raw, template.map(|(_, (_, raw))| *raw), zone).map_err(|wrong| match template {
+                Some((template, (source, _))) if wrong.in_template => {
+                    wrong_job(source, ["job-templates", template], wrong)
+                }
+                _ => wrong_job(source, ["jobs", name], wrong),
             })?;
             if job.schedule.next(jiff::Timestamp::UNIX_EPOCH).is_none() {
-                let reason = format!("jobs.{name}.schedule: {:?} never comes: no such day exists", raw.schedule);
+                let reason =
+                    format!("jobs.{name}.schedule: {:?} never comes: no such day exists", job.schedule.to_string());
                 warnings.push(source.wrong(&["jobs", name, "schedule"], reason));
             }
             jobs.push(Arc::new(job));
         }
+        warnings.extend(unused.into_iter().map(|name| {
+            templates[name].0.wrong(&["job-templates", name], format!("job-templates.{name}: no job names it"))
+        }));
         Ok(jobs)
+    }
+
+    fn job_limits(&self) -> Result<JobLimits> {
+        let usual = JobLimits::default();
+        let limits = |key: &str, get: fn(&Raw) -> Option<&u32>| self.parsed(&["limits", key], get, limit);
+        Ok(JobLimits {
+            jobs: limits("jobs", |raw| raw.limits.jobs.as_ref())?.map_or(usual.jobs, |limit| limit as usize),
+            per_agent: limits("jobs-per-agent", |raw| raw.limits.jobs_per_agent.as_ref())?
+                .map_or(usual.per_agent, |limit| limit as usize),
+        })
     }
 }
 
-fn no_template(source: &Source, volume: &str, template: &str, known: &BTreeMap<&str, Wanted>) -> ConfigError {
-    let names: Vec<&str> = known.keys().copied().collect();
+/// What is wrong with a job, where it stands.
+fn wrong_job(source: &Source, [kind, name]: [&str; 2], wrong: job::Wrong) -> ConfigError {
+    let reason = wrong.reason;
+    match wrong.key {
+        Some(key) => source.wrong(&[kind, name, key], format!("{kind}.{name}.{key}: {reason}")),
+        None => source.wrong(&[kind, name], format!("{kind}.{name}: {reason}")),
+    }
+}
+
+fn no_template<'n>(
+    source: &Source,
+    [kind, name]: [&str; 2],
+    template: &str,
+    known: impl Iterator<Item = &'n str>,
+) -> ConfigError {
+    let names: Vec<&str> = known.collect();
     let meant = nearest(template, &names).map_or(String::new(), |near| format!("; did you mean {near:?}?"));
     let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    let reason = format!("volumes.{volume}.template: there is no template {template:?}{meant} (there is: {there})");
-    source.wrong(&["volumes", volume, "template"], reason)
+    let reason = format!("{kind}.{name}.template: there is no template {template:?}{meant} (there is: {there})");
+    source.wrong(&[kind, name, "template"], reason)
 }
 
 fn wanted(source: &Source, keys: &[&str; 2], secondary: Option<&String>, retention: Option<&String>) -> Result<Wanted> {

@@ -72,7 +72,7 @@ fn all_keys_have_their_meaning() {
     assert_eq!((terms.nbd_tls, other.or(terms).nbd_tls), (Some(NbdTls::Require), Some(NbdTls::Off)));
     assert_eq!((fixed.zone.iana_name(), config.log_level.as_deref()), (Some("Europe/Berlin"), Some("debug")));
     let job = &config.jobs[0];
-    assert_eq!((job.name.as_str(), job.run.as_str(), job.catch_up), ("p", "prune --collect", false));
+    assert_eq!((job.name.as_str(), job.task.to_string().as_str(), job.catch_up), ("p", "prune --collect", false));
     assert_eq!(job.delay_max, jiff::SignedDuration::from_mins(90));
     let next = job.schedule.next("2026-07-01T00:00:00Z".parse().unwrap()).unwrap();
     assert_eq!(next.to_string(), "2026-07-01T00:30:00Z", "in the time zone of the configuration");
@@ -113,7 +113,7 @@ fn unknown_keys_are_told_with_the_nearest_known_one() {
     wrong(&[
         (
             "lisen: 1",
-            "2:1: unknown key \"lisen\"; did you mean \"listen\"? Accepted here: version, include, pool, listen, nbd, nbd-socket, nbd-tls, nbd-tls-certificates, time-zone, log, limits, templates, volumes, jobs",
+            "2:1: unknown key \"lisen\"; did you mean \"listen\"? Accepted here: version, include, pool, listen, nbd, nbd-socket, nbd-tls, nbd-tls-certificates, time-zone, log, limits, templates, volumes, job-templates, jobs, notify",
         ),
         (
             "volumes:\n  db:\n    retension: keep-all",
@@ -121,12 +121,12 @@ fn unknown_keys_are_told_with_the_nearest_known_one() {
         ),
         (
             "limits: {connections: 3}",
-            "2:10: limits: unknown key \"connections\"; did you mean \"nbd-connections\"? Accepted here: sessions, nbd-connections, nbd-connections-per-export",
+            "2:10: limits: unknown key \"connections\"; did you mean \"nbd-connections\"? Accepted here: sessions, nbd-connections, nbd-connections-per-export, jobs, jobs-per-agent",
         ),
         ("log: {lvl: info}", "2:7: log: unknown key \"lvl\"; accepted here: level, format"),
         (
             "jobs:\n  p: {schedule: daily, run: prune, delay: 1m}",
-            "3:36: jobs.p: unknown key \"delay\"; accepted here: run, schedule, random-delay, catch-up",
+            "3:36: jobs.p: unknown key \"delay\"; accepted here: template, run, replicate, verify, agent, group, bracket, schedule, random-delay, catch-up, windows, full-every, full-schedule, bandwidth, bandwidth-windows, retry, rpo",
         ),
     ]);
 }
@@ -162,7 +162,7 @@ fn wrong_values_are_told_with_their_place_and_what_is_accepted() {
         ("volumes:\n  v: {}\n  w: {}\n  v: {}", "5:3: volumes: \"v\" is there twice"),
         ("volumes:\n  v: {secondary: none, secondary: none}", "3:35: volumes.v: repeated key `secondary`"),
         ("pool: /a\npool: /b", "3:7: repeated key `pool`"),
-        ("jobs:\n  p: {run: prune}", "3:6: jobs.p: missing key `schedule`"),
+        ("jobs:\n  p: {run: prune}", "3:6: jobs.p: missing key \"schedule\": add one such as `schedule: every 15m`"),
         (
             "jobs:\n  p: {run: replicate, schedule: daily}",
             "3:12: jobs.p.run: \"replicate\" is nothing that a job runs: expected prune, collect or scrub with their options, as in `scrub --older-than 7d`",
@@ -185,12 +185,109 @@ fn wrong_values_are_told_with_their_place_and_what_is_accepted() {
         ),
         (
             "jobs:\n  'a b': {run: prune, schedule: daily}",
-            "3:10: jobs: \"a b\" is no name of a job: expected 1 to 64 letters, digits, '.', '_' and '-'",
+            "3:10: jobs.a b: \"a b\" is no name of a job: expected 1 to 64 letters, digits, '.', '_' and '-'",
         ),
         ("pool: a: b", "2:8: mapping values are not allowed in this context"),
     ]);
     let error = said(&[("a.yaml", "version: 1\nvolumes:\n  v: {retention: keep-dayly=1}\n")]);
     assert!(error.starts_with("a.yaml:3:18: volumes.v.retention: \"keep-dayly=1\" is no retention policy"), "{error}");
+}
+
+#[test]
+fn jobs_of_agents_are_read_with_their_templates() {
+    let config = right(
+        "limits: {jobs: 5, jobs-per-agent: 1}\ntime-zone: UTC\n\
+         notify: {on: [failure], webhook: 'https://h/x', webhook-token-file: /t, timeout: 2s, retries: 0, repeat: 1h}\n\
+         job-templates:\n  web: {agent: web1, schedule: every 15m, rpo: 1h, bandwidth: 50M, retry: {count: 7}}\n\
+         jobs:\n  a: {template: web, replicate: [mail, db], group: true, bracket: lvm, full-every: 30, bandwidth: 1M, windows: ['22:00..06:00']}\n  \
+         b: {template: web, verify: [mail], schedule: weekly}\n  \
+         c: {template: web, run: prune}\n  \
+         d: {replicate: [db], agent: web2, schedule: daily, full-schedule: monthly, bandwidth-windows: [{when: Sat, limit: 2K}]}\n",
+    );
+    assert_eq!((config.job_limits.jobs, config.job_limits.per_agent), (5, 1));
+    let notify = &config.notify;
+    assert_eq!((&notify.on[..], notify.webhook.as_deref()), (&[Event::Failure][..], Some("https://h/x")));
+    assert_eq!((notify.timeout.as_secs(), notify.retries, notify.repeat.as_hours()), (2, 0, 1));
+    let tasks: Vec<String> = config.jobs.iter().map(|job| job.task.to_string()).collect();
+    assert_eq!(tasks, ["replicate together mail, db of web1", "verify mail of web1", "prune", "replicate db of web2"]);
+    let [a, b, c, d] = &config.jobs[..] else { panic!("there are four") };
+    let schedules = [a, b, c, d].map(|job| job.schedule.to_string());
+    assert_eq!(schedules, ["every 15m", "weekly", "every 15m", "daily"]);
+    let rpo = |job: &Job| job.rpo.map(|rpo| rpo.as_secs());
+    assert_eq!([a, b, c, d].map(|job| rpo(job)), [Some(3600), None, None, None], "it is for what replicates");
+    let replicate = |job: &Job| match &job.task {
+        Task::Replicate(replicate) => {
+            (replicate.full.every, replicate.bandwidth.usual, replicate.bandwidth.windows.len())
+        }
+        _ => panic!("it replicates"),
+    };
+    assert_eq!((replicate(a), replicate(d)), ((Some(30), 1 << 20, 0), (None, 0, 1)));
+    assert_eq!([a, c, d].map(|job| job.retry.count), [7, 7, 3], "what agents do is tried again unless told otherwise");
+    assert_eq!(right("jobs:\n  p: {run: prune, schedule: daily}").jobs[0].retry.count, 0);
+}
+
+#[test]
+fn wrong_jobs_of_agents_are_told_with_their_place() {
+    wrong(&[
+        ("jobs:\n  a: {schedule: daily}", "3:6: jobs.a: a job has one of the keys run, replicate and verify"),
+        (
+            "jobs:\n  a: {replicate: [m], schedule: daily}",
+            "3:6: jobs.a: missing key \"agent\": the name of the agent that has the volumes",
+        ),
+        (
+            "jobs:\n  a: {replicate: [], agent: w, schedule: daily}",
+            "3:18: jobs.a.replicate: expected at least one volume",
+        ),
+        ("jobs:\n  a: {verify: [m, m], agent: w, schedule: daily}", "3:15: jobs.a.verify: a volume is there twice"),
+        (
+            "jobs:\n  a: {run: prune, agent: w, schedule: daily}",
+            "3:26: jobs.a.agent: is for jobs of agents: those with replicate or verify",
+        ),
+        (
+            "jobs:\n  a: {verify: [m], agent: w, schedule: daily, rpo: 1h}",
+            "3:52: jobs.a.rpo: is for jobs that replicate",
+        ),
+        ("job-templates:\n  t: {run: prune}", "3:12: job-templates.t.run: is said by each job, not by a template"),
+        (
+            "job-templates:\n  t: {agent: w, bandwidth: fast}\njobs:\n  a: {template: t, replicate: [m], schedule: daily}",
+            "3:28: job-templates.t.bandwidth: \"fast\": expected a number of bytes such as 4096, 50M or 1G (units K, M, G, T)",
+        ),
+        (
+            "jobs:\n  a: {template: t, run: prune, schedule: daily}",
+            "3:17: jobs.a.template: there is no template \"t\" (there is: none)",
+        ),
+        (
+            "jobs:\n  a: {run: prune, schedule: daily, windows: ['Mon 8..9']}",
+            "3:45: jobs.a.windows: \"Mon 8..9\" is no window, at character 5: \"8\" is no time of day: expected one such as 08:00, up to 24:00",
+        ),
+        (
+            "jobs:\n  a: {run: prune, schedule: daily, retry: {count: 500}}",
+            "3:43: jobs.a.retry: count: 500 is too many: expected 0 to 100",
+        ),
+        (
+            "jobs:\n  a: {replicate: [m], agent: w, schedule: daily, full-every: 0}",
+            "3:62: jobs.a.full-every: 0 is no number of runs: expected 1 or more; leave it out for no fulls by number",
+        ),
+        (
+            "notify:\n  webhook: example.org",
+            "3:12: notify.webhook: \"example.org\" is no address of a webhook: expected https://HOST/PATH or http://HOST/PATH",
+        ),
+        (
+            "notify:\n  command: [mail]",
+            "3:12: notify.command: expected a list: a program by its absolute path, then its arguments; there is no shell",
+        ),
+        (
+            "notify:\n  on: [fail]",
+            "3:7: notify.on: \"fail\" is not known: expected some of failure, recovery, behind, caught-up",
+        ),
+        ("notify:\n  repeat: 0s", "3:11: notify.repeat: \"0s\" is out of range: expected 1s to 2678400s"),
+    ]);
+    let files = Files::new(&[("a.yaml", "version: 1\njob-templates:\n  t: {}\nnotify: {webhook-ca-file: /ca}\n")]);
+    let warnings: Vec<_> = files.read().unwrap().warnings.into_iter().map(|w| w.reason).collect();
+    assert_eq!(
+        warnings,
+        ["job-templates.t: no job names it", "notify: the token and the CA are those of a webhook, and there is none"]
+    );
 }
 
 #[test]

@@ -1,25 +1,29 @@
-//! Turns the scheduler: asks the clock, runs what is due on a thread, and records it.
+//! Turns the scheduler: asks the clock, runs what is due on threads, and records it.
 //!
 //! Invariants: the history is written before a run and after it; where the disk does not take it, the job runs all the same (it may be the
 //! one that makes room) and that is said. Settings that the configuration wants are in force before any run. Who asked for a run
-//! hears of its end, also when it panics, or never comes because its job was taken out.
+//! hears of its end, also when it panics, or never comes because its job was taken out. Nobody who is to be told of something is waited for.
 
+use super::hands::Hands;
 use super::history;
-use super::scheduler::{Scheduler, Started, Step, time};
+use super::notify::Notifier;
+use super::run;
+use super::scheduler::{Notice, Scheduler, Started, Step, time};
 use crate::clock;
-use crate::config::Job;
+use crate::config::{Job, JobLimits};
 use crate::daemon::Daemon;
-use crate::error::{Error, Result};
 use crate::locks::lock;
 use crate::upkeep::{Outcome, Told};
 use crossbeam_channel::Sender;
-use jiff::Timestamp;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
-use understudy_format::history::{Ended, Why};
+use tokio::task::JoinSet;
+use understudy_format::history::Why;
+use understudy_format::point::VolumeName;
 
 /// The clock is asked at least this often: it may be set, and the machine may sleep.
 const LOOK: Duration = Duration::from_secs(20);
@@ -40,6 +44,8 @@ pub struct Jobs {
     wake: Notify,
     /// Who waits for a run that was asked for and did not start, by the name of its job. Locked before the scheduler.
     waiting: Mutex<Vec<(String, Sender<Heard>)>>,
+    /// What stops the runs that are under way, by the names of their jobs.
+    stops: Mutex<BTreeMap<String, Arc<AtomicBool>>>,
     /// Held while the history is written, so that what is newer stays.
     recording: Mutex<()>,
 }
@@ -51,15 +57,26 @@ impl Jobs {
             scheduler: Mutex::new(scheduler),
             wake: Notify::new(),
             waiting: Mutex::default(),
+            stops: Mutex::default(),
             recording: Mutex::default(),
         }
     }
 
-    /// Looks at the scheduler, or tells it something; then what is to be done is decided again.
+    /// Looks at the scheduler.
+    pub fn look<T>(&self, look: impl FnOnce(&Scheduler) -> T) -> T {
+        look(&lock(&self.scheduler))
+    }
+
+    /// Tells the scheduler something; then what is to be done is decided again.
     pub fn with<T>(&self, act: impl FnOnce(&mut Scheduler) -> T) -> T {
         let done = act(&mut lock(&self.scheduler));
-        self.wake.notify_one();
+        self.wake();
         done
+    }
+
+    /// Something happened that may let a job run, such as an agent that came.
+    pub fn wake(&self) {
+        self.wake.notify_one();
     }
 
     /// Asks for a run of this job, and to hear of it; whether there is such a job.
@@ -73,10 +90,10 @@ impl Jobs {
     }
 
     /// From now on these are the jobs. Who waits for one that was taken out is told so.
-    pub fn configure(&self, jobs: &[Arc<Job>], now: Timestamp) {
+    pub fn configure(&self, jobs: &[Arc<Job>], limits: JobLimits, now: Timestamp) {
         let mut waiting = lock(&self.waiting);
         let left = self.with(|scheduler| {
-            scheduler.configure(jobs, now);
+            scheduler.configure(jobs, limits, now);
             waiting.extract_if(.., |(name, _)| !scheduler.is_asked(name)).collect::<Vec<_>>()
         });
         for (name, hear) in left {
@@ -92,44 +109,71 @@ impl Jobs {
         let step = lock(&self.scheduler).poll(now);
         let is_theirs = |name: &str| match &step {
             Step::Start(started) => started.why == Why::Asked && started.job.name == name,
-            Step::Wait(_) => false,
+            Step::Stop(_) | Step::Wait(_) => false,
         };
         let theirs = waiting.extract_if(.., |(name, _)| is_theirs(name)).map(|(_, hear)| hear).collect();
         (step, theirs)
     }
-}
 
-/// Runs jobs until `stopped`; one that runs then is cut, and due again when the daemon is started.
-pub async fn drive(daemon: Arc<Daemon>, stopped: impl Future<Output = ()>) {
-    let mut stopped = std::pin::pin!(stopped);
-    loop {
-        let step = blocking(&daemon, |daemon| {
-            daemon.govern();
-            daemon.jobs.poll(now())
-        });
-        match step.await {
-            Some((Step::Start(started), listeners)) => {
-                let stop = Arc::new(AtomicBool::new(false));
-                let mut work = std::pin::pin!(run(daemon.clone(), started, listeners, stop.clone()));
-                tokio::select! {
-                    () = &mut work => {}
-                    () = &mut stopped => {
-                        stop.store(true, Ordering::SeqCst);
-                        return work.await;
-                    }
-                }
-            }
-            Some((Step::Wait(until), _)) => tokio::select! {
-                () = &mut stopped => return,
-                () = daemon.jobs.wake.notified() => {}
-                () = tokio::time::sleep(pause(until)) => {}
-            },
-            None => return,
-        }
+    /// What is to be told now of jobs, and when it is to be asked again at the latest.
+    pub(super) fn alarms(
+        &self,
+        newest: &dyn Fn(&VolumeName) -> Option<Timestamp>,
+        repeat: SignedDuration,
+        now: Timestamp,
+    ) -> (Vec<Notice>, Option<Timestamp>) {
+        lock(&self.scheduler).alarms(newest, repeat, now)
+    }
+
+    /// What stops the run of this job that starts now.
+    fn begin(&self, name: &str) -> Arc<AtomicBool> {
+        lock(&self.stops).entry(name.to_owned()).insert_entry(Arc::default()).get().clone()
+    }
+
+    /// Stops the run of this job, or all that are under way.
+    fn stop(&self, only: Option<&str>) {
+        let stops = lock(&self.stops);
+        let meant = stops.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
+        meant.for_each(|(_, stop)| stop.store(true, Ordering::SeqCst));
     }
 }
 
-fn now() -> Timestamp {
+/// Runs jobs until `stopped`; those that run then are cut, and due again when the daemon is started.
+pub async fn drive(daemon: Arc<Daemon>, stopped: impl Future<Output = ()>) {
+    let mut stopped = std::pin::pin!(stopped);
+    let (notifier, mut runs) = (Arc::new(Notifier::start(&daemon)), JoinSet::new());
+    loop {
+        let tell = notifier.clone();
+        let Some((step, listeners)) = blocking(&daemon, move |daemon| turn(daemon, &tell)).await else { break };
+        match step {
+            Step::Start(started) => drop(runs.spawn(carry_out(daemon.clone(), started, listeners))),
+            Step::Stop(job) => daemon.jobs.stop(Some(&job)),
+            Step::Wait(until) => tokio::select! {
+                () = &mut stopped => break,
+                () = daemon.jobs.wake.notified() => {}
+                () = daemon.agents.arrival() => {}
+                Some(_) = runs.join_next() => {}
+                () = tokio::time::sleep(pause(until)) => {}
+            },
+        }
+    }
+    daemon.jobs.stop(None);
+    while runs.join_next().await.is_some() {}
+}
+
+/// Looks around, and asks the scheduler what is to be done.
+fn turn(daemon: &Daemon, notifier: &Notifier) -> (Step, Vec<Sender<Heard>>) {
+    daemon.govern();
+    let again = notifier.look(daemon, now());
+    let agents = daemon.agents.connected();
+    lock(&daemon.jobs.scheduler).connected(agents);
+    match daemon.jobs.poll(now()) {
+        (Step::Wait(until), listeners) => (Step::Wait(until.into_iter().chain(again).min()), listeners),
+        step => step,
+    }
+}
+
+pub(super) fn now() -> Timestamp {
     time(clock::now_ns())
 }
 
@@ -146,56 +190,27 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(move || act(&daemon)).await.ok()
 }
 
-async fn run(daemon: Arc<Daemon>, started: Started, listeners: Vec<Sender<Heard>>, stop: Arc<AtomicBool>) {
+async fn carry_out(daemon: Arc<Daemon>, started: Box<Started>, listeners: Vec<Sender<Heard>>) {
+    let stop = daemon.jobs.begin(&started.job.name);
     blocking(&daemon, move |daemon| {
+        record(daemon);
+        let (end, outcome) = run::run(daemon, &started, &stop, &listeners);
         let name = started.job.name.as_str();
+        lock(&daemon.jobs.stops).remove(name);
+        daemon.jobs.with(|scheduler| scheduler.ended(name, end, now()));
         record(daemon);
-        tracing::info!(job = name, why = super::commands::why(started.why), run = started.job.run, "a job starts");
-        let mut last = String::new();
-        let mut tell = |told: Told| {
-            told.text.lines().for_each(|line| tracing::info!(job = name, "{line}"));
-            last.clone_from(&told.text);
-            // Who left does not hear it.
-            listeners.iter().for_each(|hear| drop(hear.send(Heard::Told(told.clone()))));
-        };
-        let result = survived(|| act(daemon, &started, &stop, &mut tell));
-        let (ended, detail) = match (&result, stop.load(Ordering::SeqCst)) {
-            (_, true) => (Ended::Cut, "the daemon was stopped".to_owned()),
-            (Ok(Outcome::Done), _) => (Ended::Done, last),
-            (Ok(Outcome::Warnings), _) => (Ended::Warnings, last),
-            (Ok(Outcome::Different), _) => (Ended::Damage, last),
-            (Err(error), _) => (Ended::Failed, error.to_string()),
-        };
-        match ended {
-            Ended::Done => tracing::info!(job = name, "a job is done"),
-            _ => tracing::warn!(job = name, how = super::commands::how(ended), detail, "a job ended"),
-        }
-        daemon.jobs.with(|scheduler| scheduler.ended(ended, history::shortened(&detail), now()));
-        record(daemon);
-        let result = result.map_err(|error| error.to_string());
-        listeners.iter().for_each(|hear| drop(hear.send(Heard::Ended(result.clone()))));
+        // Who left does not hear it.
+        listeners.iter().for_each(|hear| drop(hear.send(Heard::Ended(outcome.clone()))));
     })
     .await;
 }
 
-/// What a command comes to; a panic in it is a failure of this run, and the next one comes.
-pub(super) fn survived(command: impl FnOnce() -> Result<Outcome>) -> Result<Outcome> {
-    catch_unwind(AssertUnwindSafe(command))
-        .unwrap_or_else(|_| Err(Error::refused("internal error: the command panicked; the log says where")))
-}
-
-fn act(daemon: &Daemon, started: &Started, stop: &AtomicBool, tell: &mut dyn FnMut(Told)) -> Result<Outcome> {
-    match stop.load(Ordering::SeqCst) {
-        true => Err(Error::Closing),
-        false => daemon.upkeep(&started.job.command, stop, tell),
-    }
-}
-
-/// Writes the history down.
+/// Writes the history down, and forgets the logs of runs that are not in it any more.
 pub fn record(daemon: &Daemon) {
     let _recording = lock(&daemon.jobs.recording);
     let histories = lock(&daemon.jobs.scheduler).histories();
     if let Err(error) = history::save(&daemon.pool, &histories) {
         tracing::warn!(%error, "the history of jobs could not be written");
     }
+    super::log::forget(&daemon.pool, &histories);
 }

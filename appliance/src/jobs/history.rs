@@ -26,6 +26,5 @@ pub fn save(pool: &Pool, jobs: &[JobHistory]) -> Result<()> {
 
 /// As much of a text as is kept.
 pub fn shortened(text: &str) -> String {
-    let end = (0..=text.len().min(DETAIL_MAX)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    text[..end].to_owned()
+    text[..text.floor_char_boundary(DETAIL_MAX)].to_owned()
 }

@@ -1,18 +1,30 @@
 //! What is to be run next, and why: a state machine over times that are passed in.
 //!
-//! A job is done up to some time; the first time of its schedule after that, and a delay, is when it is due. What else was due by
-//! then is done with it. Events go in ([`Scheduler::configure`], [`Scheduler::ask`], [`Scheduler::ended`]); what to do comes out of
+//! A job is done up to some time; the first time of its schedule after that, and a delay, is when it is due ([`due`]). What else was due by
+//! then is done with it. What may run beside what already runs is decided by [`claims`], when a run is full by [`full`], who is told of it by [`alarm`]. Events go in
+//! ([`Scheduler::configure`], [`Scheduler::ask`], [`Scheduler::ended`], [`Scheduler::connected`]); what to do comes out of
 //! [`Scheduler::poll`].
 //!
-//! Invariants: one run at a time, the one that is due longest first; asking comes before that, in the order of asking; what was due before the
-//! daemon started is told as missed; a clock that was put back by more than a day does not stop a job.
+//! Invariants: a job has one run at a time, a volume has one, the pool's upkeep has one; asking comes first, in the order of asking, then
+//! what is due longest; what cannot run yet keeps others from its volumes, so it is not passed by for ever; what was due before the
+//! daemon started, or while the agent was away, is told as such; a clock that was put back by more than a day does not stop a job.
 
-use crate::config::Job;
-use crate::schedule::delay;
+mod alarm;
+mod claims;
+mod due;
+mod full;
+
+use crate::config::{Job, JobLimits, Task};
+pub use alarm::{Lag, Notice, lag};
+use claims::Claims;
+pub use claims::Hindrance;
+pub use due::{Cause, Due};
 use jiff::{SignedDuration, Timestamp};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use understudy_format::history::{Ended, JobHistory, RUNS_MAX, Run, Why};
+use understudy_format::access::ClientName;
+use understudy_format::agent::VolumeReport;
+use understudy_format::history::{Ended, JOBS_MAX, JobHistory, RUNS_MAX, Run, Why};
 
 /// How far a job can be done ahead of the clock before the clock is believed.
 const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
@@ -23,17 +35,28 @@ pub struct Scheduler {
     seed: Vec<u8>,
     started: Timestamp,
     is_configured: bool,
+    limits: JobLimits,
     jobs: BTreeMap<String, Entry>,
     /// Of jobs that are not configured any more.
     former: BTreeMap<String, JobHistory>,
     asked: VecDeque<String>,
-    running: Option<Started>,
+    /// By the names of their jobs.
+    running: BTreeMap<String, Running>,
+    agents: BTreeSet<ClientName>,
 }
 
 #[derive(Debug)]
 struct Entry {
     job: Arc<Job>,
     history: JobHistory,
+    /// Whether it was due while its agent was not connected.
+    is_late: bool,
+}
+
+#[derive(Debug)]
+struct Running {
+    started: Started,
+    is_stopped: bool,
 }
 
 /// A run that was started.
@@ -41,28 +64,50 @@ struct Entry {
 pub struct Started {
     /// What is run.
     pub job: Arc<Job>,
+    /// Its number among the runs of the job.
+    pub number: u64,
     /// The time that it is for.
     pub nominal: Timestamp,
     /// Why.
     pub why: Why,
+    /// Which try it is, from 1.
+    pub attempt: u16,
+    /// Why it is to be full, if it is.
+    pub full: Option<String>,
+    /// Most bytes a second; 0: no limit.
+    pub bytes_per_second: u64,
+    /// When its window ends, if it does.
+    pub until: Option<Timestamp>,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct End {
+    /// In which way.
+    pub ended: Ended,
+    /// The last that it said.
+    pub detail: String,
+    /// What it did to volumes.
+    pub volumes: Vec<VolumeReport>,
 }
 
 /// What is to be done now.
 #[derive(Debug)]
 pub enum Step {
     /// Record that this runs, then run it.
-    Start(Started),
+    Start(Box<Started>),
+    /// Stop the run of this job: its window ends.
+    Stop(String),
     /// Nothing before this time, or before something happens.
     Wait(Option<Timestamp>),
 }
 
-/// When a job is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Due {
-    /// With its delay.
-    pub at: Timestamp,
-    /// The time of the schedule.
-    pub nominal: Timestamp,
+/// A run that may be started.
+struct Pick {
+    name: String,
+    nominal: Timestamp,
+    why: Why,
+    attempt: u16,
 }
 
 impl Scheduler {
@@ -76,92 +121,159 @@ impl Scheduler {
             seed,
             started: now,
             is_configured: false,
+            limits: JobLimits::default(),
             jobs: BTreeMap::new(),
             former,
             asked: VecDeque::new(),
-            running: None,
+            running: BTreeMap::new(),
+            agents: BTreeSet::new(),
         }
     }
 
     /// From now on these are the jobs. One that is new, or whose schedule is another, is done up to now.
-    pub fn configure(&mut self, jobs: &[Arc<Job>], now: Timestamp) {
+    pub fn configure(&mut self, jobs: &[Arc<Job>], limits: JobLimits, now: Timestamp) {
         let is_first = !std::mem::replace(&mut self.is_configured, true);
         let before = std::mem::take(&mut self.jobs);
         self.former.extend(before.into_iter().map(|(name, entry)| (name, entry.history)));
         for job in jobs {
             let schedule = job.schedule.to_string();
-            let new = || JobHistory { name: job.name.clone(), schedule: String::new(), done_ns: 0, runs: Vec::new() };
-            let mut history = self.former.remove(&job.name).unwrap_or_else(new);
+            let known = self.former.remove(&job.name);
+            let mut history = known.unwrap_or_else(|| JobHistory::new(&job.name, nanoseconds(now)));
             let is_new = history.schedule != schedule || time(history.done_ns) > now + AHEAD_MAX;
             if is_new || (is_first && !job.catch_up) {
                 history.done_ns = nanoseconds(now);
             }
             history.schedule = schedule;
-            self.jobs.insert(job.name.clone(), Entry { job: job.clone(), history });
+            self.jobs.insert(job.name.clone(), Entry { job: job.clone(), history, is_late: false });
         }
+        self.limits = limits;
         self.asked.retain(|name| self.jobs.contains_key(name));
     }
 
-    /// Runs this job as soon as nothing else runs; whether there is such a job.
+    /// From now on these agents are connected.
+    pub fn connected(&mut self, agents: BTreeSet<ClientName>) {
+        self.agents = agents;
+    }
+
+    /// Runs this job as soon as it may; whether there is such a job.
     pub fn ask(&mut self, name: &str) -> bool {
         let known = self.jobs.contains_key(name);
-        if known && !self.asked.iter().any(|asked| asked == name) {
+        if known && !self.is_asked(name) {
             self.asked.push_back(name.to_owned());
         }
         known
     }
 
-    /// What is to be done at this time. A start counts as begun.
+    /// What is to be done at this time. A start counts as begun, a stop as told.
     pub fn poll(&mut self, now: Timestamp) -> Step {
-        if self.running.is_some() {
-            return Step::Wait(None);
+        if let Some((name, run)) = self.running.iter_mut().find(|(_, run)| run.is_over(now)) {
+            run.is_stopped = true;
+            return Step::Stop(name.clone());
         }
-        if let Some(name) = self.asked.pop_front() {
-            return self.start(&name, now, Why::Asked, now);
+        self.note_late(now);
+        match self.pick(now) {
+            Some(pick) => self.start(pick, now),
+            None => Step::Wait(self.wake(now)),
         }
-        match self.first_due() {
-            Some((name, due)) if due.at <= now => {
-                let nominal = self.last_due(&name, now).unwrap_or(due.nominal);
-                let why = if due.at < self.started { Why::Missed } else { Why::Due };
-                self.start(&name, nominal, why, now)
+    }
+
+    /// What is due while its agent is away waits for it, or is passed over when that is wanted.
+    fn note_late(&mut self, now: Timestamp) {
+        let Self { jobs, running, agents, seed, .. } = self;
+        for (name, entry) in jobs {
+            let is_away = entry.job.agent().is_some_and(|agent| !agents.contains(agent));
+            if is_away && !running.contains_key(name) && entry.due(seed, now).is_some_and(|due| due.starts <= now) {
+                entry.is_late = entry.job.catch_up;
+                if !entry.job.catch_up {
+                    entry.history.done_ns = nanoseconds(now);
+                }
             }
-            first => Step::Wait(first.map(|(_, due)| due.at)),
         }
     }
 
-    fn start(&mut self, name: &str, nominal: Timestamp, why: Why, now: Timestamp) -> Step {
-        let Some(entry) = self.jobs.get_mut(name) else { return Step::Wait(Some(now)) };
-        let (nominal_ns, started_ns) = (nanoseconds(nominal), nanoseconds(now));
-        entry.history.runs.push(Run { nominal_ns, started_ns, why, ended: None, detail: String::new() });
-        let surplus = entry.history.runs.len().saturating_sub(RUNS_MAX as usize);
-        entry.history.runs.drain(..surplus);
-        let started = Started { job: entry.job.clone(), nominal, why };
-        self.running = Some(started.clone());
-        Step::Start(started)
+    /// The first that may start.
+    fn pick(&self, now: Timestamp) -> Option<Pick> {
+        let mut claims = Claims::of(self.running.values().map(|run| &*run.started.job));
+        let asked =
+            self.asked.iter().map(|name| Pick { name: name.clone(), nominal: now, why: Why::Asked, attempt: 1 });
+        for pick in asked.chain(self.ready(now)) {
+            let job = &self.jobs.get(&pick.name)?.job;
+            match claims.hindrance(job, self.limits, &self.agents) {
+                None => return Some(pick),
+                Some(Hindrance::Away(_)) => {}
+                Some(_) => claims.reserve(job),
+            }
+        }
+        None
     }
 
-    /// The run that was started ended. One that was cut is due again.
-    pub fn ended(&mut self, ended: Ended, detail: String, now: Timestamp) {
-        let Some(Started { job, nominal, why }) = self.running.take() else { return };
-        let history = match self.jobs.get_mut(&job.name) {
+    /// What is due and inside its window, the longest due first.
+    fn ready(&self, now: Timestamp) -> Vec<Pick> {
+        let idle = self.jobs.iter().filter(|(name, _)| !self.running.contains_key(*name));
+        let due = idle.filter_map(|(name, entry)| Some((entry.due(&self.seed, now)?, name, entry)));
+        let mut due: Vec<_> = due.filter(|(due, ..)| due.starts <= now).collect();
+        due.sort_by_key(|(due, ..)| (due.at, due.nominal));
+        due.into_iter().map(|(due, name, entry)| entry.pick(name, &due, self.started, now)).collect()
+    }
+
+    /// When something comes by itself that is not here yet.
+    fn wake(&self, now: Timestamp) -> Option<Timestamp> {
+        let idle = self.jobs.iter().filter(|(name, _)| !self.running.contains_key(*name));
+        let starts = idle.filter_map(|(_, entry)| entry.due(&self.seed, now)).map(|due| due.starts);
+        let ends = self.running.values().filter(|run| !run.is_stopped).filter_map(|run| run.started.until);
+        starts.chain(ends).filter(|at| *at > now).min()
+    }
+
+    fn start(&mut self, pick: Pick, now: Timestamp) -> Step {
+        self.asked.retain(|name| pick.why != Why::Asked || *name != pick.name);
+        let Some(entry) = self.jobs.get_mut(&pick.name) else { return Step::Wait(Some(now)) };
+        let started = entry.start(&pick, now);
+        self.running.insert(pick.name, Running { started: started.clone(), is_stopped: false });
+        Step::Start(Box::new(started))
+    }
+
+    /// The run of this job ended. One that was cut, or stopped by the end of its window, is due again.
+    pub fn ended(&mut self, name: &str, end: End, now: Timestamp) {
+        let Some(Running { started, is_stopped }) = self.running.remove(name) else { return };
+        let history = match self.jobs.get_mut(name) {
             Some(entry) => &mut entry.history,
             // It was taken out of the configuration meanwhile.
-            None => match self.former.get_mut(&job.name) {
+            None => match self.former.get_mut(name) {
                 Some(history) => history,
                 None => return,
             },
         };
-        if let Some(run) = history.runs.iter_mut().rfind(|run| run.ended.is_none()) {
-            (run.ended, run.detail) = (Some((nanoseconds(now), ended)), detail);
+        let ended = if end.ended == Ended::Cut && is_stopped { Ended::Closed } else { end.ended };
+        if ended.is_good() {
+            history.success_ns = nanoseconds(now);
+            full::note(history, &end.volumes, started.number);
         }
-        if why != Why::Asked && ended != Ended::Cut {
-            history.done_ns = history.done_ns.max(nanoseconds(nominal));
+        if let Some(run) = history.runs.iter_mut().rfind(|run| run.number == started.number) {
+            (run.ended, run.detail, run.volumes) = (Some((nanoseconds(now), ended)), end.detail, end.volumes);
+        }
+        if started.why != Why::Asked && !matches!(ended, Ended::Cut | Ended::Closed) {
+            history.done_ns = history.done_ns.max(nanoseconds(started.nominal));
         }
     }
 
     /// Whether somebody asked for this job, and it did not start yet.
     pub fn is_asked(&self, name: &str) -> bool {
         self.asked.iter().any(|asked| asked == name)
+    }
+
+    /// The run of this job that is under way.
+    pub fn running(&self, name: &str) -> Option<&Started> {
+        self.running.get(name).map(|run| &run.started)
+    }
+
+    /// What keeps a job, that was asked for or is due, from running now.
+    pub fn hindrance(&self, name: &str, now: Timestamp) -> Option<Hindrance> {
+        let entry = self.jobs.get(name)?;
+        let is_due = || entry.due(&self.seed, now).is_some_and(|due| due.starts <= now);
+        if self.running.contains_key(name) || !(self.is_asked(name) || is_due()) {
+            return None;
+        }
+        Claims::of(self.running.values().map(|run| &*run.started.job)).hindrance(&entry.job, self.limits, &self.agents)
     }
 
     /// The jobs with their history, by name.
@@ -172,42 +284,81 @@ impl Scheduler {
     /// What is to be kept of all jobs, also former ones.
     pub fn histories(&self) -> Vec<JobHistory> {
         let current = self.jobs.values().map(|entry| &entry.history);
-        current.chain(self.former.values()).take(understudy_format::history::JOBS_MAX as usize).cloned().collect()
+        current.chain(self.former.values()).take(JOBS_MAX as usize).cloned().collect()
     }
 
-    /// When a job is due next, and then, and so on.
+    /// When a job runs next, and then, and so on, as far as it depends on time.
     pub fn next<'a>(&'a self, name: &str) -> impl Iterator<Item = Due> + use<'a> {
         let entry = self.jobs.get(name);
-        let mut after = entry.map(|entry| self.done(entry));
-        std::iter::from_fn(move || {
-            let due = self.due_after(&entry?.job, after?)?;
-            after = Some(due.nominal);
-            Some(due)
-        })
+        let running = self.running(name).filter(|run| run.why != Why::Asked).map(|run| run.nominal);
+        due::all(entry, running, &self.seed)
+    }
+}
+
+impl Running {
+    fn is_over(&self, now: Timestamp) -> bool {
+        !self.is_stopped && self.started.until.is_some_and(|until| until <= now)
+    }
+}
+
+impl Entry {
+    fn pick(&self, name: &str, due: &Due, daemon_started: Timestamp, now: Timestamp) -> Pick {
+        let last = self.history.runs.last().and_then(|run| run.ended);
+        let was_closed = !self.job.windows.is_open(due.at) || last.is_some_and(|(_, ended)| ended == Ended::Closed);
+        let why = match due.cause {
+            Cause::Retry(_) => Why::Retried,
+            Cause::Schedule if due.at < daemon_started => Why::Missed,
+            Cause::Schedule if self.is_late => Why::Away,
+            Cause::Schedule if was_closed => Why::Window,
+            Cause::Schedule => Why::Due,
+        };
+        // A run now is for the last time that has come.
+        let (nominal, attempt) = match due.cause {
+            Cause::Retry(attempt) => (due.nominal, attempt),
+            Cause::Schedule => (self.job.schedule.missed(self.done(), now).unwrap_or(due.nominal), 1),
+        };
+        Pick { name: name.to_owned(), nominal, why, attempt }
     }
 
-    /// What a job is done up to: what runs is as good as done.
-    fn done(&self, entry: &Entry) -> Timestamp {
-        let running = self.running.as_ref().filter(|run| run.why != Why::Asked && run.job.name == entry.job.name);
-        let nominal = running.map(|run| run.nominal);
-        nominal.into_iter().fold(time(entry.history.done_ns), Timestamp::max)
+    fn start(&mut self, pick: &Pick, now: Timestamp) -> Started {
+        let full = match &self.job.task {
+            Task::Replicate(replicate) => full::reason(&replicate.full, &self.history, now),
+            _ => None,
+        };
+        self.is_late = false;
+        self.history.count += 1;
+        let started = Started {
+            job: self.job.clone(),
+            number: self.history.count,
+            nominal: pick.nominal,
+            why: pick.why,
+            attempt: pick.attempt,
+            full,
+            bytes_per_second: match &self.job.task {
+                Task::Replicate(replicate) => replicate.bandwidth.at(now),
+                _ => 0,
+            },
+            // Who asks wants it now, whatever the time is.
+            until: if pick.why == Why::Asked { None } else { self.job.windows.closes(now) },
+        };
+        self.record(&started, now);
+        started
     }
 
-    fn due_after(&self, job: &Job, after: Timestamp) -> Option<Due> {
-        let nominal = job.schedule.next(after)?;
-        let at = nominal.checked_add(delay(job.delay_max, &self.seed, &job.name, nominal)).ok()?;
-        Some(Due { at, nominal })
-    }
-
-    fn first_due(&self) -> Option<(String, Due)> {
-        let due = |entry: &Entry| Some((entry.job.name.clone(), self.due_after(&entry.job, self.done(entry))?));
-        self.jobs.values().filter_map(due).min_by_key(|(_, due)| *due)
-    }
-
-    /// The last time that a run now is for.
-    fn last_due(&self, name: &str, now: Timestamp) -> Option<Timestamp> {
-        let entry = self.jobs.get(name)?;
-        entry.job.schedule.missed(self.done(entry), now)
+    fn record(&mut self, started: &Started, now: Timestamp) {
+        let runs = &mut self.history.runs;
+        runs.push(Run {
+            number: started.number,
+            nominal_ns: nanoseconds(started.nominal),
+            started_ns: nanoseconds(now),
+            why: started.why,
+            attempt: started.attempt,
+            ended: None,
+            full: started.full.clone().unwrap_or_default(),
+            detail: String::new(),
+            volumes: Vec::new(),
+        });
+        runs.drain(..runs.len().saturating_sub(RUNS_MAX as usize));
     }
 }
 

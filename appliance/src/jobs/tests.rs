@@ -1,20 +1,35 @@
 //! The scheduler over simulated years: what is run when, what of a daemon that is not always there, and clocks that jump.
 
-use super::driver::{Heard, Jobs, survived};
-use super::scheduler::{Scheduler, Started, Step, nanoseconds, time};
-use crate::config::{Job, read};
+use super::driver::{Heard, Jobs};
+use super::run::survived;
+use super::scheduler::{End, Scheduler, Started, Step, nanoseconds, time};
+use crate::config::{Config, Job, read};
 use crate::upkeep::Outcome;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use std::sync::Arc;
 use understudy_format::history::{Ended, JobHistory, RUNS_MAX, Why, decode, encode};
 
-/// Jobs from the text that an administrator would write.
-fn jobs(text: &str) -> Vec<Arc<Job>> {
+mod agents;
+mod alarms;
+mod years;
+
+/// A configuration as an administrator would write it.
+fn config(text: &str) -> Config {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a.yaml");
-    std::fs::write(&file, format!("version: 1\ntime-zone: Europe/Berlin\njobs:\n{text}")).unwrap();
-    read(&file).unwrap_or_else(|error| panic!("{error}")).jobs
+    std::fs::write(&file, format!("version: 1\ntime-zone: Europe/Berlin\n{text}")).unwrap();
+    read(&file).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Jobs from such a text.
+fn jobs(text: &str) -> Vec<Arc<Job>> {
+    config(&format!("jobs:\n{text}")).jobs
+}
+
+/// A run that came to this, and did nothing to any volume.
+fn end(ended: Ended) -> End {
+    End { ended, detail: String::new(), volumes: Vec::new() }
 }
 
 fn at(text: &str) -> Timestamp {
@@ -23,17 +38,23 @@ fn at(text: &str) -> Timestamp {
 
 /// A scheduler and its clock.
 struct World {
-    jobs: Vec<Arc<Job>>,
+    config: Config,
     scheduler: Scheduler,
     now: Timestamp,
+    last: String,
 }
 
 impl World {
     fn new(text: &str, now: &str) -> Self {
-        let (jobs, now) = (jobs(text), at(now));
+        Self::configured(&format!("jobs:\n{text}"), now)
+    }
+
+    fn configured(text: &str, now: &str) -> Self {
+        let (config, now) = (config(text), at(now));
         let mut scheduler = Scheduler::new(b"seed".to_vec(), Vec::new(), now);
-        scheduler.configure(&jobs, now);
-        Self { jobs, scheduler, now }
+        scheduler.configure(&config.jobs, config.job_limits, now);
+        scheduler.connected(["web1", "web2"].map(|name| name.parse().unwrap()).into());
+        Self { config, scheduler, now, last: String::new() }
     }
 
     /// The daemon ends, and another starts at this time, with what is on the disk.
@@ -41,18 +62,33 @@ impl World {
         let known: Vec<JobHistory> = decode(&encode(&self.scheduler.histories())).unwrap();
         self.now = at(now);
         self.scheduler = Scheduler::new(b"seed".to_vec(), known, self.now);
-        self.scheduler.configure(&self.jobs, self.now);
+        self.scheduler.configure(&self.config.jobs, self.config.job_limits, self.now);
+        self.scheduler.connected(["web1", "web2"].map(|name| name.parse().unwrap()).into());
+    }
+
+    fn configure(&mut self, text: &str) {
+        let jobs = if text.is_empty() { Vec::new() } else { jobs(text) };
+        self.scheduler.configure(&jobs, self.config.job_limits, self.now);
     }
 
     fn start(&mut self) -> Option<Started> {
         match self.scheduler.poll(self.now) {
-            Step::Start(started) => Some(started),
-            Step::Wait(_) => None,
+            Step::Start(started) => {
+                self.last.clone_from(&started.job.name);
+                Some(*started)
+            }
+            Step::Stop(_) | Step::Wait(_) => None,
         }
     }
 
+    /// The run that was started last ends so.
     fn end(&mut self, ended: Ended) {
-        self.scheduler.ended(ended, String::new(), self.now);
+        let job = self.last.clone();
+        self.end_of(&job, ended);
+    }
+
+    fn end_of(&mut self, job: &str, ended: Ended) {
+        self.scheduler.ended(job, end(ended), self.now);
     }
 
     /// Lets time pass up to `end`; every run takes so long. What ran: job, why, when, and for which time.
@@ -63,8 +99,9 @@ impl World {
                 Step::Start(run) => {
                     ran.push((run.job.name.clone(), run.why, self.now.to_string(), run.nominal.to_string()));
                     self.now += takes;
-                    self.end(Ended::Done);
+                    self.end_of(&run.job.name, Ended::Done);
                 }
+                Step::Stop(job) => panic!("{job} has no window"),
                 Step::Wait(Some(until)) if until < end => self.now = until.max(self.now),
                 Step::Wait(_) => return ran,
             }
@@ -139,7 +176,7 @@ fn a_run_that_was_cut_is_due_again_and_one_that_failed_is_not() {
 }
 
 #[test]
-fn one_at_a_time_the_longest_due_first_and_what_is_asked_for_before() {
+fn one_upkeep_at_a_time_the_longest_due_first_and_what_is_asked_for_before() {
     let text = "  a: {run: prune, schedule: hourly}\n  b: {run: collect, schedule: '*:30'}\n  c: {run: scrub, schedule: yearly}\n";
     let mut world = World::new(text, "2026-11-21T10:10:00Z");
     world.now = at("2026-11-21T13:05:00Z");
@@ -163,15 +200,15 @@ fn another_schedule_counts_from_when_it_was_read_and_the_same_goes_on() {
     let mut world = World::new("  p: {run: prune, schedule: hourly}\n", "2026-11-21T10:10:00Z");
     world.live("2026-11-21T11:00:01Z", SignedDuration::ZERO);
     world.now = at("2026-11-21T11:40:00Z");
-    world.scheduler.configure(&jobs("  p: {run: collect, schedule: '*:20'}\n"), world.now);
+    world.configure("  p: {run: collect, schedule: '*:20'}\n");
     assert_eq!(brief(&world.live("2026-11-21T12:21:00Z", MINUTE)), [("p", Why::Due, "2026-11-21T12:20:00Z")]);
     // Taken out while it runs, and put back: what it did is remembered.
     world.now = at("2026-11-21T13:20:00Z");
     assert!(world.start().is_some());
-    world.scheduler.configure(&[], world.now);
+    world.configure("");
     assert!(!world.scheduler.ask("p"));
     world.end(Ended::Done);
-    world.scheduler.configure(&jobs("  p: {run: collect, schedule: '*:20'}\n"), world.now);
+    world.configure("  p: {run: collect, schedule: '*:20'}\n");
     assert_eq!(world.scheduler.jobs().next().unwrap().1.runs.len(), 3);
     assert!(world.start().is_none());
 }
@@ -189,7 +226,7 @@ fn who_waits_for_a_job_that_is_taken_out_is_told() {
     let first = ask("a");
     let (Step::Start(_), hears) = daemon.poll(now) else { panic!("nothing else runs") };
     let (again, other) = (ask("a"), ask("b"));
-    daemon.configure(&jobs("  b: {run: collect, schedule: hourly}\n"), now);
+    daemon.configure(&jobs("  b: {run: collect, schedule: hourly}\n"), Default::default(), now);
     let Ok(Heard::Ended(Err(reason))) = again.try_recv() else { panic!("it would wait for ever") };
     assert_eq!(reason, "job a was taken out of the configuration before it ran");
     assert!(other.is_empty(), "its run comes");
@@ -200,7 +237,7 @@ fn who_waits_for_a_job_that_is_taken_out_is_told() {
 
 #[test]
 fn a_panic_in_a_command_is_a_failure_of_its_run() {
-    let error = survived(|| panic!("a bug in a command")).unwrap_err();
+    let error = survived::<()>(|| panic!("a bug in a command")).unwrap_err();
     assert_eq!(error.to_string(), "internal error: the command panicked; the log says where");
 }
 

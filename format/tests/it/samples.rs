@@ -9,6 +9,7 @@ use std::fmt::Debug;
 use understudy_format::access::register::{Register, RegisterHeader, Ticket};
 use understudy_format::access::{Client, Known, Right};
 use understudy_format::agent::VolumeFigures;
+use understudy_format::agent::{VolumeFigures, VolumeReport};
 use understudy_format::bitmap::{Bitmap, BitmapRecord, SeenBitmap};
 use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, SecondaryMode, Settings, SettingsRecord};
 use understudy_format::chunk::{Chunk, ChunkHead, ChunkHeader, Entry, MappingEntry};
@@ -376,17 +377,60 @@ fn records() -> Vec<Sample> {
     ]
 }
 
+fn volume_run(volume: &str, full: &str, code: u8) -> VolumeReport {
+    let figures = VolumeFigures {
+        point: 7,
+        read_bytes: 1 << 20,
+        changed_bytes: 1 << 18,
+        sent_bytes: 1 << 17,
+        deduplicated_bytes: 1 << 16,
+        wire_bytes: 3 << 16,
+        duration_ms: 1500,
+        code,
+        reserved: [0; 7],
+    };
+    VolumeReport { volume: volume.parse().unwrap(), figures, full_reason: full.to_owned(), text: "point 7".to_owned() }
+}
+
 fn history() -> Vec<JobHistory> {
-    let run = |why, ended, detail: &str| Run { nominal_ns: 1, started_ns: 2, why, ended, detail: detail.to_owned() };
+    let run = |why, ended, detail: &str| Run {
+        number: 8,
+        nominal_ns: 1,
+        started_ns: 2,
+        why,
+        attempt: 1,
+        ended,
+        full: String::new(),
+        detail: detail.to_owned(),
+        volumes: Vec::new(),
+    };
+    let replicated = Run {
+        full: "full-every: 30 runs".to_owned(),
+        volumes: vec![volume_run("mail", "full-every: 30 runs", 0), volume_run("db", "", 3)],
+        ..run(Why::Retried, Some((8, Ended::Warnings)), "mail@7, db@7")
+    };
     let runs = vec![
         run(Why::Due, Some((3, Ended::Done)), "nothing is damaged"),
         run(Why::Missed, Some((4, Ended::Warnings)), ""),
         run(Why::Asked, Some((5, Ended::Damage)), ""),
-        run(Why::Due, Some((6, Ended::Failed)), ""),
-        run(Why::Due, Some((7, Ended::Cut)), ""),
+        run(Why::Away, Some((6, Ended::Failed)), ""),
+        run(Why::Window, Some((7, Ended::Cut)), ""),
+        run(Why::Due, Some((7, Ended::Closed)), ""),
+        Run { attempt: 2, ..replicated },
         run(Why::Missed, None, ""),
     ];
-    let job = |name: &str, runs| JobHistory { name: name.to_owned(), schedule: "daily".to_owned(), done_ns: 9, runs };
+    let job = |name: &str, runs| JobHistory {
+        schedule: "daily".to_owned(),
+        done_ns: 9,
+        success_ns: 8,
+        full_ns: 2,
+        failed_told_ns: 4,
+        behind_told_ns: 6,
+        count: 8,
+        since_full: 1,
+        runs,
+        ..JobHistory::new(name, 1)
+    };
     vec![job("scrub", runs), job("prune", Vec::new())]
 }
 

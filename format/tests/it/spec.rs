@@ -14,7 +14,7 @@ use understudy_format::chunk::{ChunkHead, ChunkHeader, Entry, MappingEntry};
 use understudy_format::codec::Codec;
 use understudy_format::error::ErrorKind;
 use understudy_format::frame::FrameHeader;
-use understudy_format::history::{HistoryHeader, RunRecord};
+use understudy_format::history::{HistoryHeader, JobRecord, RunRecord};
 use understudy_format::layout::{Layout, Row};
 use understudy_format::mapfile::MapFileHeader;
 use understudy_format::overlay::{OverlayHeader, OwnedSlot};
@@ -96,6 +96,7 @@ fn layouts() -> Vec<(&'static str, usize, &'static [Row])> {
         CertificateRecord,
         TicketRecord,
         HistoryHeader,
+        JobRecord,
         RunRecord,
         ProgressRecord,
         CursorRecord,

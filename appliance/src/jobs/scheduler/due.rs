@@ -1,0 +1,92 @@
+//! When a job is due: by its schedule, or again after it failed; and when its window lets it.
+
+use super::{Entry, time};
+use crate::schedule::delay;
+use jiff::Timestamp;
+use understudy_format::history::{Ended, Why};
+
+/// Why a job is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// Its time comes.
+    Schedule,
+    /// It failed; this is the next attempt.
+    Retry(u16),
+}
+
+/// When a job is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Due {
+    /// When it can start: at `at`, or when its window opens.
+    pub starts: Timestamp,
+    /// With its delay.
+    pub at: Timestamp,
+    /// The time of the schedule that it is for.
+    pub nominal: Timestamp,
+    /// Why.
+    pub cause: Cause,
+}
+
+impl Entry {
+    /// What it is done up to.
+    pub(super) fn done(&self) -> Timestamp {
+        time(self.history.done_ns)
+    }
+
+    /// When it is due, seen from now: a time of the schedule that came makes a retry needless.
+    pub(super) fn due(&self, seed: &[u8], now: Timestamp) -> Option<Due> {
+        let due = self.first(self.done(), |at| at <= now, seed)?;
+        // What is due already cannot start before now.
+        Some(Due { starts: self.job.windows.opens(due.at.max(now)).map(|opens| opens.max(due.starts))?, ..due })
+    }
+
+    /// The first due time after what is done; `has_come` says of which times of the schedule a retry need not be made.
+    fn first(&self, done: Timestamp, has_come: impl Fn(Timestamp) -> bool, seed: &[u8]) -> Option<Due> {
+        let scheduled = self.scheduled(done, seed);
+        match (scheduled, self.retry()) {
+            (Some(scheduled), Some(retry)) if has_come(scheduled.at) || scheduled.at <= retry.at => Some(scheduled),
+            (_, Some(retry)) => Some(retry),
+            (scheduled, None) => scheduled,
+        }
+    }
+
+    /// Whether a run that failed is tried again before the next time of the schedule.
+    pub(super) fn is_tried_again(&self) -> bool {
+        let next = self.job.schedule.next(self.done());
+        self.retry().is_some_and(|retry| next.is_none_or(|next| retry.at < next))
+    }
+
+    fn scheduled(&self, after: Timestamp, seed: &[u8]) -> Option<Due> {
+        let nominal = self.job.schedule.next(after)?;
+        let at = nominal.checked_add(delay(self.job.delay_max, seed, &self.job.name, nominal)).ok()?;
+        Some(Due { starts: self.job.windows.opens(at)?, at, nominal, cause: Cause::Schedule })
+    }
+
+    /// The next attempt, after a run that failed and that nobody asked for.
+    fn retry(&self) -> Option<Due> {
+        let last = self.history.runs.last().filter(|run| run.why != Why::Asked)?;
+        let (ended_ns, _) = last.ended.filter(|(_, ended)| *ended == Ended::Failed)?;
+        let at = time(ended_ns).checked_add(self.job.retry.after(last.attempt)?).ok()?;
+        let (starts, nominal) = (self.job.windows.opens(at)?, time(last.nominal_ns));
+        Some(Due { starts, at, nominal, cause: Cause::Retry(last.attempt.saturating_add(1)) })
+    }
+}
+
+/// All due times, as far as they follow from time alone; what runs is as good as done.
+pub(super) fn all<'a>(
+    entry: Option<&'a Entry>,
+    running: Option<Timestamp>,
+    seed: &'a [u8],
+) -> impl Iterator<Item = Due> + use<'a> {
+    let done = entry.map(|entry| running.into_iter().fold(entry.done(), Timestamp::max));
+    let mut next = entry.zip(done).and_then(|(entry, done)| entry.first(done, |_| false, seed));
+    let mut done = done;
+    std::iter::from_fn(move || {
+        let (entry, due) = (entry?, next?);
+        // What else comes until it starts is done with it.
+        let covered = entry.job.schedule.missed(done?, due.starts);
+        done = Some(covered.into_iter().fold(done?, Timestamp::max));
+        next = entry.scheduled(done?, seed);
+        Some(due)
+    })
+}

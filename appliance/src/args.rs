@@ -5,6 +5,7 @@ use crate::retention::age::Age;
 use crate::retention::args::RetentionArgs;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use understudy_format::FormatError;
 use understudy_format::catalogue::{SecondaryMode, Settings};
 use understudy_format::point::{Label, VolumeName};
 use understudy_format::text::parse_bytes;
@@ -167,6 +168,26 @@ impl Upkeep {
             | Self::Scrub(Scrub { place, .. })
             | Self::Reindex(Reindex { place }) => place,
         }
+    }
+
+    /// The volumes that it is done to; none when it is done to the pool as a whole.
+    pub fn volumes(&self) -> Result<Vec<VolumeName>, FormatError> {
+        let of = |name: &String| name.split('@').next().unwrap_or_default().parse();
+        match self {
+            Self::Prune(prune) => Ok(prune.volumes.clone()),
+            Self::Protect(Points { points, .. }) | Self::Unprotect(Points { points, .. }) => {
+                points.iter().map(of).collect()
+            }
+            Self::Remove(remove) => Ok(vec![of(&remove.name)?]),
+            Self::Set(set) => Ok(vec![set.volume.clone()]),
+            Self::Scrub(scrub) => Ok(scrub.volume.iter().cloned().collect()),
+            Self::Collect(_) | Self::Reindex(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether it can take away what is kept, or have it taken away.
+    pub fn takes_away(&self) -> bool {
+        matches!(self, Self::Prune(_) | Self::Unprotect(_) | Self::Remove(_) | Self::Set(_))
     }
 }
 

@@ -9,11 +9,13 @@ use crate::args::{self, Serve};
 use crate::clock;
 use crate::config::{self, Config, Fixed, Wanted};
 use crate::error::{Error, Result};
+use crate::events::Events;
 use crate::jobs::driver::{self, Jobs};
 use crate::jobs::history;
 use crate::jobs::scheduler::{Scheduler, time};
 use crate::locks::{lock, read, write};
 use crate::logging::Logs;
+use crate::overlay::Overlays;
 use crate::pool::{NewVolumes, Pool, VolumeEntry};
 use crate::retention::policy::Policy;
 use crate::secondary::Secondaries;
@@ -39,6 +41,12 @@ pub struct Daemon {
     pub secondaries: Arc<Secondaries>,
     /// Who may do what.
     pub access: Arc<Access>,
+    /// Its scratch overlays.
+    pub overlays: Arc<Overlays>,
+    /// Where NBD is served (`HOST:PORT`); empty when it is not.
+    pub nbd: String,
+    /// What happens.
+    pub events: Events,
     /// Of times without an offset.
     pub zone: TimeZone,
     /// The jobs.
@@ -58,7 +66,14 @@ pub fn new_volumes(config: &InForce, secondary: SecondaryMode) -> NewVolumes {
 
 impl Daemon {
     /// On an open pool, with the jobs of the configuration.
-    pub fn new(pool: Arc<Pool>, secondaries: Arc<Secondaries>, zone: TimeZone, config: InForce) -> Result<Self> {
+    pub fn new(
+        pool: Arc<Pool>,
+        secondaries: Arc<Secondaries>,
+        overlays: Arc<Overlays>,
+        nbd: String,
+        zone: TimeZone,
+        config: InForce,
+    ) -> Result<Self> {
         let now = time(clock::now_ns());
         let known = history::load(&pool)?;
         let had_jobs = !known.is_empty();
@@ -66,8 +81,9 @@ impl Daemon {
         let in_force = read(&config).clone();
         scheduler.configure(&in_force.jobs, in_force.job_limits, now);
         let access = Arc::new(Access::open(pool.clone())?);
-        let (jobs, agents, refused) = (Jobs::new(scheduler), Arc::default(), Mutex::default());
-        let daemon = Self { pool, secondaries, access, zone, jobs, agents, config, refused };
+        let (events, jobs, agents) = (Events::default(), Jobs::new(scheduler), Arc::default());
+        let refused = Mutex::default();
+        let daemon = Self { pool, secondaries, access, overlays, nbd, events, zone, jobs, agents, config, refused };
         if had_jobs || !in_force.jobs.is_empty() {
             driver::record(&daemon);
         }

@@ -13,7 +13,7 @@ pub mod hands;
 pub mod history;
 pub mod log;
 pub mod notify;
-mod run;
+pub(crate) mod run;
 pub mod scheduler;
 mod show;
 #[cfg(test)]

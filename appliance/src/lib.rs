@@ -6,8 +6,8 @@
 //! a [`view`] of its map, by NBD [`export`]s and by restores. Nothing flows back: what is written to an export goes to an
 //! [`overlay`] beside the point.
 //!
-//! What is done to a pool from time to time is [`upkeep`]; [`control`] has it done by the daemon that has the pool open, and
-//! [`retention`] decides which points a policy keeps. What an administrator wants is [`config`]; [`jobs`] does upkeep when its
+//! What is done to a pool from time to time is [`upkeep`]; [`control`] has it done by the daemon that has the pool open, through the
+//! [`api`], and [`retention`] decides which points a policy keeps. What an administrator wants is [`config`]; [`jobs`] does upkeep when its
 //! [`schedule`] says so, and [`daemon`] is what all that shares while a pool is served. Who may ask for
 //! what is [`access`]; what is to be done on other hosts, their [`agents`] do.
 //!
@@ -16,6 +16,7 @@
 
 pub mod access;
 pub mod agents;
+pub mod api;
 pub mod args;
 pub mod check;
 pub mod clock;
@@ -23,6 +24,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod error;
+pub mod events;
 pub mod export;
 pub mod ingest;
 pub mod jobs;

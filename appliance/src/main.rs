@@ -1,6 +1,6 @@
 //! `understudyd`: the appliance. Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 damage remains.
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use std::process::ExitCode;
 use understudy_appliance::args::{Cli, Command};
 use understudy_appliance::config::LogFormat;
@@ -8,7 +8,8 @@ use understudy_appliance::upkeep::Outcome;
 use understudy_appliance::{check, control, logging, offline, serve};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let typed = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&typed).unwrap_or_else(|error| error.exit());
     if !matches!(cli.command, Command::Serve(_)) {
         logging::init(LogFormat::Human, None);
     }
@@ -17,8 +18,8 @@ fn main() -> ExitCode {
         Command::Ingest(args) => offline::run(args, std::io::stdin().lock()).map(|()| Outcome::Done),
         Command::CheckConfig(args) => check::config(args),
         Command::Calendar(args) => check::calendar(args),
-        Command::Jobs(args) => control::client::ask_jobs(args, words()),
-        Command::Upkeep(upkeep) => control::client::run(upkeep, words()),
+        Command::Jobs(args) => control::client::ask_jobs(args, &typed),
+        Command::Upkeep(upkeep) => control::client::run(upkeep, &typed),
     };
     match result {
         Ok(outcome) => outcome.into(),
@@ -27,9 +28,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The arguments of the command line as text. Only a path may be no text, and the daemon knows where its pool is.
-fn words() -> Vec<String> {
-    std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
 }

@@ -6,6 +6,7 @@
 //! somebody wrote to or uses is discarded only by force; this is the only owner of the directory `overlays` of a pool.
 
 mod alone;
+pub mod asked;
 mod bits;
 mod claims;
 mod files;

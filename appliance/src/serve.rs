@@ -56,12 +56,14 @@ async fn serve(args: &Serve, config: Config, fixed: &Fixed, logs: &Logs) -> Resu
     let listeners = bind(fixed).await?;
     let control = control::server::Listener::bind(&pool)?;
     let secondaries = Arc::new(Secondaries::new(pool.clone()));
-    let daemon = Arc::new(Daemon::new(pool.clone(), secondaries.clone(), fixed.zone.clone(), config)?);
+    let overlays = Arc::new(Overlays::new(pool.clone()));
+    let nbd = listeners.nbd_address.map_or(String::new(), |address| address.to_string());
+    let (zone, open) = (fixed.zone.clone(), overlays.clone());
+    let daemon = Arc::new(Daemon::new(pool.clone(), secondaries.clone(), open, nbd, zone, config)?);
     announce(fixed, &pool, &listeners)?;
     secondaries.kick_all();
-    let overlays = Arc::new(Overlays::new(pool.clone()));
     let (stop, stopped) = watch::channel(false);
-    let mut tasks = start(&daemon, &overlays, fixed, listeners, encryption, control, &stopped);
+    let mut tasks = start(&daemon, fixed, listeners, encryption, control, &stopped);
     while signals.next_is_to_read_again().await {
         tokio::task::block_in_place(|| daemon.reload(args.config.as_deref(), args, fixed, logs));
     }
@@ -83,18 +85,16 @@ async fn serve(args: &Serve, config: Config, fixed: &Fixed, logs: &Logs) -> Resu
 /// Starts all that runs until `stopped`.
 fn start(
     daemon: &Arc<Daemon>,
-    overlays: &Arc<Overlays>,
     fixed: &Fixed,
     listeners: Listeners,
     encryption: Encryption,
     control: control::server::Listener,
     stopped: &watch::Receiver<bool>,
 ) -> JoinSet<()> {
-    let nbd = listeners.nbd_address.map_or(String::new(), |address| address.to_string());
-    let (pool, secondaries, overlays) = (daemon.pool.clone(), daemon.secondaries.clone(), overlays.clone());
+    let (pool, secondaries, overlays) = (daemon.pool.clone(), daemon.secondaries.clone(), daemon.overlays.clone());
     let catalog = PoolCatalog::new(daemon.clone(), overlays.clone());
-    let (access, agents, running) = (daemon.access.clone(), daemon.agents.clone(), session::Running::default());
-    let groups = Arc::default();
+    let (access, nbd, agents) = (daemon.access.clone(), daemon.nbd.clone(), daemon.agents.clone());
+    let (running, groups) = (session::Running::default(), Arc::default());
     let shared = Arc::new(Shared { pool, secondaries, overlays, access, nbd, running, agents, groups });
     let mut tasks = JoinSet::new();
     let (limits, ended) = (fixed.nbd_terms.limits(), until(stopped.clone()));
@@ -103,7 +103,7 @@ fn start(
             tracing::error!(%error, "the NBD server ended");
         }
     });
-    tasks.spawn(control.serve(daemon.clone(), until(stopped.clone())));
+    tasks.spawn(control.serve(daemon.clone(), stopped.clone()));
     tasks.spawn(driver::drive(daemon.clone(), until(stopped.clone())));
     tasks.spawn(accept(listeners.sessions, fixed.sessions, shared, until(stopped.clone())));
     tasks
@@ -139,7 +139,8 @@ fn on(kind: SignalKind) -> Result<Signal> {
     signal(kind).map_err(|e| Error::Broken(format!("signals: {e}")))
 }
 
-async fn until(mut stopped: watch::Receiver<bool>) {
+/// Returns when the daemon is to end.
+pub(crate) async fn until(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 

@@ -15,11 +15,12 @@ mod stream;
 pub use groups::Groups;
 pub use running::Running;
 
-use crate::access::{Access, Peer, Right};
+use crate::access::{Access, Peer};
 use crate::agents::{self, Agents, Arrival};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::overlay::{Kept, Overlays};
+use crate::overlay::Overlays;
+use crate::overlay::asked::Asked;
 use crate::pool::{Pool, VolumeEntry};
 use crate::secondary::Secondaries;
 use bytes::{Bytes, BytesMut};
@@ -29,7 +30,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use understudy_format::map::{FANOUT, LEVEL_MAX, Lookup, PAGE_SIZE, span};
 use understudy_format::point::{Label, Point, Volume, VolumeName};
-use understudy_format::wire::{Control, Message, OverlayInfo, POINTS_MAX, SESSION_VERSION, VolumeInfo, VolumeStatus};
+use understudy_format::wire::{Control, Message, POINTS_MAX, SESSION_VERSION, VolumeInfo, VolumeStatus};
 use understudy_format::{Digest, ErrorKind, FormatError};
 use understudy_net::NetError;
 use understudy_net::framed::{MessageReader, MessageWriter};
@@ -161,42 +162,20 @@ impl Shared {
             }
             Message::ListPoints { name, newest } => self.points(peer, &name, newest),
             Message::GetPages { volume, point, level, indexes } => self.pages(peer, &volume, point, level, &indexes),
-            Message::ListOverlays => Ok(Message::Overlays(self.overlays_of(peer))),
-            Message::Discard { volume, point, force } => self.discard(peer, &volume, point, force),
-            Message::Keep { volume, point, name, label } => self.keep(peer, &volume, point, name, label),
+            Message::ListOverlays => Ok(Message::Overlays(self.overlays(peer).list())),
+            Message::Discard { volume, point, force } => {
+                Ok(Message::Overlays(vec![self.overlays(peer).discard(&volume, point, force)?]))
+            }
+            Message::Keep { volume, point, name, label } => {
+                let (_, point) = self.overlays(peer).keep(&volume, point, name, label)?;
+                Ok(Message::Stored(point))
+            }
             other => Err(Error::refused(format!("{} is no request", other.name()))),
         }
     }
 
-    fn overlays_of(&self, peer: &Peer) -> Vec<OverlayInfo> {
-        let all = self.overlays.list().into_iter();
-        all.filter(|overlay| self.access.sees(peer, &overlay.name)).collect()
-    }
-
-    fn discard(&self, peer: &Peer, volume: &Uuid, point: u64, force: bool) -> Result<Message> {
-        self.may_use_overlay(peer, volume, point)?;
-        self.access.may_destroy(peer)?;
-        Ok(Message::Overlays(vec![self.overlays.discard(volume, point, force)?]))
-    }
-
-    /// Fails unless the peer may write to the overlay over a point.
-    fn may_use_overlay(&self, peer: &Peer, volume: &Uuid, point: u64) -> Result<()> {
-        let mut seen = self.overlays_of(peer).into_iter();
-        let overlay = seen.find(|overlay| (overlay.status.volume, overlay.status.point) == (*volume, point));
-        let overlay = overlay.ok_or_else(|| Overlays::unknown(point))?;
-        self.access.may(peer, Right::Restore, Some(&overlay.name))
-    }
-
-    fn keep(&self, peer: &Peer, volume: &Uuid, point: u64, name: VolumeName, label: Option<Label>) -> Result<Message> {
-        self.may_use_overlay(peer, volume, point)?;
-        self.access.claim(peer, &name)?;
-        let (uuid, stream) = (clock::random_uuid(), clock::random_uuid());
-        let kept = Kept { name, label, uuid, stream, now_ns: clock::now_ns() };
-        let (volume, point) = self.overlays.keep(volume, point, kept)?;
-        if let Err(error) = self.secondaries.kick(&volume) {
-            tracing::error!(volume = %volume.name, %error, "the secondary cannot be brought up to date");
-        }
-        Ok(Message::Stored(point))
+    fn overlays<'a>(&'a self, peer: &'a Peer) -> Asked<'a> {
+        Asked { overlays: &self.overlays, secondaries: &self.secondaries, access: &self.access, peer }
     }
 
     fn info(&self, entry: &VolumeEntry) -> Result<VolumeInfo> {

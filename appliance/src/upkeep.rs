@@ -58,10 +58,17 @@ impl From<Outcome> for ExitCode {
 /// Something that happened: for people and for programs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Told {
-    /// A line, or several.
+    /// A line, or several; empty where people need not know.
     pub text: String,
     /// The same as an object with an `event`.
     pub event: Value,
+}
+
+impl Told {
+    /// Whether it only tells how far something is.
+    pub fn is_progress(&self) -> bool {
+        self.event["event"] == "progress"
+    }
 }
 
 /// What upkeep works on.

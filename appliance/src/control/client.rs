@@ -1,23 +1,34 @@
 //! The command's end: asks the daemon, or does it itself when there is none.
 
 use super::Address;
+use crate::api::options::{self, Options};
+use crate::api::{ENDED, FAILED, TOLD};
 use crate::args::{Jobs, Upkeep as Args};
 use crate::clock;
 use crate::error::{Error, Result, at};
 use crate::overlay::Overlays;
 use crate::secondary::Secondaries;
 use crate::upkeep::{Outcome, Told, Upkeep};
+use clap::ArgMatches;
 use jiff::tz::TimeZone;
-use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use serde_json::Value;
+use std::io::{ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use understudy_format::catalogue::Settings;
+use understudy_net::http::{Answer, Connection};
 
-/// Does what is asked, by the daemon or here; `words` are the arguments of the command line.
-pub fn run(args: &Args, words: Vec<String>) -> Result<Outcome> {
+/// What is asked of the daemon: a command, and the options that were typed.
+#[derive(Debug)]
+struct Asked {
+    name: String,
+    options: Options,
+}
+
+/// Does what is asked, by the daemon or here; `typed` is what was read from the command line.
+pub fn run(args: &Args, typed: &ArgMatches) -> Result<Outcome> {
     let place = args.place();
     check_pool(&place.pool)?;
     let print = |told: &Told| print(told, place.json);
@@ -25,13 +36,13 @@ pub fn run(args: &Args, words: Vec<String>) -> Result<Outcome> {
         Some(_) if matches!(args, Args::Reindex(_)) => {
             Err(Error::Busy("a daemon has the pool open; stop it first, then rebuild the index".into()))
         }
-        Some(daemon) => ask(daemon, &place.pool, words, print),
+        Some(daemon) => ask(daemon, Asked::of(typed), print),
         None => act(args, print),
     }
 }
 
 /// Asks the daemon about its jobs; there are none without it.
-pub fn ask_jobs(args: &Jobs, words: Vec<String>) -> Result<Outcome> {
+pub fn ask_jobs(args: &Jobs, typed: &ArgMatches) -> Result<Outcome> {
     let place = args.place();
     check_pool(&place.pool)?;
     let daemon = connect(&place.pool)?.ok_or_else(|| {
@@ -40,7 +51,7 @@ pub fn ask_jobs(args: &Jobs, words: Vec<String>) -> Result<Outcome> {
             "no daemon has {pool} open, and jobs are the daemon's: start `understudyd serve --config FILE`"
         ))
     })?;
-    ask(daemon, &place.pool, words, |told| print(told, place.json))
+    ask(daemon, Asked::of(typed), |told| print(told, place.json))
 }
 
 fn check_pool(pool: &Path) -> Result<()> {
@@ -53,7 +64,9 @@ fn check_pool(pool: &Path) -> Result<()> {
 /// Prints what happened; a closed output is no reason to stop half way.
 pub fn print(told: &Told, json: bool) {
     let line = if json { told.event.to_string() } else { told.text.clone() };
-    let _ = writeln!(std::io::stdout(), "{line}");
+    if !line.is_empty() {
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
 }
 
 /// The daemon that has the pool open, if there is one.
@@ -65,23 +78,58 @@ fn connect(pool: &Path) -> Result<Option<UnixStream>> {
     }
 }
 
-fn ask(mut daemon: UnixStream, pool: &Path, words: Vec<String>, print: impl Fn(&Told)) -> Result<Outcome> {
-    let path = pool.join(super::SOCKET);
-    writeln!(daemon, "{}", Value::from(words)).map_err(at(&path))?;
-    for line in BufReader::new(daemon).lines() {
-        let line = line.map_err(at(&path))?;
-        let message: Value =
-            serde_json::from_str(&line).map_err(|e| Error::Broken(format!("the daemon's answer: {e}")))?;
-        if let Some(error) = message["error"].as_str() {
-            return Err(Error::Refused(error.to_owned()));
-        }
-        if let Some(outcome) = message["done"].as_u64().and_then(Outcome::from_code) {
-            return Ok(outcome);
-        }
-        let text = message["text"].as_str().unwrap_or_default().to_owned();
-        print(&Told { text, event: message.get("event").cloned().unwrap_or_else(|| json!({})) });
+impl Asked {
+    fn of(typed: &ArgMatches) -> Self {
+        let (name, typed) = typed.subcommand().unwrap_or(("", typed));
+        let command = options::commands().into_iter().find(|command| command.get_name() == name);
+        let options = command.map(|command| options::typed(&command, typed)).unwrap_or_default();
+        Self { name: name.to_owned(), options }
     }
-    Err(Error::Broken("the daemon ended before it was done; run the command again".into()))
+}
+
+fn ask(daemon: UnixStream, asked: Asked, print: impl Fn(&Told)) -> Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cut)?;
+    runtime.block_on(async {
+        daemon.set_nonblocking(true).map_err(cut)?;
+        let daemon = tokio::net::UnixStream::from_std(daemon).map_err(cut)?;
+        let mut connection = Connection::new(daemon, "pool").await.map_err(cut)?;
+        let path = format!("/v1/commands/{}", asked.name);
+        let answer = connection.post(&path, Value::from(asked.options).to_string()).await.map_err(cut)?;
+        heard(answer, print).await
+    })
+}
+
+/// Prints what is told, until it is told how it ended.
+async fn heard(answer: Answer, print: impl Fn(&Told)) -> Result<Outcome> {
+    if !answer.status.is_success() {
+        return Err(problem(&json(&answer.bytes().await.map_err(cut)?)?));
+    }
+    let mut events = answer.events();
+    while let Some(event) = events.next().await.map_err(cut)? {
+        let mut data = json(event.data.as_bytes())?;
+        match event.name.as_str() {
+            TOLD => {
+                let text = data["text"].as_str().unwrap_or_default().to_owned();
+                print(&Told { text, event: data["event"].take() });
+            }
+            ENDED => return data["code"].as_u64().and_then(Outcome::from_code).ok_or_else(|| cut("no outcome")),
+            FAILED => return Err(problem(&data)),
+            _ => {}
+        }
+    }
+    Err(cut("its answer has no end"))
+}
+
+fn json(bytes: &[u8]) -> Result<Value> {
+    serde_json::from_slice(bytes).map_err(|error| Error::Refused(format!("the daemon's answer: {error}")))
+}
+
+fn problem(problem: &Value) -> Error {
+    Error::Refused(problem["detail"].as_str().unwrap_or("the daemon refused, and gave no reason").to_owned())
+}
+
+fn cut(reason: impl std::fmt::Display) -> Error {
+    Error::Busy(format!("the daemon ended before it was done; run the command again ({reason})"))
 }
 
 fn act(args: &Args, print: impl Fn(&Told)) -> Result<Outcome> {

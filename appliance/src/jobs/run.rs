@@ -94,7 +94,7 @@ fn outcome(end: &End) -> Result<Outcome, String> {
 }
 
 /// What a run comes to; a panic in it is a failure of this run, and the next one comes.
-pub(super) fn survived<T>(command: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn survived<T>(command: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(command))
         .unwrap_or_else(|_| Err(Error::refused("internal error: the command panicked; the log says where")))
 }

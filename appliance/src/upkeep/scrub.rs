@@ -11,12 +11,11 @@ impl Upkeep<'_> {
     pub(super) fn scrub(&mut self, args: &args::Scrub) -> Result<Outcome> {
         let older_than_ns = args.older_than.map(|age| self.now_ns.saturating_sub(age.before(self.now_ns, &self.zone)));
         let options = Options { volume: args.volume.clone(), older_than_ns, rate: args.rate, now_ns: self.now_ns };
-        let json = args.place.json;
         let tell = &mut *self.tell;
-        let mut report = |event: Event| match event {
-            // For programs: people see what is found.
-            Event::Progress { .. } if !json => {}
-            event => tell(Told { text: event.to_string(), event: event.json() }),
+        let mut report = |event: Event| {
+            // How far it is, is for programs: people see what is found.
+            let text = if let Event::Progress { .. } = event { String::new() } else { event.to_string() };
+            tell(Told { text, event: event.json() });
         };
         let scrubbed =
             scrub::run(self.pool, self.secondaries, &options, &SystemClock::start(), self.stop, &mut report)?;

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use std::fmt::Debug;
 use understudy_format::access::register::{Register, RegisterHeader, Ticket};
 use understudy_format::access::{Client, Known, Right};
-use understudy_format::agent::VolumeFigures;
 use understudy_format::agent::{VolumeFigures, VolumeReport};
 use understudy_format::bitmap::{Bitmap, BitmapRecord, SeenBitmap};
 use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, SecondaryMode, Settings, SettingsRecord};

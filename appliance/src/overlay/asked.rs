@@ -1,0 +1,61 @@
+//! What somebody asks of overlays, over a session or the API: as far as it may.
+//!
+//! Invariant: an overlay over a volume that the peer does not see is not there.
+
+use super::{Kept, Overlays};
+use crate::access::{Access, Peer, Right};
+use crate::clock;
+use crate::error::Result;
+use crate::secondary::Secondaries;
+use understudy_format::point::{Label, Point, Volume, VolumeName};
+use understudy_format::wire::OverlayInfo;
+use uuid::Uuid;
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// All overlays.
+    pub overlays: &'a Overlays,
+    /// Where what is kept is applied.
+    pub secondaries: &'a Secondaries,
+    /// Who may do what.
+    pub access: &'a Access,
+    /// Who asks.
+    pub peer: &'a Peer,
+}
+
+impl Asked<'_> {
+    /// Those that the peer sees.
+    pub fn list(&self) -> Vec<OverlayInfo> {
+        let all = self.overlays.list().into_iter();
+        all.filter(|overlay| self.access.sees(self.peer, &overlay.name)).collect()
+    }
+
+    /// Removes one for good, and tells what it was.
+    pub fn discard(&self, volume: &Uuid, point: u64, force: bool) -> Result<OverlayInfo> {
+        self.may_use(volume, point)?;
+        self.access.may_destroy(self.peer)?;
+        self.overlays.discard(volume, point, force)
+    }
+
+    /// Makes a new volume out of one.
+    pub fn keep(&self, volume: &Uuid, point: u64, name: VolumeName, label: Option<Label>) -> Result<(Volume, Point)> {
+        self.may_use(volume, point)?;
+        self.access.claim(self.peer, &name)?;
+        let (uuid, stream) = (clock::random_uuid(), clock::random_uuid());
+        let kept = Kept { name, label, uuid, stream, now_ns: clock::now_ns() };
+        let (volume, point) = self.overlays.keep(volume, point, kept)?;
+        if let Err(error) = self.secondaries.kick(&volume) {
+            tracing::error!(volume = %volume.name, %error, "the secondary cannot be brought up to date");
+        }
+        Ok((volume, point))
+    }
+
+    /// Fails unless the peer may write to the overlay over a point.
+    fn may_use(&self, volume: &Uuid, point: u64) -> Result<()> {
+        let mut seen = self.list().into_iter();
+        let overlay = seen.find(|overlay| (overlay.status.volume, overlay.status.point) == (*volume, point));
+        let overlay = overlay.ok_or_else(|| Overlays::unknown(point))?;
+        self.access.may(self.peer, Right::Restore, Some(&overlay.name))
+    }
+}

@@ -8,15 +8,18 @@
 //! Invariants: no route is without a look at who asks; heads, bodies and waiting for them have limits; pools and disks are waited for on
 //! threads of their own; who leaves stops what it asked for, and so does the end of the daemon.
 
+mod agents;
 mod commands;
 mod context;
 mod document;
 mod events;
 mod input;
 mod jobs;
+mod metrics;
 pub mod options;
 mod overlays;
 mod problem;
+mod status;
 mod volumes;
 
 use crate::access::Peer;
@@ -55,7 +58,11 @@ fn routes() -> Vec<Route> {
         ("delete", "/v1/overlays/{volume}/{point}", delete(overlays::discard)),
         ("get", "/v1/jobs", get(jobs::list)),
         ("get", "/v1/jobs/{job}/runs", get(jobs::runs)),
+        ("get", "/v1/jobs/{job}/runs/{run}/log", get(jobs::log)),
         ("get", "/v1/next", get(jobs::next)),
+        ("get", "/v1/agents", get(agents::list)),
+        ("get", "/v1/status", get(status::answer)),
+        ("get", "/metrics", get(metrics::scrape)),
         ("get", "/v1/events", get(events::listen)),
         ("post", "/v1/commands/{command}", post(commands::carry_out)),
     ]

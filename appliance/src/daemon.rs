@@ -15,6 +15,7 @@ use crate::jobs::history;
 use crate::jobs::scheduler::{Scheduler, time};
 use crate::locks::{lock, read, write};
 use crate::logging::Logs;
+use crate::metrics::counters::Counters;
 use crate::overlay::Overlays;
 use crate::pool::{NewVolumes, Pool, VolumeEntry};
 use crate::retention::policy::Policy;
@@ -47,6 +48,8 @@ pub struct Daemon {
     pub nbd: String,
     /// What happens.
     pub events: Events,
+    /// What is counted.
+    pub counters: Arc<Counters>,
     /// Of times without an offset.
     pub zone: TimeZone,
     /// The jobs.
@@ -82,8 +85,9 @@ impl Daemon {
         scheduler.configure(&in_force.jobs, in_force.job_limits, now);
         let access = Arc::new(Access::open(pool.clone())?);
         let (events, jobs, agents) = (Events::default(), Jobs::new(scheduler), Arc::default());
-        let refused = Mutex::default();
-        let daemon = Self { pool, secondaries, access, overlays, nbd, events, zone, jobs, agents, config, refused };
+        let (counters, refused) = (Arc::default(), Mutex::default());
+        let daemon =
+            Self { pool, secondaries, access, overlays, nbd, events, counters, zone, jobs, agents, config, refused };
         if had_jobs || !in_force.jobs.is_empty() {
             driver::record(&daemon);
         }
@@ -170,6 +174,10 @@ impl Daemon {
     /// Carries out what an administrator asked for, or a job.
     pub fn upkeep(&self, what: &args::Upkeep, stop: &AtomicBool, tell: &mut dyn FnMut(Told)) -> Result<Outcome> {
         let (pool, secondaries, zone) = (&self.pool, &self.secondaries, self.zone.clone());
+        let tell = &mut |told: Told| {
+            self.counters.heard(&told.event);
+            tell(told);
+        };
         Upkeep { pool, secondaries, stop, zone, now_ns: clock::now_ns(), tell }.run(what)
     }
 

@@ -27,6 +27,9 @@ use understudy_format::wire::{OverlayInfo, OverlayStatus};
 use understudy_format::{BlockId, Digest};
 use understudy_net::export::{Catalog, Content, Export, OpenError, Parts, Visitor};
 
+/// What exports use their points for.
+pub const USE: &str = "an export";
+
 /// Everything of a pool that can be opened over NBD, by whom it is for.
 #[derive(Debug)]
 pub struct PoolCatalog {
@@ -47,7 +50,7 @@ impl PoolCatalog {
             return Ok(self.overlays.open(&volume, &point, clock::now_ns())?);
         }
         let (volume, point) = self.point(name, peer, Right::Read)?;
-        let view = PointView::open(&self.daemon.pool, &volume, &point, "an export")?;
+        let view = PointView::open(&self.daemon.pool, &volume, &point, USE)?;
         Ok(Arc::new(PointExport::new(view, &self.daemon.secondaries, &self.parts)))
     }
 

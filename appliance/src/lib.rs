@@ -30,6 +30,7 @@ pub mod ingest;
 pub mod jobs;
 mod locks;
 pub mod logging;
+pub mod metrics;
 pub mod nbd_terms;
 pub mod offline;
 pub mod overlay;

@@ -94,8 +94,8 @@ fn start(
     let (pool, secondaries, overlays) = (daemon.pool.clone(), daemon.secondaries.clone(), daemon.overlays.clone());
     let catalog = PoolCatalog::new(daemon.clone(), overlays.clone());
     let (access, nbd, agents) = (daemon.access.clone(), daemon.nbd.clone(), daemon.agents.clone());
-    let (running, groups) = (session::Running::default(), Arc::default());
-    let shared = Arc::new(Shared { pool, secondaries, overlays, access, nbd, running, agents, groups });
+    let (counters, running, groups) = (daemon.counters.clone(), session::Running::default(), Arc::default());
+    let shared = Arc::new(Shared { pool, secondaries, overlays, access, nbd, counters, running, agents, groups });
     let mut tasks = JoinSet::new();
     let (limits, ended) = (fixed.nbd_terms.limits(), until(stopped.clone()));
     tasks.spawn(async move {

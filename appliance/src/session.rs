@@ -19,6 +19,7 @@ use crate::access::{Access, Peer};
 use crate::agents::{self, Agents, Arrival};
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::metrics::counters::Counters;
 use crate::overlay::Overlays;
 use crate::overlay::asked::Asked;
 use crate::pool::{Pool, VolumeEntry};
@@ -56,6 +57,8 @@ pub struct Shared {
     pub access: Arc<Access>,
     /// Where NBD is served (`HOST:PORT`), for the welcome; empty when it is not.
     pub nbd: String,
+    /// What is counted.
+    pub counters: Arc<Counters>,
     /// The streams that come in.
     pub running: Running,
     /// The agents.
@@ -69,6 +72,7 @@ type Writer = MessageWriter<OwnedWriteHalf>;
 
 /// Serves one connection of `peer` until it leaves or an error ends it.
 pub async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: Peer) -> Result<(), NetError> {
+    let _counted = shared.counters.session();
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
     let (reader, writer) = (MessageReader::new(read, HELLO_MAX), MessageWriter::new(write, IDLE_MAX));

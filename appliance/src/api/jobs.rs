@@ -31,6 +31,20 @@ pub(super) async fn runs(State(context): State<Context>, InPath(job): InPath<Str
     context.ask(move |context| known(context, &job).and_then(|()| told(context, "jobs", json!({"job": job})))).await
 }
 
+/// `GET /v1/jobs/{job}/runs/{run}/log`.
+pub(super) async fn log(
+    State(context): State<Context>,
+    InPath((job, run)): InPath<(String, u64)>,
+) -> Result<Json<Value>, Problem> {
+    context
+        .ask(move |context| {
+            known(context, &job)?;
+            let Json(logs) = told(context, "jobs", json!({"job": job, "log": run}))?;
+            Ok(Json(logs[0].clone()))
+        })
+        .await
+}
+
 /// `GET /v1/next`.
 pub(super) async fn next(
     State(context): State<Context>,
@@ -50,7 +64,7 @@ pub(super) async fn next(
 
 fn known(context: &Context, job: &str) -> Result<(), Problem> {
     context.may(Right::Read, None)?;
-    let known = context.daemon.jobs.with(|scheduler| scheduler.jobs().any(|(known, _)| known.name == job));
+    let known = context.daemon.jobs.look(|scheduler| scheduler.jobs().any(|(known, _)| known.name == job));
     known.then_some(()).ok_or_else(|| Problem::unknown(format!("there is no job {job:?}; /v1/jobs has them all")))
 }
 

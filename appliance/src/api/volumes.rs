@@ -105,7 +105,8 @@ impl Context {
     }
 }
 
-fn volume_json(context: &Context, entry: &VolumeEntry) -> Result<Value> {
+/// A volume, as programs are told of it.
+pub(super) fn volume_json(context: &Context, entry: &VolumeEntry) -> Result<Value> {
     let VolumeEntry { volume, points, settings, .. } = entry;
     let newest = points.last();
     let status = context.daemon.secondaries.status(volume, newest)?;

@@ -129,6 +129,11 @@ impl Job {
         }
     }
 
+    /// Whether it makes points of this volume.
+    pub fn replicates(&self, volume: &VolumeName) -> bool {
+        matches!(self.task, Task::Replicate(_)) && self.volumes().contains(volume)
+    }
+
     /// The volumes that it is about; of a command on the pool nobody knows.
     pub fn volumes(&self) -> &[VolumeName] {
         match &self.task {

@@ -48,6 +48,7 @@ pub(super) fn run(
             told.text.lines().for_each(|line| tracing::info!(job = name, "{line}"));
             say(&told.text);
         }
+        daemon.events.tell(&format!("job {name}"), &told);
         // Who left does not hear it.
         listeners.iter().for_each(|hear| drop(hear.send(Heard::Told(told.clone()))));
     };
@@ -69,6 +70,7 @@ pub(super) fn run(
             "a job ended"
         ),
     }
+    end.volumes.iter().for_each(|report| daemon.counters.reported(report));
     let outcome = outcome(&end);
     (end, outcome)
 }

@@ -188,6 +188,11 @@ impl Live {
         Lease { live: self.clone(), volume, point, by }
     }
 
+    /// How many use any point for this purpose.
+    pub fn uses(&self, by: &str) -> usize {
+        lock(&self.state).leases.values().flatten().filter(|used| **used == by).count()
+    }
+
     /// Who uses a point.
     pub fn users(&self, volume: Uuid, point: u64) -> Vec<&'static str> {
         lock(&self.state).leases.get(&(volume, point)).cloned().unwrap_or_default()

@@ -1,0 +1,114 @@
+//! What adds up from the start of the daemon, counted while it happens; and what only an event tells.
+//!
+//! Invariant: counting never fails and never waits for a disk.
+
+use super::{Family, Labels};
+use crate::locks::lock;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use understudy_format::agent::VolumeReport;
+use understudy_format::point::{Point, VolumeName};
+
+/// What is counted, and for people.
+const COUNTED: [(&str, &str); 7] = [
+    (POINTS, "Points that streams made, by volume and kind"),
+    (STORED, "Bytes that streams added to the pool"),
+    (NEW, "Bytes of blocks that streams brought and the pool lacked"),
+    (READ, "Bytes that agents read from a volume's source"),
+    (SENT, "Bytes of blocks whose content agents sent"),
+    (DEDUPLICATED, "Bytes of changed blocks that the appliance had already"),
+    (FULLS, "Runs of agents that made a full, by volume and reason"),
+];
+const POINTS: &str = "points_made";
+const STORED: &str = "stored_bytes";
+const NEW: &str = "new_bytes";
+const READ: &str = "read_bytes";
+const SENT: &str = "sent_bytes";
+const DEDUPLICATED: &str = "deduplicated_bytes";
+const FULLS: &str = "fulls";
+
+/// See the module documentation.
+#[derive(Debug, Default)]
+pub struct Counters {
+    totals: Mutex<BTreeMap<&'static str, BTreeMap<Labels, u64>>>,
+    sessions: AtomicU64,
+    /// Bytes that nobody needed at the last collection, dry or not, and that it did not give back.
+    reclaimable: Mutex<Option<u64>>,
+}
+
+/// A session that is counted until this is dropped.
+#[derive(Debug)]
+pub struct InSession(Arc<Counters>);
+
+impl Counters {
+    /// A stream was committed.
+    pub fn committed(&self, volume: &VolumeName, point: &Point) {
+        let kind = if point.base.is_some() { "incremental" } else { "full" };
+        self.add(POINTS, vec![of(volume), ("kind", kind.to_owned())], 1);
+        self.add(STORED, vec![of(volume)], point.stored_bytes);
+        self.add(NEW, vec![of(volume)], point.new_bytes);
+    }
+
+    /// An agent reported what it did to a volume.
+    pub fn reported(&self, report: &VolumeReport) {
+        let VolumeReport { volume, figures, full_reason, .. } = report;
+        self.add(READ, vec![of(volume)], figures.read_bytes);
+        self.add(SENT, vec![of(volume)], figures.sent_bytes);
+        self.add(DEDUPLICATED, vec![of(volume)], figures.deduplicated_bytes);
+        if !full_reason.is_empty() {
+            self.add(FULLS, vec![of(volume), ("reason", full_reason.clone())], 1);
+        }
+    }
+
+    /// Something happened of which only the event tells.
+    pub fn heard(&self, event: &Value) {
+        if event["event"] == "collected" {
+            let bytes = |key: &str| event[key].as_u64().unwrap_or(0);
+            let dead = bytes("bytes").saturating_sub(bytes("live_bytes"));
+            *lock(&self.reclaimable) = Some(dead.saturating_sub(bytes("freed_bytes")));
+        }
+    }
+
+    /// A session begins.
+    pub fn session(self: &Arc<Self>) -> InSession {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        InSession(self.clone())
+    }
+
+    /// Sessions that there are.
+    pub fn sessions(&self) -> u64 {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the next collection may give back, as far as the last one told.
+    pub fn reclaimable(&self) -> Option<u64> {
+        *lock(&self.reclaimable)
+    }
+
+    /// All that is counted.
+    pub(super) fn families(&self) -> Vec<Family> {
+        let totals = lock(&self.totals);
+        let samples = |name| totals.get(name).into_iter().flatten();
+        let family = |(name, help)| {
+            let samples = samples(name).map(|(labels, total)| (labels.clone(), *total as f64)).collect();
+            Family { name, help, is_counter: true, samples }
+        };
+        COUNTED.into_iter().map(family).collect()
+    }
+
+    fn add(&self, name: &'static str, labels: Labels, more: u64) {
+        *lock(&self.totals).entry(name).or_default().entry(labels).or_default() += more;
+    }
+}
+
+impl Drop for InSession {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn of(volume: &VolumeName) -> (&'static str, String) {
+    ("volume", volume.to_string())
+}

@@ -8,6 +8,7 @@ use crate::session::number;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use understudy_format::FormatError;
+use understudy_format::group::Group;
 use understudy_format::point::{Point, VolumeName};
 use understudy_format::session::{Prepared, Sender, pack};
 use understudy_format::stream::Begin;
@@ -28,6 +29,8 @@ pub struct Job {
     pub base: Option<Arc<Image>>,
     /// What it has after.
     pub image: Arc<Image>,
+    /// The streams that it commits with.
+    pub group: Option<Group>,
 }
 
 impl Job {
@@ -56,7 +59,7 @@ pub struct Initiator {
 impl Initiator {
     /// One that sends `job`.
     pub fn new(job: Job) -> Self {
-        let push = Message::Push { name: job.name.clone(), label: None, group: None };
+        let push = Message::Push { name: job.name.clone(), label: None, group: job.group };
         let greeting = [push, Message::Begin(job.begin())].into();
         Self { job, greeting, sender: None, next_block: 0, committing: false, stored: None }
     }

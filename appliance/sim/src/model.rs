@@ -2,7 +2,7 @@
 //!
 //! Invariants: a point is entered when the appliance acknowledged it, and not before; a stream that was
 //! under way when something failed is *in doubt*: its point is there as a whole or not at all, and whichever is found
-//! is what must stay. The same holds for removing and protecting points.
+//! is what must stay; of a group all points or none. The same holds for removing and protecting points.
 
 use crate::image::Image;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,6 +52,8 @@ impl Kept {
 enum Doubt {
     /// A commit.
     Commit(Kept),
+    /// The commit of a group.
+    Group(Vec<(VolumeName, Kept)>),
     /// The removal of points.
     Removal(BTreeSet<u64>),
     /// The protection of points, or its end.
@@ -73,6 +75,8 @@ pub struct Model {
     /// Those that have points.
     volumes: BTreeMap<VolumeName, Volume>,
     doubts: Vec<(VolumeName, Doubt)>,
+    /// Groups of which a part was found.
+    torn: Vec<Wrong>,
 }
 
 impl Model {
@@ -132,6 +136,12 @@ impl Model {
         self.doubts.push((name.clone(), Doubt::Commit(kept)));
     }
 
+    /// The commit of a group failed: all of its points are there, or none is.
+    pub fn doubt_group(&mut self, members: Vec<(VolumeName, Kept)>) {
+        let Some((name, _)) = members.first() else { return };
+        self.doubts.push((name.clone(), Doubt::Group(members)));
+    }
+
     /// The removal of points failed.
     pub fn doubt_removal(&mut self, name: &VolumeName, numbers: BTreeSet<u64>) {
         self.doubts.push((name.clone(), Doubt::Removal(numbers)));
@@ -159,6 +169,7 @@ impl Model {
                         self.committed(&name, kept);
                     }
                 }
+                Doubt::Group(members) => self.resolve_group(pool, members),
                 Doubt::Removal(numbers) => {
                     let is_gone = |number: &u64| entry.is_none_or(|entry| entry.point(*number).is_none());
                     self.removed(&name, &numbers.into_iter().filter(is_gone).collect());
@@ -178,6 +189,21 @@ impl Model {
         }
     }
 
+    fn resolve_group(&mut self, pool: &Pool, members: Vec<(VolumeName, Kept)>) {
+        let is_there = |(name, kept): &(VolumeName, Kept)| {
+            pool.volume(name).is_some_and(|entry| entry.points.iter().any(|point| kept.is(point)))
+        };
+        let count = members.iter().filter(|member| is_there(member)).count();
+        if count > 0 && count < members.len() {
+            self.torn.push(Wrong(format!("{count} of {} points of a group are there", members.len())));
+        }
+        for member in members {
+            if is_there(&member) && !self.has_stream(member.1.stream) {
+                self.committed(&member.0, member.1);
+            }
+        }
+    }
+
     /// Whether a stream brought a point that must be there.
     pub fn has_stream(&self, stream: Uuid) -> bool {
         self.volumes.values().flat_map(|volume| &volume.points).any(|kept| kept.stream == stream)
@@ -185,6 +211,9 @@ impl Model {
 
     /// Every point is there with its exact bytes, and nothing else is.
     pub fn check(&self, pool: &Arc<Pool>) -> Checked {
+        if let Some(torn) = self.torn.first() {
+            return Err(torn.clone());
+        }
         let found = pool.volumes();
         let names: Vec<_> = found.iter().map(|entry| &entry.volume.name).collect();
         if !names.iter().copied().eq(self.volumes.keys()) {

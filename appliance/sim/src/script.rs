@@ -11,8 +11,9 @@ use crate::session::{Session, uuid};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use understudy_appliance::error::{Error, Result};
-use understudy_appliance::pool::Pool;
+use understudy_appliance::ingest::Ready;
 use understudy_format::catalogue::Settings;
+use understudy_format::group::Group;
 use understudy_format::point::VolumeName;
 
 /// Something that is done to a pool.
@@ -27,6 +28,8 @@ pub enum Step {
         /// Whether the newest point is the base.
         incremental: bool,
     },
+    /// Points of several volumes are replicated as a group, each from its newest one.
+    Group(Vec<(VolumeName, Arc<Image>)>),
     /// A stream that ends after so many messages, without a commit.
     Abandon {
         /// Which volume.
@@ -109,9 +112,11 @@ impl Run {
     fn step(&mut self) -> Result<()> {
         match self.steps[self.next].clone() {
             Step::Replicate { name, image, incremental } => self.replicate(name, image, incremental)?,
+            Step::Group(members) => self.group(members)?,
             Step::Abandon { name, image, messages } => {
                 let job = self.job(name, image, true);
-                exchange(self.machine.pool()?, &mut Initiator::new(job), messages)?;
+                let mut session = Session::new(self.machine.pool()?.clone());
+                exchange(&mut session, &mut Initiator::new(job), messages)?;
             }
             Step::Settle(name) => self.machine.settle(&name)?,
             Step::Remove { name, numbers } => self.remove(&name, numbers)?,
@@ -128,7 +133,7 @@ impl Run {
         self.streams += 1;
         self.tried = self.next;
         let newest = self.model.newest(&name).filter(|_| incremental);
-        Job { base: newest.map(|kept| kept.image.clone()), name, stream: uuid(self.streams), image }
+        Job { base: newest.map(|kept| kept.image.clone()), name, stream: uuid(self.streams), image, group: None }
     }
 
     fn replicate(&mut self, name: VolumeName, image: Arc<Image>, incremental: bool) -> Result<()> {
@@ -136,13 +141,31 @@ impl Run {
         let number = self.model.next_number(&name);
         let kept = Kept { number, stream: job.stream, image };
         let mut initiator = Initiator::new(job);
-        let sent = exchange(self.machine.pool()?, &mut initiator, usize::MAX);
+        let sent = exchange(&mut Session::new(self.machine.pool()?.clone()), &mut initiator, usize::MAX);
         match initiator.stored() {
             Some(_) => self.model.committed(&name, kept),
             None if initiator.is_committing() => self.model.doubt_commit(&name, kept),
             None => {}
         }
         sent
+    }
+
+    fn group(&mut self, members: Vec<(VolumeName, Arc<Image>)>) -> Result<()> {
+        let group = Group { uuid: uuid(self.streams + 1), members: members.len() as u16 };
+        let (mut all, mut ready) = (Vec::new(), Vec::new());
+        for (name, image) in members {
+            let job = Job { group: Some(group), ..self.job(name.clone(), image.clone(), true) };
+            all.push((name.clone(), Kept { number: self.model.next_number(&name), stream: job.stream, image }));
+            let mut session = Session::new(self.machine.pool()?.clone());
+            exchange(&mut session, &mut Initiator::new(job), usize::MAX)?;
+            ready.extend(session.take_held());
+        }
+        let committed = Ready::commit(&ready);
+        match committed {
+            Ok(()) => all.into_iter().for_each(|(name, kept)| self.model.committed(&name, kept)),
+            Err(_) => self.model.doubt_group(all),
+        }
+        committed
     }
 
     fn remove(&mut self, name: &VolumeName, mut numbers: BTreeSet<u64>) -> Result<()> {
@@ -189,8 +212,8 @@ impl Run {
         let pool = self.machine.start().map_err(|error| Wrong(format!("the pool cannot be opened: {error}")))?.clone();
         self.model.resolve(&pool);
         // A step whose point is there after all is done: every try has a stream of its own.
-        let is_tried =
-            matches!(self.next_step(), Some(Step::Replicate { .. })) && self.model.has_stream(uuid(self.streams));
+        let is_tried = matches!(self.next_step(), Some(Step::Replicate { .. } | Step::Group(_)))
+            && self.model.has_stream(uuid(self.streams));
         if is_tried && self.tried == self.next {
             self.next += 1;
         }
@@ -206,13 +229,14 @@ impl Run {
     }
 }
 
-/// Passes messages between an initiator and a pool, up to `messages` of the initiator, until the point is stored.
-pub fn exchange(pool: &Arc<Pool>, initiator: &mut Initiator, messages: usize) -> Result<()> {
-    let mut session = Session::new(pool.clone());
+/// Passes messages between an initiator and a pool, up to `messages` of the initiator, until the point is stored or, in a
+/// group, its commit is held.
+pub fn exchange(session: &mut Session, initiator: &mut Initiator, messages: usize) -> Result<()> {
     for _ in 0..messages {
         let Some(message) = initiator.poll()? else {
             let stuck = || Error::refused("neither end has anything to say, and nothing is stored");
-            return initiator.stored().map(|_| ()).ok_or_else(stuck);
+            let is_done = initiator.stored().is_some() || session.is_holding();
+            return if is_done { Ok(()) } else { Err(stuck()) };
         };
         if let Some(answer) = session.handle(message)? {
             initiator.handle(answer)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use understudy_appliance::error::{Error, Result};
-use understudy_appliance::ingest::{Announced, Ingest};
+use understudy_appliance::ingest::{Announced, Ingest, Ready};
 use understudy_appliance::pool::Pool;
 use understudy_format::point::VolumeName;
 use understudy_format::wire::Message;
@@ -17,19 +17,21 @@ pub struct Session {
     pool: Arc<Pool>,
     pushed: Option<VolumeName>,
     ingest: Option<Ingest>,
+    in_group: bool,
+    held: Option<Ready>,
 }
 
 impl Session {
     /// A connection over which nothing was said yet.
     pub fn new(pool: Arc<Pool>) -> Self {
-        Self { pool, pushed: None, ingest: None }
+        Self { pool, pushed: None, ingest: None, in_group: false, held: None }
     }
 
     /// Takes a message of the initiator and returns the answer, if one is due; after an error the connection is over.
     pub fn handle(&mut self, message: Message) -> Result<Option<Message>> {
         match (message, &mut self.ingest) {
-            (Message::Push { name, .. }, None) => {
-                self.pushed = Some(name);
+            (Message::Push { name, group, .. }, None) => {
+                (self.pushed, self.in_group) = (Some(name), group.is_some());
                 Ok(None)
             }
             (Message::Begin(begin), None) => {
@@ -45,10 +47,24 @@ impl Session {
             (Message::Chunk(chunk), Some(ingest)) => ingest.chunk(&chunk).map(|()| None),
             (Message::Commit(commit), Some(_)) => {
                 let ingest = self.ingest.take().expect("just seen");
+                if self.in_group {
+                    self.held = Some(ingest.ready(&commit)?);
+                    return Ok(None);
+                }
                 Ok(Some(Message::Stored(ingest.commit(&commit)?)))
             }
             (other, _) => Err(Error::refused(format!("{} has no place in a stream", other.name()))),
         }
+    }
+
+    /// Whether the commit of a member of a group is held.
+    pub fn is_holding(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// The commit that is held; from then on the connection has nothing to say.
+    pub fn take_held(&mut self) -> Option<Ready> {
+        self.held.take()
     }
 }
 

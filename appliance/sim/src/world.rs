@@ -4,6 +4,7 @@
 //! Invariants: everything follows from the seed; an error is accepted only when something was broken on purpose that
 //! explains it; a promise that is broken ends the run with its seed and what was done last.
 
+mod group;
 mod link;
 mod upkeep;
 
@@ -19,6 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 use understudy_appliance::error::Error;
 use understudy_format::ErrorKind;
+use understudy_format::group::Group;
 use understudy_format::point::VolumeName;
 
 /// Most blocks of a volume: more than a page of its map holds.
@@ -144,7 +146,8 @@ impl World {
             self.limit();
         }
         match self.rng.below(1000) {
-            0..40 => self.connect(),
+            0..34 => self.connect(),
+            34..40 => self.connect_group(),
             40..915 => return self.exchange(),
             915..920 => self.cut_link(),
             920..950 => return self.settle(),
@@ -172,6 +175,10 @@ impl World {
     /// A new stream of a volume, though another one of it may be under way.
     fn connect(&mut self) {
         let at = self.rng.below(self.primaries.len() as u64) as usize;
+        self.connect_to(at, None);
+    }
+
+    fn connect_to(&mut self, at: usize, group: Option<Group>) {
         self.write_to(at);
         let (name, seeds, missing) = &self.primaries[at];
         let (name, image) = (name.clone(), Image::of(seeds, *missing));
@@ -182,7 +189,7 @@ impl World {
             _ => points.last().map(|kept| kept.image.clone()),
         };
         self.streams += 1;
-        let job = Job { name, stream: uuid(self.streams), base, image };
+        let job = Job { name, stream: uuid(self.streams), base, image, group };
         self.note(format!("stream {} of {}: {:?} from {:?}", self.streams, job.name, job.image, job.base));
         if let Ok(pool) = self.machine.pool() {
             self.links.push(Link::new(job, pool.clone()));
@@ -219,11 +226,13 @@ impl World {
                     self.stats.points += 1;
                     self.model.committed(&name, kept);
                 }
+                Event::Held(group) => return self.ready(group),
                 Event::Over => drop(self.links.swap_remove(at)),
                 Event::Failed(error, doubt) => {
                     let link = self.links.swap_remove(at);
                     let (name, is_doomed) = (link.name().clone(), link.is_doomed);
                     let lacks_base = link.lacks_base(&self.model);
+                    link.group().iter().for_each(|group| self.over(group.uuid));
                     // It holds the pool, which may have to be closed now.
                     drop(link);
                     self.stats.broken_streams += 1;
@@ -269,6 +278,7 @@ impl World {
             let at = self.rng.below(self.links.len() as u64) as usize;
             let link = self.links.swap_remove(at);
             self.stats.broken_streams += 1;
+            link.group().iter().for_each(|group| self.over(group.uuid));
             self.note(format!("the connection of {} is cut", link.name()));
         }
     }

@@ -8,7 +8,9 @@ use crate::session::Session;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use understudy_appliance::error::Error;
+use understudy_appliance::ingest::Ready;
 use understudy_appliance::pool::Pool;
+use understudy_format::group::Group;
 use understudy_format::point::VolumeName;
 use understudy_format::wire::Message;
 
@@ -18,6 +20,8 @@ pub enum Event {
     Moved,
     /// The appliance stored the point; the initiator may never hear of it.
     Stored(Kept),
+    /// The commit of a member of a group is held.
+    Held(Group),
     /// Both ends are done.
     Over,
     /// The appliance ended it; the point of a commit that failed is in doubt.
@@ -70,17 +74,37 @@ impl Link {
         if matches!(message, Message::Begin(_)) {
             self.number = model.next_number(self.name());
         }
-        let kept = matches!(message, Message::Commit(_)).then(|| self.kept());
+        let is_alone = self.group().is_none();
+        let kept = (matches!(message, Message::Commit(_)) && is_alone).then(|| self.kept());
         match (self.session.handle(message), kept) {
             (Ok(answer), kept) => {
                 self.down.extend(answer);
+                if let Some(group) = self.group().filter(|_| self.is_holding()) {
+                    return Event::Held(group);
+                }
                 kept.map_or(Event::Moved, Event::Stored)
             }
             (Err(error), kept) => Event::Failed(error, kept),
         }
     }
 
-    fn kept(&self) -> Kept {
+    /// The group of the stream.
+    pub fn group(&self) -> Option<Group> {
+        self.initiator.job().group
+    }
+
+    /// Whether its commit is held.
+    pub fn is_holding(&self) -> bool {
+        self.session.is_holding()
+    }
+
+    /// The commit that is held.
+    pub fn take_held(&mut self) -> Option<Ready> {
+        self.session.take_held()
+    }
+
+    /// The point that there is once it is committed.
+    pub fn kept(&self) -> Kept {
         let job = self.initiator.job();
         Kept { number: self.number, stream: job.stream, image: job.image.clone() }
     }

@@ -48,6 +48,12 @@ fn steps() -> Arc<[Step]> {
         replicate(&b, &(30..60).collect::<Vec<_>>(), 0, false),
         settle(&a),
         settle(&b),
+        Step::Group(vec![
+            (a.clone(), Image::of(&[&fourth[..], &[91, 92]].concat(), 0)),
+            (b.clone(), Image::of(&(33..64).collect::<Vec<_>>(), 0)),
+            (name("d"), Image::of(&(90..97).collect::<Vec<_>>(), 512)),
+        ]),
+        settle(&name("d")),
         Step::Protect { name: a.clone(), numbers: [1, 3].into(), protected: true },
         Step::Keep { name: a.clone(), last: 3 },
         Step::Remove { name: a.clone(), numbers: [2, 3].into() },

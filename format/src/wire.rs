@@ -7,6 +7,7 @@
 //! A client names points by volume and number, never digests by themselves: it cannot probe for existence. A session that begins with an
 //! announcement is a control session of an agent ([`Control`]).
 
+pub mod access;
 mod agent;
 mod body;
 
@@ -245,6 +246,20 @@ pub enum Message {
         /// For its first point.
         label: Option<Label>,
     },
+    /// Asks to become the client that a token was made for; answered by [`Message::Identity`].
+    Enrol {
+        /// The secret of the token.
+        secret: [u8; 16],
+        /// The public half of the key that the client made.
+        key: access::PublicKey,
+    },
+    /// Asks for another certificate, as a client; answered by [`Message::Identity`].
+    Renew {
+        /// The public half of its key.
+        key: access::PublicKey,
+    },
+    /// A certificate.
+    Identity(access::Identity),
     /// Asks that a scratch overlay be discarded; answered by [`Message::Overlays`].
     Discard {
         /// The volume that the overlay is over.
@@ -288,8 +303,11 @@ const LIST_OVERLAYS: [u8; 4] = *b"LOVL";
 const OVERLAYS: [u8; 4] = *b"OVLL";
 const KEEP: [u8; 4] = *b"KEEP";
 const DISCARD: [u8; 4] = *b"DSCD";
+const ENROL: [u8; 4] = *b"ENRL";
+const RENEW: [u8; 4] = *b"RENW";
+const IDENTITY: [u8; 4] = *b"IDTY";
 
-const TAGS: [([u8; 4], &str); 24] = [
+const TAGS: [([u8; 4], &str); 27] = [
     (HELLO, "Hello"),
     (WELCOME, "Welcome"),
     (FAIL, "Fail"),
@@ -314,6 +332,9 @@ const TAGS: [([u8; 4], &str); 24] = [
     (OVERLAYS, "Overlays"),
     (KEEP, "Keep"),
     (DISCARD, "Discard"),
+    (ENROL, "Enrol"),
+    (RENEW, "Renew"),
+    (IDENTITY, "Identity"),
 ];
 
 /// Every tag of a session, with what it is for; SPEC.md lists the same.
@@ -357,6 +378,9 @@ impl Message {
             Self::Overlays(_) => OVERLAYS,
             Self::Keep { .. } => KEEP,
             Self::Discard { .. } => DISCARD,
+            Self::Enrol { .. } => ENROL,
+            Self::Renew { .. } => RENEW,
+            Self::Identity(_) => IDENTITY,
             Self::Control(control) => control.tag(),
         }
     }

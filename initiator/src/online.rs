@@ -280,8 +280,8 @@ impl Link {
     }
 }
 
-type Reader = MessageReader<tokio::net::tcp::OwnedReadHalf>;
-type Writer = MessageWriter<tokio::net::tcp::OwnedWriteHalf>;
+type Reader = MessageReader<understudy_net::framed::Incoming>;
+type Writer = MessageWriter<understudy_net::framed::Outgoing>;
 
 async fn read(from: &mut Reader, heard: &mpsc::Sender<Result<Message>>, address: &str) {
     loop {
@@ -297,7 +297,7 @@ async fn read(from: &mut Reader, heard: &mpsc::Sender<Result<Message>>, address:
 /// Writes until the connection fails: then the queue closes, and what the appliance said tells why.
 async fn write(to: &mut Writer, queue: &mut mpsc::Receiver<Message>, waiting: &AtomicUsize, sent: &AtomicU64) {
     while let Some(message) = queue.recv().await {
-        if to.send(&message).await.is_err() || to.flush().await.is_err() {
+        if to.send(&message).await.is_err() {
             return;
         }
         if matches!(message, Message::Chunk(_)) {

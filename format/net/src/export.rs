@@ -7,6 +7,7 @@
 //!
 //! Must not: know connections, clients, or the form of a reply.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use understudy_format::nbd::{
@@ -187,4 +188,10 @@ pub trait Catalog: Send + Sync + 'static {
     /// Opens an export by name; the empty name is the default export. One connection opens the same
     /// name once, however often its handshake mentions it.
     fn open(&self, name: &str, visitor: &Visitor) -> Result<Arc<dyn Export>, OpenError>;
+
+    /// Completes when a client may not use any more what it opened under this canonical name: then its connection ends.
+    fn ended(self: Arc<Self>, export: String, visitor: Visitor) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let _ = (export, visitor);
+        Box::pin(std::future::pending())
+    }
 }

@@ -8,20 +8,31 @@ use crate::aligned::Ring;
 use crate::error::{NetError, Result};
 use crate::limit::Limit;
 use bytes::Bytes;
+use std::fmt;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use understudy_format::FormatError;
 use understudy_format::frame::FrameHeader;
 use understudy_format::wire::Message;
 
+/// The receiving half of a connection, whatever it is.
+pub type Incoming = Box<dyn AsyncRead + Send + Unpin>;
+/// The sending half of a connection, whatever it is.
+pub type Outgoing = Box<dyn AsyncWrite + Send + Unpin>;
+
 /// Reads messages.
-#[derive(Debug)]
 pub struct MessageReader<R> {
     from: R,
     idle_max: Duration,
     bytes_received: u64,
     buffers: Ring,
     limit: Limit,
+}
+
+impl<R> fmt::Debug for MessageReader<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageReader").field("bytes_received", &self.bytes_received).finish_non_exhaustive()
+    }
 }
 
 impl<R: AsyncRead + Unpin> MessageReader<R> {
@@ -99,12 +110,17 @@ fn truncated(needed: u64, found: u64) -> NetError {
 }
 
 /// Writes messages.
-#[derive(Debug)]
 pub struct MessageWriter<W> {
     to: W,
     idle_max: Duration,
     bytes_sent: u64,
     limit: Limit,
+}
+
+impl<W> fmt::Debug for MessageWriter<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageWriter").field("bytes_sent", &self.bytes_sent).finish_non_exhaustive()
+    }
 }
 
 impl<W: AsyncWrite + Unpin> MessageWriter<W> {
@@ -134,16 +150,23 @@ impl<W: AsyncWrite + Unpin> MessageWriter<W> {
         for part in [&encoded.head[..], &encoded.payload] {
             for piece in part.chunks(self.limit.piece()) {
                 self.limit.spend(piece.len()).await;
-                let written = tokio::time::timeout(self.idle_max, self.to.write_all(piece)).await;
-                written.map_err(|_| NetError::Silent { seconds: self.idle_max.as_secs() })??;
+                taken(self.idle_max, self.to.write_all(piece)).await?;
             }
         }
+        // What TLS holds back.
+        taken(self.idle_max, self.to.flush()).await?;
         self.bytes_sent += (encoded.head.len() + encoded.payload.len()) as u64;
         Ok(())
     }
 
-    /// Hands everything that was sent to the connection.
-    pub async fn flush(&mut self) -> Result<()> {
-        Ok(self.to.flush().await?)
+    /// Ends the sending half, so that the peer sees that nothing more comes.
+    pub async fn close(mut self) -> Result<()> {
+        Ok(self.to.shutdown().await?)
     }
+}
+
+/// Waits until the peer took something.
+async fn taken(idle_max: Duration, write: impl Future<Output = std::io::Result<()>>) -> Result<()> {
+    let written = tokio::time::timeout(idle_max, write).await;
+    Ok(written.map_err(|_| NetError::Silent { seconds: idle_max.as_secs() })??)
 }

@@ -1,4 +1,4 @@
-//! TLS for NBD: certificates in a directory, named as qemu and nbdkit name them, made into what rustls takes.
+//! TLS for sessions and for NBD: certificates in a directory, named as qemu and nbdkit name them, made into what rustls takes.
 //!
 //! | file | server | client |
 //! |---|---|---|
@@ -8,21 +8,34 @@
 //! | `client-cert.pem`, `client-key.pem` | | when they are there, the certificate that a server is shown |
 //!
 //! Invariants: nothing of a peer is believed but what one of these files vouches for, the system's authorities
-//! least of all; a file that is there and cannot be read is an error; expired certificates are refused; there is TLS 1.3 and 1.2, nothing older, and no early data.
+//! least of all; a file that is there and cannot be read is an error; expired certificates are refused; for NBD there is TLS 1.3 and 1.2, for anything else
+//! 1.3 alone, and no early data.
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
 
+/// The ALPN identifier of sessions.
+pub const SESSION_PROTOCOL: &[u8] = b"understudy/1";
+/// The ALPN identifier of HTTP.
+pub const HTTP_PROTOCOL: &[u8] = b"http/1.1";
+/// The name that every appliance's certificate has for its own clients, wherever it is reached: its authority vouches for nobody else.
+pub const APPLIANCE: &str = "understudy-appliance";
+
 const CA: &str = "ca-cert.pem";
 const CRL: &str = "ca-crl.pem";
+
+mod pin;
+
+pub use pin::pinned_client;
 
 /// Why certificates cannot be used.
 #[derive(Debug, Error)]
@@ -76,22 +89,40 @@ pub fn server(dir: &Path) -> Result<Arc<ServerConfig>> {
     Ok(Arc::new(builder.with_single_cert(certificates, key).map_err(|e| dir.unusable_identity("server", e))?))
 }
 
-/// What a client needs of `dir`; see the table at the head of this module.
+/// What an NBD client needs of `dir`; see the table at the head of this module.
 pub fn client(dir: &Path) -> Result<Arc<ClientConfig>> {
+    Ok(Arc::new(client_of(dir, rustls::DEFAULT_VERSIONS)?))
+}
+
+/// What a client of an appliance needs of `dir`, to speak `protocol` ([`SESSION_PROTOCOL`] or [`HTTP_PROTOCOL`]).
+pub fn appliance_client(dir: &Path, protocol: &[u8]) -> Result<Arc<ClientConfig>> {
+    let mut config = client_of(dir, &[&TLS13])?;
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn client_of(dir: &Path, versions: &[&'static SupportedProtocolVersion]) -> Result<ClientConfig> {
     let (dir, provider) = (Directory(dir), provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(dir.authority()?, provider.clone());
     let verifier = verifier.with_crls(dir.revocations()?).build().map_err(|e| dir.unusable(e))?;
     let builder = ClientConfig::builder_with_provider(provider);
-    let builder = builder.with_safe_default_protocol_versions().map_err(|e| dir.unusable(e))?;
+    let builder = builder.with_protocol_versions(versions).map_err(|e| dir.unusable(e))?;
     let builder = builder.with_webpki_verifier(verifier);
     if !dir.has("client-cert.pem") {
-        return Ok(Arc::new(builder.with_no_client_auth()));
+        return Ok(builder.with_no_client_auth());
     }
     let (certificates, key) = dir.identity("client")?;
-    Ok(Arc::new(builder.with_client_auth_cert(certificates, key).map_err(|e| dir.unusable_identity("client", e))?))
+    builder.with_client_auth_cert(certificates, key).map_err(|e| dir.unusable_identity("client", e))
 }
 
-fn provider() -> Arc<CryptoProvider> {
+/// Whether `dir` has the certificate of every authority in a chain that an appliance showed: its own, then theirs.
+pub fn knows_authorities(dir: &Path, chain: &[CertificateDer<'_>]) -> Result<bool> {
+    let known: Vec<CertificateDer<'static>> = Directory(dir).all(CA, "the certificate of an authority")?;
+    Ok(chain.last().is_none_or(|newest| known.contains(newest)))
+}
+
+/// The cryptography of all that is encrypted here.
+pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 

@@ -4,9 +4,10 @@
 //! version of its own, the session has one.
 
 use super::{
-    ACCEPT, BlockRange, Control, DISCARD, FAIL, GET_PAGES, HELLO, KEEP, LIST_OVERLAYS, LIST_POINTS, LIST_VOLUMES,
-    Message, NEED, NEED_MAX, OVERLAYS, OVERLAYS_MAX, OverlayInfo, PAGES, PAGES_MAX, POINTS, POINTS_MAX, PUSH,
-    RANGES_MAX, READ, READ_END, STORED, TEXT_MAX, VOLUMES, VOLUMES_MAX, VolumeInfo, WAITING, WELCOME,
+    ACCEPT, BlockRange, Control, DISCARD, ENROL, FAIL, GET_PAGES, HELLO, IDENTITY, KEEP, LIST_OVERLAYS, LIST_POINTS,
+    LIST_VOLUMES, Message, NEED, NEED_MAX, OVERLAYS, OVERLAYS_MAX, OverlayInfo, PAGES, PAGES_MAX, POINTS, POINTS_MAX,
+    PUSH, RANGES_MAX, READ, READ_END, RENEW, STORED, TEXT_MAX, VOLUMES, VOLUMES_MAX, VolumeInfo, WAITING, WELCOME,
+    access,
 };
 use crate::error::{ErrorKind, Result};
 use crate::group::{Group, MEMBERS_MAX};
@@ -85,6 +86,7 @@ impl Message {
                 point.put(out);
                 u8::from(*force).put(out);
             }
+            Self::Enrol { .. } | Self::Renew { .. } | Self::Identity(_) => access::put(self, out),
             Self::ListVolumes | Self::ReadEnd | Self::ListOverlays => {}
             Self::Control(control) => control.put_body(out),
             Self::Begin(_) | Self::Offer(_) | Self::Chunk(_) | Self::Commit(_) => {
@@ -143,6 +145,7 @@ impl Message {
             DISCARD => {
                 Self::Discard { volume: r.field()?, point: r.field()?, force: read_bool("Discard", "force", r)? }
             }
+            ENROL | RENEW | IDENTITY => access::read(tag, r)?,
             _ => Self::Control(Control::read_body(tag, r)?.expect("the caller looked the tag up")),
         })
     }

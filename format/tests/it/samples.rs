@@ -32,6 +32,7 @@ use understudy_format::session::progress::ProgressRecord;
 use understudy_format::session::unfinished::UnfinishedStream;
 use understudy_format::session::{Cursor, Progress, Unfinished, pack};
 use understudy_format::stream::{Base, Begin, BeginRecord, Commit, CommitRecord, Totals};
+use understudy_format::wire::access::Identity;
 use understudy_format::wire::{BlockRange, Control, Message, OverlayInfo, OverlayStatus, VolumeInfo, VolumeStatus};
 use understudy_format::{BlockSize, Digest, Geometry};
 use uuid::Uuid;
@@ -269,8 +270,16 @@ fn session_messages() -> Vec<(&'static str, Message)> {
         ("overlays", Message::Overlays(vec![overlay_info()])),
         ("keep", Message::Keep { volume: uuid(1), point: 7, name: name(), label: point().label }),
         ("keep-no-label", Message::Keep { volume: uuid(1), point: 7, name: name(), label: None }),
+        ("enrol", Message::Enrol { secret: [7; 16], key: [4; 65] }),
+        ("renew", Message::Renew { key: [4; 65] }),
+        ("identity", Message::Identity(identity())),
         ("discard", Message::Discard { volume: uuid(1), point: 7, force: true }),
     ]
+}
+
+fn identity() -> Identity {
+    let (certificate, authorities) = ("-----BEGIN CERTIFICATE-----".to_owned(), String::new());
+    Identity { client: "web-1".parse().unwrap(), certificate, authorities, renew_ns: 9 }
 }
 
 pub fn encoded(message: &Message) -> Vec<u8> {

@@ -37,6 +37,8 @@ pub(super) enum Ended {
     Tls(io::Error),
     #[error("the handshake took too long")]
     Slow,
+    #[error("the client may not use the export any more")]
+    NotAnyMore,
 }
 
 /// Serves one connection to its end.
@@ -103,7 +105,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (replies, finished) = unbounded_channel();
-    let Entered { session, export, seat: _seat } = entered;
+    let Entered { session, export, visitor, seat: _seat } = entered;
+    let ended = Arc::clone(&server.catalog).ended(export.name(), visitor);
     let answerer = Answerer { session, export, shelf: Arc::clone(&server.shelf) };
     let tickets = Tickets::new(server.limits.requests_in_flight, server.limits.bytes_in_flight);
     let draining = server.draining.clone();
@@ -111,8 +114,12 @@ where
     let (reader, writer) = split(link.stream);
     let link = Link { stream: reader, input: link.input };
     let requests = Requests { link, server, flow, tickets, draining };
-    let (received, sent) = tokio::join!(requests.receive_all(), send_all(writer, finished));
-    received.and(sent.map_err(Ended::Socket))
+    let served = async { tokio::join!(requests.receive_all(), send_all(writer, finished)) };
+    tokio::select! {
+        biased;
+        () = ended => Err(Ended::NotAnyMore),
+        (received, sent) = served => received.and(sent.map_err(Ended::Socket)),
+    }
 }
 
 /// A finished reply.

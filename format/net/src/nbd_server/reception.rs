@@ -31,6 +31,7 @@ pub(super) enum Said {
 pub(super) struct Entered {
     pub(super) session: Session,
     pub(super) export: Arc<dyn Export>,
+    pub(super) visitor: Visitor,
     pub(super) seat: Seat,
 }
 
@@ -108,7 +109,9 @@ impl<'a> Reception<'a> {
         let advert = seated.as_ref().map(|(advert, ..)| advert.clone()).map_err(Clone::clone);
         let session = self.handshake.answer_open(advert, &mut self.out)?;
         Ok(match (session, seated) {
-            (Some(session), Ok((_, export, Some(seat)))) => Some(Entered { session, export, seat }),
+            (Some(session), Ok((_, export, Some(seat)))) => {
+                Some(Entered { session, export, visitor: self.visitor.clone(), seat })
+            }
             _ => None,
         })
     }

@@ -4,15 +4,25 @@
 //! memory then, and who waits for a change is told. Invariants: what a client may not see, it is told of as it is told of what does not exist; a
 //! volume belongs to the client that created it, also while its first point is not there yet, and to no other; who is local may do everything.
 
+pub mod audit;
+mod authority;
+pub mod commands;
+pub mod enrol;
 mod files;
+mod gate;
 
 use crate::error::{Error, Result};
 use crate::locks::{lock, read, write};
 use crate::pool::Pool;
+use audit::Audit;
+use authority::Authority;
 use files::Files;
+pub use gate::Admission;
+use gate::Doors;
 use std::fmt;
 use std::sync::{Arc, Mutex, RwLock};
 use tokio::sync::watch;
+use understudy_format::Digest;
 use understudy_format::access::Client;
 pub use understudy_format::access::register::Register;
 pub use understudy_format::access::{ClientName, Right};
@@ -46,24 +56,69 @@ pub struct Access {
     register: RwLock<Register>,
     /// Counts the changes.
     changes: watch::Sender<u64>,
+    /// Of every act that matters here.
+    pub audit: Audit,
+    /// Made when it is needed first.
+    authority: Mutex<Option<Authority>>,
+    /// By which other programs reach the appliance.
+    names: Mutex<Vec<String>>,
+    /// What a handshake needs; none before there are any.
+    doors: RwLock<Option<Arc<Doors>>>,
+    /// Whether no client takes anything away, whatever is said of it.
+    append_only: bool,
 }
 
 impl Access {
-    /// What the pool says.
-    pub fn open(pool: Arc<Pool>) -> Result<Self> {
+    /// What the pool says; with `append_only` no client takes anything away, whatever is said of it.
+    pub fn open(pool: Arc<Pool>, append_only: bool) -> Result<Self> {
         let files = Files::of(&pool);
-        let register = RwLock::new(files.register()?);
-        Ok(Self { pool, files, changing: Mutex::default(), register, changes: watch::Sender::new(0) })
+        Ok(Self {
+            register: RwLock::new(files.register()?),
+            audit: Audit::of(pool.disk().clone(), files.dir()),
+            pool,
+            files,
+            changing: Mutex::default(),
+            changes: watch::Sender::new(0),
+            authority: Mutex::default(),
+            names: Mutex::default(),
+            doors: RwLock::default(),
+            append_only,
+        })
     }
 
     /// Fails unless `peer` has this right to a volume; without a volume, to the pool as a whole.
     pub fn may(&self, peer: &Peer, right: Right, volume: Option<&VolumeName>) -> Result<()> {
         let Peer::Client(name) = peer else { return Ok(()) };
-        let register = read(&self.register);
-        match register.clients.get(name) {
-            Some(client) if client.holds(right, volume) => Ok(()),
-            _ => Err(denied(name, right, volume)),
+        if self.allows(peer, right, volume) {
+            return Ok(());
         }
+        let error = denied(name, right, volume);
+        self.audit.note("denied", peer, &error.to_string());
+        Err(error)
+    }
+
+    /// Whether `peer` has this right; nothing is refused by that, so nothing is recorded.
+    pub fn allows(&self, peer: &Peer, right: Right, volume: Option<&VolumeName>) -> bool {
+        match peer {
+            Peer::Local => true,
+            Peer::Client(name) => self.holds(name, right, volume),
+        }
+    }
+
+    fn holds(&self, name: &ClientName, right: Right, volume: Option<&VolumeName>) -> bool {
+        let withheld = self.append_only && right == Right::Administer;
+        read(&self.register).clients.get(name).is_some_and(|client| !withheld && client.holds(right, volume))
+    }
+
+    /// The client that is known by a certificate.
+    pub fn by_certificate(&self, certificate: &Digest) -> Option<ClientName> {
+        read(&self.register).by_certificate(certificate).map(|client| client.name.clone())
+    }
+
+    /// Returns when no client is known by a certificate any more.
+    pub async fn until_unknown(&self, certificate: &Digest) {
+        // The sender is ours.
+        let _ = self.changes().wait_for(|_| self.by_certificate(certificate).is_none()).await;
     }
 
     /// Whether a volume exists as far as `peer` is concerned: it has some right to it.
@@ -77,27 +132,33 @@ impl Access {
     /// Fails unless `peer` may take away what is kept over a session or the API, with the right that this takes besides.
     pub fn may_destroy(&self, peer: &Peer) -> Result<()> {
         let Peer::Client(name) = peer else { return Ok(()) };
-        match read(&self.register).clients.get(name) {
-            Some(client) if client.append_only => {
-                Err(Error::refused(format!("client {name} only adds (append-only): nothing is taken away for it")))
-            }
-            _ => Ok(()),
+        let only_adds = |client: &Client| self.append_only || client.append_only;
+        if !read(&self.register).clients.get(name).is_some_and(only_adds) {
+            return Ok(());
         }
+        let error = Error::refused(format!("client {name} only adds (append-only): nothing is taken away for it"));
+        self.audit.note("denied", peer, &error.to_string());
+        Err(error)
     }
 
     /// Fails unless `peer` may add a point to a volume. One that does not exist yet is the client's own from now on.
     pub fn claim(&self, peer: &Peer, volume: &VolumeName) -> Result<()> {
         let Peer::Client(name) = peer else { return Ok(()) };
-        if self.may(peer, Right::Replicate, Some(volume)).is_ok() {
+        if self.holds(name, Right::Replicate, Some(volume)) {
             return Ok(());
         }
-        self.change(|register| {
+        let claimed = self.change(|register| {
             let free = self.pool.volume(volume).is_none() && register.owner(volume).is_none();
             let client = register.clients.get_mut(name).filter(|client| free && client.may_create());
             let client = client.ok_or_else(|| denied(name, Right::Replicate, Some(volume)))?;
             client.owned.insert(volume.clone());
             Ok(())
-        })
+        });
+        match &claimed {
+            Ok(()) => self.audit.record("create", peer, &format!("volume {volume} is its own"))?,
+            Err(error) => self.audit.note("denied", peer, &error.to_string()),
+        }
+        claimed
     }
 
     /// Changes the register: durable when this returns, or not changed at all.
@@ -109,6 +170,30 @@ impl Access {
         *write(&self.register) = register;
         self.changes.send_modify(|changes| *changes += 1);
         Ok(changed)
+    }
+
+    /// Does something with the pool's authority, which is made now if there is none.
+    fn with_authority<T>(&self, act: impl FnOnce(&Authority) -> Result<T>) -> Result<T> {
+        let mut authority = lock(&self.authority);
+        let authority = match &mut *authority {
+            Some(authority) => authority,
+            none => none.insert(self.files.authority()?),
+        };
+        act(authority)
+    }
+
+    /// Replaces the pool's authority, durably.
+    fn replace_authority(&self, by: impl FnOnce(Authority) -> Result<Authority>) -> Result<()> {
+        let mut authority = lock(&self.authority);
+        let next = by(authority.take().map_or_else(|| self.files.authority(), Ok)?)?;
+        self.files.save_authority(&next)?;
+        *authority = Some(next);
+        Ok(())
+    }
+
+    /// The clients, as they are now.
+    pub fn clients(&self) -> Vec<Client> {
+        read(&self.register).clients.values().cloned().collect()
     }
 
     /// Tells of every change.

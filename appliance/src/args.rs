@@ -6,6 +6,10 @@ use crate::retention::args::RetentionArgs;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use understudy_format::FormatError;
+
+mod clients;
+
+pub use clients::{Clients, ClientsList, Enroll, Grant, Revoke, Rights as ClientRights, Rotate};
 use understudy_format::catalogue::{SecondaryMode, Settings};
 use understudy_format::point::{Label, VolumeName};
 use understudy_format::text::parse_bytes;
@@ -40,6 +44,9 @@ pub enum Command {
     /// What is done to a pool from time to time, beside a running daemon or without one.
     #[command(flatten)]
     Upkeep(Upkeep),
+    /// Who may use a pool, beside a running daemon or without one.
+    #[command(flatten)]
+    Clients(Clients),
 }
 
 /// What is asked of the daemon about its jobs; they are in its configuration.
@@ -330,9 +337,21 @@ pub struct Serve {
     /// On what terms points are exported.
     #[command(flatten)]
     pub nbd_terms: NbdTerms,
+    /// Whether who connects must say who he is, through TLS and by a certificate (see `enroll`) [default: off].
+    #[arg(long, value_name = "off|on")]
+    pub tls: Option<Switch>,
     /// Whether volumes of which the configuration does not say it get a secondary when they come to be [default: native].
     #[arg(long, value_name = "native|none")]
     pub secondary: Option<NewSecondary>,
+}
+
+/// Whether something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Switch {
+    /// It is not.
+    Off,
+    /// It is.
+    On,
 }
 
 /// The secondary of volumes that come to be.

@@ -73,6 +73,7 @@ impl Daemon {
         pool: Arc<Pool>,
         secondaries: Arc<Secondaries>,
         overlays: Arc<Overlays>,
+        access: Arc<Access>,
         nbd: String,
         zone: TimeZone,
         config: InForce,

@@ -18,6 +18,7 @@ use crate::view::PointView;
 use image::{Image, KnownParts, known_parts};
 use since::Others;
 use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::sync::Arc;
 use understudy_format::nbd::{BASE_ALLOCATION, BlockSizes, Runs, STATE_HOLE, STATE_ZERO};
 use understudy_format::nbd::{Errno, ExportName, Extent, Failure, Geometry, Span};
@@ -36,12 +37,13 @@ pub struct PoolCatalog {
     daemon: Arc<Daemon>,
     overlays: Arc<Overlays>,
     parts: Arc<KnownParts>,
+    controlled: bool,
 }
 
 impl PoolCatalog {
-    /// The exports of the daemon's pool; times in export names are in its time zone.
-    pub fn new(daemon: Arc<Daemon>, overlays: Arc<Overlays>) -> Self {
-        Self { daemon, overlays, parts: Arc::new(known_parts()) }
+    /// The exports of the daemon's pool; times in export names are in its time zone. With `controlled` only clients see any.
+    pub fn new(daemon: Arc<Daemon>, overlays: Arc<Overlays>, controlled: bool) -> Self {
+        Self { daemon, overlays, parts: Arc::new(known_parts()), controlled }
     }
 
     fn find(&self, name: &str, peer: &Peer) -> Result<Arc<dyn Export>> {
@@ -70,9 +72,36 @@ impl PoolCatalog {
         Ok((entry.volume.clone(), point.clone()))
     }
 
-    /// Nobody vouches for NBD clients yet: all are local.
-    fn peer(_visitor: &Visitor) -> Peer {
-        Peer::Local
+    /// Who asks; nobody, when there is access control and no client is known by the certificate.
+    fn peer(&self, visitor: &Visitor) -> Option<Peer> {
+        match visitor {
+            _ if !self.controlled => Some(Peer::Local),
+            Visitor::Unknown => None,
+            Visitor::Certified(der) => {
+                self.daemon.access.by_certificate(&Digest::of_certificate(der)).map(Peer::Client)
+            }
+        }
+    }
+
+    fn open_for(&self, name: &str, visitor: &Visitor) -> Result<Arc<dyn Export>> {
+        let unknown =
+            || Error::refused("no certificate of a client was shown: `understudy login` on this host gets one");
+        let peer = self.peer(visitor).ok_or_else(unknown)?;
+        let export = self.find(name, &peer)?;
+        if let Peer::Client(_) = peer {
+            self.daemon.access.audit.record("open", &peer, &export.name())?;
+        }
+        Ok(export)
+    }
+
+    /// Whether who has opened an export may still use it.
+    fn may_stay(&self, export: &str, visitor: &Visitor) -> bool {
+        let (point, right) = match export.strip_suffix(SUFFIX) {
+            Some(point) => (point, Right::Restore),
+            None => (export, Right::Read),
+        };
+        let volume = point.split_once('@').and_then(|(volume, _)| volume.parse().ok());
+        self.peer(visitor).is_some_and(|peer| self.daemon.access.allows(&peer, right, volume.as_ref()))
     }
 
     fn points(&self, peer: &Peer) -> impl Iterator<Item = ExportName> {
@@ -85,7 +114,7 @@ impl PoolCatalog {
             all.into_iter().map(move |(name, point)| ExportName { name, description: describe(&volume, &point) })
         };
         let may_read =
-            |entry: &Arc<VolumeEntry>| self.daemon.access.may(peer, Right::Read, Some(&entry.volume.name)).is_ok();
+            |entry: &Arc<VolumeEntry>| self.daemon.access.allows(peer, Right::Read, Some(&entry.volume.name));
         self.daemon.pool.volumes().into_iter().filter(may_read).flat_map(of_volume)
     }
 
@@ -95,24 +124,31 @@ impl PoolCatalog {
             let description = format!("scratch overlay over {name}@{point}, {owned_bytes} bytes written");
             ExportName { name: format!("{name}@{point}{SUFFIX}"), description }
         };
-        let may_write =
-            |overlay: &OverlayInfo| self.daemon.access.may(peer, Right::Restore, Some(&overlay.name)).is_ok();
+        let may_write = |overlay: &OverlayInfo| self.daemon.access.allows(peer, Right::Restore, Some(&overlay.name));
         self.overlays.list().into_iter().filter(may_write).map(named)
     }
 }
 
 impl Catalog for PoolCatalog {
     fn list(&self, visitor: &Visitor) -> Vec<ExportName> {
-        let peer = Self::peer(visitor);
-        self.points(&peer).chain(self.scratch(&peer)).collect()
+        let peer = self.peer(visitor);
+        peer.map_or_else(Vec::new, |peer| self.points(&peer).chain(self.scratch(&peer)).collect())
     }
 
     fn open(&self, name: &str, visitor: &Visitor) -> Result<Arc<dyn Export>, OpenError> {
-        match self.find(name, &Self::peer(visitor)) {
+        match self.open_for(name, visitor) {
             Ok(export) => Ok(export),
             Err(error @ (Error::Full { .. } | Error::Disk { .. })) => Err(OpenError::Refused(error.to_string())),
             Err(error) => Err(OpenError::Unknown(error.to_string())),
         }
+    }
+
+    fn ended(self: Arc<Self>, export: String, visitor: Visitor) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            let mut changes = self.daemon.access.changes();
+            // The sender is the daemon's, which this has.
+            let _ = changes.wait_for(|_| !self.may_stay(&export, &visitor)).await;
+        })
     }
 }
 

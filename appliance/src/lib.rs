@@ -9,7 +9,7 @@
 //! What is done to a pool from time to time is [`upkeep`]; [`control`] has it done by the daemon that has the pool open, through the
 //! [`api`], and [`retention`] decides which points a policy keeps. What an administrator wants is [`config`]; [`jobs`] does upkeep when its
 //! [`schedule`] says so, and [`daemon`] is what all that shares while a pool is served. Who may ask for
-//! what is [`access`]; what is to be done on other hosts, their [`agents`] do.
+//! what is [`access`], and whoever comes comes in by the [`front`] door. What is to be done on other hosts, their [`agents`] do.
 //!
 //! What must not happen here: the initiator's code is unknown; the time and randomness come from [`clock`] alone;
 //! nothing but [`pool`] touches segments and index, nothing but [`secondary`] touches images and devices, nothing but [`overlay`] what is written over points.
@@ -26,6 +26,7 @@ pub mod daemon;
 pub mod error;
 pub mod events;
 pub mod export;
+pub mod front;
 pub mod ingest;
 pub mod jobs;
 mod locks;

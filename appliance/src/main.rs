@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::CheckConfig(args) => check::config(args),
         Command::Calendar(args) => check::calendar(args),
         Command::Jobs(args) => control::client::ask_jobs(args, &typed),
+        Command::Clients(clients) => control::client::manage(clients, &typed),
         Command::Upkeep(upkeep) => control::client::run(upkeep, &typed),
     };
     match result {

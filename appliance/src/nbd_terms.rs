@@ -4,7 +4,9 @@
 
 use crate::error::{Error, Result};
 use clap::{Args, ValueEnum};
+use rustls::ServerConfig;
 use std::path::PathBuf;
+use std::sync::Arc;
 use understudy_net::nbd_server::{Encryption, Limits};
 use understudy_net::tls;
 
@@ -59,8 +61,17 @@ impl NbdTerms {
         }
     }
 
-    /// Encrypted or not, with the certificates as they are now.
-    pub fn encryption(&self) -> Result<Encryption> {
+    /// Encrypted or not, with the certificates as they are now, or else the `own` ones of access control, for which everything is.
+    pub fn encryption(&self, own: Option<Arc<ServerConfig>>) -> Result<Encryption> {
+        if let (Some(own), None) = (own, &self.nbd_tls_certificates) {
+            return match self.nbd_tls {
+                Some(NbdTls::Off) => Err(Error::refused(
+                    "nbd-tls: off would let anybody read by NBD what `tls: on` protects: leave nbd-tls out, or name nbd-tls-certificates",
+                )),
+                Some(NbdTls::On) => Ok(Encryption::On(own)),
+                Some(NbdTls::Require) | None => Ok(Encryption::Require(own)),
+            };
+        }
         let terms = self.nbd_tls.unwrap_or(NbdTls::Off);
         let config = || {
             let lacking =

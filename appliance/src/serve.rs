@@ -4,19 +4,21 @@
 //! port changes nothing; `ready` is printed when everything can be used; on shutdown nothing new is accepted,
 //! NBD drains, overlays are flushed, streams end without a point, secondaries stop between two writes. SIGHUP touches no connection.
 
-use crate::access::Peer;
+use crate::access::{Access, Admission};
 use crate::args::{NewSecondary, Serve};
 use crate::config::{self, Config, Fixed};
 use crate::control;
 use crate::daemon::{self, Daemon, InForce};
 use crate::error::{Error, Result, at};
 use crate::export::PoolCatalog;
+use crate::front::Front;
 use crate::jobs::driver;
 use crate::logging::{self, Logs};
 use crate::overlay::Overlays;
 use crate::pool::Pool;
 use crate::secondary::Secondaries;
-use crate::session::{self, Shared};
+use crate::session::{Running, Shared};
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
@@ -26,10 +28,12 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use understudy_net::nbd_server::{self, Encryption, Listener};
+use understudy_net::tls::{HTTP_PROTOCOL, SESSION_PROTOCOL};
 
-/// How long nothing is accepted after that failed: it mostly means that there are no file descriptors left.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+/// How often another key and certificate are made.
+const RENEW_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 struct Listeners {
     sessions: TcpListener,
@@ -49,7 +53,6 @@ pub fn run(args: &Serve) -> Result<()> {
 
 async fn serve(args: &Serve, config: Config, fixed: &Fixed, logs: &Logs) -> Result<()> {
     let mut signals = Signals::new()?;
-    let encryption = fixed.nbd_terms.encryption()?;
     let config: InForce = Arc::new(RwLock::new(Arc::new(config)));
     let secondary = args.secondary.unwrap_or(NewSecondary::Native).settings().secondary;
     let pool = Arc::new(crate::open_pool(&fixed.pool, daemon::new_volumes(&config, secondary))?);
@@ -57,13 +60,15 @@ async fn serve(args: &Serve, config: Config, fixed: &Fixed, logs: &Logs) -> Resu
     let control = control::server::Listener::bind(&pool)?;
     let secondaries = Arc::new(Secondaries::new(pool.clone()));
     let overlays = Arc::new(Overlays::new(pool.clone()));
+    let access = Arc::new(Access::open(pool.clone(), fixed.append_only)?);
+    let doors = Doors::open(fixed, &access, &listeners)?;
     let nbd = listeners.nbd_address.map_or(String::new(), |address| address.to_string());
     let (zone, open) = (fixed.zone.clone(), overlays.clone());
-    let daemon = Arc::new(Daemon::new(pool.clone(), secondaries.clone(), open, nbd, zone, config)?);
+    let daemon = Arc::new(Daemon::new(pool.clone(), secondaries.clone(), open, access, nbd, zone, config)?);
     announce(fixed, &pool, &listeners)?;
     secondaries.kick_all();
     let (stop, stopped) = watch::channel(false);
-    let mut tasks = start(&daemon, fixed, listeners, encryption, control, &stopped);
+    let mut tasks = start(&daemon, fixed, listeners, doors, control, &stopped);
     while signals.next_is_to_read_again().await {
         tokio::task::block_in_place(|| daemon.reload(args.config.as_deref(), args, fixed, logs));
     }
@@ -82,30 +87,99 @@ async fn serve(args: &Serve, config: Config, fixed: &Fixed, logs: &Logs) -> Resu
     Ok(())
 }
 
+/// On what terms connections are taken.
+struct Doors {
+    /// All sessions and HTTP through this; `None` without access control.
+    sessions: Option<TlsAcceptor>,
+    nbd: Encryption,
+    /// Whether who comes by NBD shows a certificate of ours.
+    nbd_is_ours: bool,
+}
+
+impl Doors {
+    fn open(fixed: &Fixed, access: &Arc<Access>, listeners: &Listeners) -> Result<Self> {
+        if fixed.tls {
+            access.open_doors(names(fixed, listeners))?;
+        }
+        let tls = |admission, protocols: &[&[u8]]| fixed.tls.then(|| access.tls(admission, protocols)).transpose();
+        let sessions = tls(Admission::Anybody, &[SESSION_PROTOCOL, HTTP_PROTOCOL])?.map(TlsAcceptor::from);
+        let nbd = fixed.nbd_terms.encryption(tls(Admission::Clients, &[])?)?;
+        let doors = Self { sessions, nbd, nbd_is_ours: fixed.tls && fixed.nbd_terms.nbd_tls_certificates.is_none() };
+        doors.check(fixed, listeners)?;
+        Ok(doors)
+    }
+
+    /// Refuses to be reached from elsewhere by whoever wants to.
+    fn check(&self, fixed: &Fixed, listeners: &Listeners) -> Result<()> {
+        let beyond = |address: Option<SocketAddr>| address.is_some_and(|address| !address.ip().is_loopback());
+        let refused = |key: &str, value: &str, what_to_do: &str| {
+            Err(Error::refused(format!(
+                "{key} {value} can be reached from other hosts, and nobody would have to say who he is: {what_to_do}, or listen on 127.0.0.1"
+            )))
+        };
+        if self.sessions.is_none() && beyond(listeners.sessions.local_addr().ok()) {
+            return refused(
+                "listen",
+                &fixed.listen,
+                "add `tls: on` to the configuration (or --tls on) and enrol clients",
+            );
+        }
+        match self.nbd {
+            Encryption::Require(_) => Ok(()),
+            _ if !beyond(listeners.nbd_address) => Ok(()),
+            _ => refused("nbd", &fixed.nbd, "add `tls: on`, or `nbd-tls: require` with certificates of your own"),
+        }
+    }
+}
+
+/// By which other programs may reach this host: for them the name in a certificate must be the one that they connect to.
+fn names(fixed: &Fixed, listeners: &Listeners) -> Vec<String> {
+    let here = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let host = rustix::system::uname().nodename().to_str().ok().filter(|name| !name.is_empty()).map(str::to_owned);
+    let bound = [listeners.sessions.local_addr().ok(), listeners.nbd_address];
+    let bound = bound.into_iter().flatten().map(|address| address.ip()).filter(|ip| !ip.is_unspecified());
+    let all = here.into_iter().chain(host).chain(bound.map(|ip| ip.to_string())).chain(fixed.tls_names.iter().cloned());
+    all.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Makes another key and certificate every day.
+async fn renew(access: Arc<Access>, stopped: impl Future<Output = ()>) {
+    let mut stopped = std::pin::pin!(stopped);
+    while tokio::time::timeout(RENEW_EVERY, &mut stopped).await.is_err() {
+        if let Err(error) = tokio::task::block_in_place(|| access.renew_doors()) {
+            tracing::error!(%error, "the certificate of the appliance could not be renewed; it is tried again tomorrow");
+        }
+    }
+}
+
 /// Starts all that runs until `stopped`.
 fn start(
     daemon: &Arc<Daemon>,
     fixed: &Fixed,
     listeners: Listeners,
-    encryption: Encryption,
+    doors: Doors,
     control: control::server::Listener,
     stopped: &watch::Receiver<bool>,
 ) -> JoinSet<()> {
     let (pool, secondaries, overlays) = (daemon.pool.clone(), daemon.secondaries.clone(), daemon.overlays.clone());
-    let catalog = PoolCatalog::new(daemon.clone(), overlays.clone());
+    let catalog = PoolCatalog::new(daemon.clone(), overlays.clone(), doors.nbd_is_ours);
     let (access, nbd, agents) = (daemon.access.clone(), daemon.nbd.clone(), daemon.agents.clone());
-    let (counters, running, groups) = (daemon.counters.clone(), session::Running::default(), Arc::default());
+    let (counters, running, groups) = (daemon.counters.clone(), Running::default(), Arc::default());
     let shared = Arc::new(Shared { pool, secondaries, overlays, access, nbd, counters, running, agents, groups });
     let mut tasks = JoinSet::new();
     let (limits, ended) = (fixed.nbd_terms.limits(), until(stopped.clone()));
     tasks.spawn(async move {
-        if let Err(error) = nbd_server::serve(listeners.nbd, Arc::new(catalog), limits, encryption, ended).await {
+        if let Err(error) = nbd_server::serve(listeners.nbd, Arc::new(catalog), limits, doors.nbd, ended).await {
             tracing::error!(%error, "the NBD server ended");
         }
     });
     tasks.spawn(control.serve(daemon.clone(), stopped.clone()));
     tasks.spawn(driver::drive(daemon.clone(), until(stopped.clone())));
-    tasks.spawn(accept(listeners.sessions, fixed.sessions, shared, until(stopped.clone())));
+    if doors.sessions.is_some() {
+        tasks.spawn(renew(daemon.access.clone(), until(stopped.clone())));
+    }
+    let front = Front::new(daemon.clone(), shared, doors.sessions, fixed.sessions, stopped.clone());
+    tasks.spawn(front.serve(listeners.sessions));
     tasks
 }
 
@@ -142,34 +216,6 @@ fn on(kind: SignalKind) -> Result<Signal> {
 /// Returns when the daemon is to end.
 pub(crate) async fn until(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-/// Accepts initiators; sessions that run when the daemon stops are cut.
-async fn accept(listener: TcpListener, sessions_max: usize, shared: Arc<Shared>, stopped: impl Future<Output = ()>) {
-    let mut stopped = std::pin::pin!(stopped);
-    let mut sessions = JoinSet::new();
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut stopped => break,
-            Some(_) = sessions.join_next() => {}
-            accepted = listener.accept(), if sessions.len() < sessions_max => match accepted {
-                Ok((stream, peer)) => {
-                    let shared = shared.clone();
-                    sessions.spawn(async move {
-                        if let Err(error) = session::serve(shared, stream, Peer::Local).await {
-                            tracing::warn!(%peer, %error, "a session failed");
-                        }
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_AGAIN).await;
-                }
-            },
-        }
-    }
-    sessions.shutdown().await;
 }
 
 async fn bind(fixed: &Fixed) -> Result<Listeners> {

@@ -5,6 +5,7 @@
 //! what to do; a failed stream ends the connection, after the reason was sent; whether the peer may is asked for each request, and what it may not see is
 //! not there.
 
+pub mod enrol;
 mod gathering;
 mod groups;
 mod held;
@@ -27,14 +28,13 @@ use crate::secondary::Secondaries;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use understudy_format::map::{FANOUT, LEVEL_MAX, Lookup, PAGE_SIZE, span};
 use understudy_format::point::{Label, Point, Volume, VolumeName};
+use understudy_format::wire::access::PublicKey;
 use understudy_format::wire::{Control, Message, POINTS_MAX, SESSION_VERSION, VolumeInfo, VolumeStatus};
 use understudy_format::{Digest, ErrorKind, FormatError};
 use understudy_net::NetError;
-use understudy_net::framed::{MessageReader, MessageWriter};
+use understudy_net::framed::{Incoming, MessageReader, MessageWriter, Outgoing};
 use uuid::Uuid;
 
 /// How long a client may take to say hello.
@@ -67,21 +67,22 @@ pub struct Shared {
     pub groups: Arc<Groups>,
 }
 
-type Reader = MessageReader<OwnedReadHalf>;
-type Writer = MessageWriter<OwnedWriteHalf>;
+type Reader = MessageReader<Incoming>;
+type Writer = MessageWriter<Outgoing>;
+
+/// What a client is told of the program.
+const SOFTWARE: &str = concat!("understudyd ", env!("CARGO_PKG_VERSION"));
 
 /// Serves one connection of `peer` until it leaves or an error ends it.
-pub async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: Peer) -> Result<(), NetError> {
+pub async fn serve(shared: Arc<Shared>, from: Incoming, to: Outgoing, peer: Peer) -> Result<(), NetError> {
     let _counted = shared.counters.session();
-    stream.set_nodelay(true)?;
-    let (read, write) = stream.into_split();
-    let (reader, writer) = (MessageReader::new(read, HELLO_MAX), MessageWriter::new(write, IDLE_MAX));
+    let (reader, writer) = (MessageReader::new(from, HELLO_MAX), MessageWriter::new(to, IDLE_MAX));
     let mut session = Session { shared, peer, reader, writer };
     let result = session.run().await;
     if let Err(error) = &result {
-        session.fail(error.kind(), error.to_string()).await;
+        fail(&mut session.writer, error.kind(), error.to_string()).await;
     }
-    session.linger().await;
+    linger(session.reader, session.writer).await;
     result
 }
 
@@ -125,13 +126,9 @@ impl Session {
 
     async fn welcome(&mut self, version: u16, software: &str) -> Result<(), NetError> {
         tracing::debug!(version, software, "hello");
-        if version != SESSION_VERSION {
-            let error = FormatError::Version { what: "session", supported: SESSION_VERSION, found: version };
-            return Err(error.into());
-        }
-        let own = concat!("understudyd ", env!("CARGO_PKG_VERSION")).to_owned();
+        let version = check_version(version)?;
         let (pool, nbd) = (self.shared.pool.uuid(), self.shared.nbd.clone());
-        self.writer.send(&Message::Welcome { version, pool, software: own, nbd }).await
+        self.writer.send(&Message::Welcome { version, pool, software: SOFTWARE.to_owned(), nbd }).await
     }
 
     /// Sends an answer, or why there is none; the session goes on.
@@ -141,18 +138,27 @@ impl Session {
             Err(error) => self.writer.send(&Message::Fail { kind: error.kind(), text: error.to_string() }).await,
         }
     }
+}
 
-    async fn fail(&mut self, kind: ErrorKind, text: String) {
-        // The connection may be what failed: then there is nobody to tell.
-        let _ = self.writer.send(&Message::Fail { kind, text }).await;
+fn check_version(found: u16) -> Result<u16, NetError> {
+    match found == SESSION_VERSION {
+        true => Ok(found),
+        false => Err(FormatError::Version { what: "session", supported: SESSION_VERSION, found }.into()),
     }
+}
 
-    /// Lets the client read what was sent: closing with unread input would throw it away (RFC 1122, 4.2.2.13).
-    async fn linger(mut self) {
-        drop(self.writer);
-        let drain = async { while let Ok(Some(_)) = self.reader.next().await {} };
-        let _ = tokio::time::timeout(LINGER, drain).await;
-    }
+async fn fail(writer: &mut Writer, kind: ErrorKind, text: String) {
+    // The connection may be what failed: then there is nobody to tell.
+    let _ = writer.send(&Message::Fail { kind, text }).await;
+}
+
+/// Lets the client read what was sent: closing with unread input would throw it away (RFC 1122, 4.2.2.13).
+async fn linger(mut reader: Reader, writer: Writer) {
+    let end = async {
+        let _ = writer.close().await;
+        while let Ok(Some(_)) = reader.next().await {}
+    };
+    let _ = tokio::time::timeout(LINGER, end).await;
 }
 
 impl Shared {
@@ -166,6 +172,7 @@ impl Shared {
             }
             Message::ListPoints { name, newest } => self.points(peer, &name, newest),
             Message::GetPages { volume, point, level, indexes } => self.pages(peer, &volume, point, level, &indexes),
+            Message::Renew { key } => self.renew(peer, &key),
             Message::ListOverlays => Ok(Message::Overlays(self.overlays(peer).list())),
             Message::Discard { volume, point, force } => {
                 Ok(Message::Overlays(vec![self.overlays(peer).discard(&volume, point, force)?]))
@@ -175,6 +182,13 @@ impl Shared {
                 Ok(Message::Stored(point))
             }
             other => Err(Error::refused(format!("{} is no request", other.name()))),
+        }
+    }
+
+    fn renew(&self, peer: &Peer, key: &PublicKey) -> Result<Message> {
+        match peer {
+            Peer::Client(client) => Ok(Message::Identity(self.access.renew(client, key)?)),
+            Peer::Local => Err(Error::refused("who is local has no certificate, and needs none")),
         }
     }
 

@@ -3,11 +3,13 @@
 //! Invariants: each is replaced as a whole, and nobody but the daemon's user can open it; a damaged one is an error, never taken for an
 //! absent one, for that would let everybody in, or nobody.
 
+use super::authority::Authority;
+use crate::clock;
 use crate::error::{Error, Result, at};
 use crate::pool::Pool;
 use crate::pool::directory::make_durable;
 use crate::pool::disk::{self, Disk};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use understudy_format::access::register::Register;
 
@@ -18,6 +20,24 @@ pub(super) struct Files {
 }
 
 impl Files {
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The pool's authority, which is made when there is none.
+    pub(super) fn authority(&self) -> Result<Authority> {
+        if let Some(pem) = self.read("authority.pem")? {
+            return Authority::read(&pem);
+        }
+        let authority = Authority::make(clock::now_ns())?;
+        self.save_authority(&authority)?;
+        Ok(authority)
+    }
+
+    pub(super) fn save_authority(&self, authority: &Authority) -> Result<()> {
+        self.save("authority.pem", authority.pem().as_bytes())
+    }
+
     pub(super) fn of(pool: &Pool) -> Self {
         Self { disk: pool.disk().clone(), dir: pool.dir().join("access") }
     }

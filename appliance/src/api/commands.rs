@@ -65,6 +65,10 @@ pub(super) async fn carry_out(
     }
     let command = options::read(&name, &options).map_err(Problem::misunderstood)?;
     may(&context, &command)?;
+    if matches!(command, Command::Upkeep(_) | Command::Jobs(Jobs::Run(_))) {
+        let what = format!("{name} {}", Value::from(options));
+        context.daemon.access.audit.record("command", &context.peer, &what)?;
+    }
     let under_way = start(&context, name, command);
     match accepts_events(&headers) {
         true => Ok(as_events(under_way)),
@@ -76,7 +80,7 @@ pub(super) async fn carry_out(
 fn may(context: &Context, command: &Command) -> Result<()> {
     let (right, volumes) = match command {
         Command::Upkeep(upkeep) => (Right::Administer, upkeep.volumes()?),
-        Command::Jobs(Jobs::Run(_)) => (Right::Administer, Vec::new()),
+        Command::Jobs(Jobs::Run(_)) | Command::Clients(_) => (Right::Administer, Vec::new()),
         _ => (Right::Read, Vec::new()),
     };
     if volumes.is_empty() {
@@ -115,6 +119,7 @@ fn act(context: &Context, command: &Command, stop: &AtomicBool, tell: &mut dyn F
     let daemon = &context.daemon;
     match command {
         Command::Upkeep(args) => daemon.check(args).and_then(|()| daemon.upkeep(args, stop, tell)),
+        Command::Clients(args) => daemon.access.carry_out(args, tell),
         Command::Jobs(args) => jobs::commands::run(daemon, args, stop, tell),
         _ => Err(Error::refused("that is not for a running daemon")),
     }

@@ -1,6 +1,6 @@
 //! What cannot change while the daemon runs: the pool, the sockets, limits, the time zone, the form of the log.
 
-use crate::args::Serve;
+use crate::args::{Serve, Switch};
 use crate::error::{Error, Result};
 use crate::nbd_terms::NbdTerms;
 use jiff::tz::TimeZone;
@@ -29,6 +29,9 @@ pub struct Given {
     pub(super) pool: Option<PathBuf>,
     pub(super) listen: Option<String>,
     pub(super) nbd: Option<String>,
+    pub(super) tls: Option<bool>,
+    pub(super) tls_names: Option<Vec<String>>,
+    pub(super) append_only: Option<bool>,
     pub(super) nbd_socket: Option<PathBuf>,
     pub(super) time_zone: Option<TimeZone>,
     pub(super) sessions: Option<u32>,
@@ -45,6 +48,12 @@ pub struct Fixed {
     pub listen: String,
     /// Where points are exported over NBD.
     pub nbd: String,
+    /// Whether who connects must say who he is.
+    pub tls: bool,
+    /// More names by which other programs reach this host.
+    pub tls_names: Vec<String>,
+    /// Whether no client takes anything away.
+    pub append_only: bool,
     /// A unix socket for the same.
     pub nbd_socket: Option<PathBuf>,
     /// Of schedules, days and times without a zone of their own.
@@ -64,8 +73,16 @@ impl Fixed {
         let pool = flags.pool.clone().or(given.pool).ok_or_else(|| {
             Error::refused("no pool is named: add `pool: DIR` to the configuration, or --pool DIR to the command")
         })?;
+        let tls = flags.tls.map(|tls| tls == Switch::On).or(given.tls).unwrap_or(false);
+        let append_only = given.append_only.unwrap_or(false);
+        if append_only && !tls {
+            return Err(Error::refused("append-only: there are clients only with `tls: on`: add that"));
+        }
         Ok(Self {
             pool,
+            tls,
+            tls_names: given.tls_names.unwrap_or_default(),
+            append_only,
             listen: flags.listen.clone().or(given.listen).unwrap_or_else(|| LISTEN.to_owned()),
             nbd: flags.nbd.clone().or(given.nbd).unwrap_or_else(|| NBD.to_owned()),
             nbd_socket: flags.nbd_socket.clone().or(given.nbd_socket),
@@ -83,6 +100,9 @@ impl Fixed {
             ("pool", self.pool != new.pool),
             ("listen", self.listen != new.listen),
             ("nbd", self.nbd != new.nbd),
+            ("tls", self.tls != new.tls),
+            ("tls-names", self.tls_names != new.tls_names),
+            ("append-only", self.append_only != new.append_only),
             ("nbd-socket", self.nbd_socket != new.nbd_socket),
             ("time-zone", self.zone != new.zone),
             ("limits.sessions", self.sessions != new.sessions),

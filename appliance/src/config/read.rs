@@ -69,6 +69,9 @@ impl All<'_> {
             pool: self.parsed(&["pool"], |raw| raw.pool.as_deref(), path)?,
             listen: self.parsed(&["listen"], |raw| raw.listen.as_deref(), address)?,
             nbd: self.parsed(&["nbd"], |raw| raw.nbd.as_deref(), address)?,
+            tls: self.parsed(&["tls"], |raw| raw.tls.as_deref(), switch)?,
+            tls_names: self.parsed(&["tls-names"], |raw| raw.tls_names.as_ref(), names)?,
+            append_only: self.parsed(&["append-only"], |raw| raw.append_only.as_ref(), |only| Ok(*only))?,
             nbd_socket: self.parsed(&["nbd-socket"], |raw| raw.nbd_socket.as_deref(), path)?,
             time_zone: self.parsed(&["time-zone"], |raw| raw.time_zone.as_deref(), zone)?,
             sessions: self.parsed(&["limits", "sessions"], |raw| raw.limits.sessions.as_ref(), limit)?,
@@ -216,6 +219,20 @@ fn tls(text: &str) -> std::result::Result<NbdTls, String> {
         "require" => NbdTls::Require,
         _ => NbdTls::Off,
     })
+}
+
+fn switch(text: &str) -> std::result::Result<bool, String> {
+    one_of(text, &["off", "on"]).map(|text| text == "on")
+}
+
+fn names(names: &Vec<String>) -> std::result::Result<Vec<String>, String> {
+    let wrong = |name: &&String| rustls::pki_types::ServerName::try_from(name.as_str()).is_err();
+    match names.iter().find(wrong) {
+        Some(name) => {
+            Err(format!("{name:?} is no name: expected names of hosts and addresses, such as backup.example.org"))
+        }
+        None => Ok(names.clone()),
+    }
 }
 
 fn format(text: &str) -> std::result::Result<LogFormat, String> {

@@ -1,9 +1,10 @@
 //! The command's end: asks the daemon, or does it itself when there is none.
 
 use super::Address;
+use crate::access::Access;
 use crate::api::options::{self, Options};
 use crate::api::{ENDED, FAILED, TOLD};
-use crate::args::{Jobs, Upkeep as Args};
+use crate::args::{Clients, Jobs, Upkeep as Args};
 use crate::clock;
 use crate::error::{Error, Result, at};
 use crate::overlay::Overlays;
@@ -52,6 +53,20 @@ pub fn ask_jobs(args: &Jobs, typed: &ArgMatches) -> Result<Outcome> {
         ))
     })?;
     ask(daemon, Asked::of(typed), |told| print(told, place.json))
+}
+
+/// Changes or lists who may use the pool, by the daemon or here.
+pub fn manage(args: &Clients, typed: &ArgMatches) -> Result<Outcome> {
+    let place = args.place();
+    check_pool(&place.pool)?;
+    let print = |told: &Told| print(told, place.json);
+    match connect(&place.pool)? {
+        Some(daemon) => ask(daemon, Asked::of(typed), print),
+        None => {
+            let pool = Arc::new(crate::open_pool(&place.pool, Settings::default().into())?);
+            Access::open(pool, false)?.carry_out(args, &mut |told| print(&told))
+        }
+    }
 }
 
 fn check_pool(pool: &Path) -> Result<()> {

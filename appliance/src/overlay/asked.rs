@@ -35,6 +35,8 @@ impl Asked<'_> {
     pub fn discard(&self, volume: &Uuid, point: u64, force: bool) -> Result<OverlayInfo> {
         self.may_use(volume, point)?;
         self.access.may_destroy(self.peer)?;
+        let what = format!("the scratch overlay over point {point} of volume {volume}");
+        self.access.audit.record("discard", self.peer, &what)?;
         self.overlays.discard(volume, point, force)
     }
 

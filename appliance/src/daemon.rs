@@ -84,7 +84,6 @@ impl Daemon {
         let mut scheduler = Scheduler::new(pool.uuid().as_bytes().to_vec(), known, now);
         let in_force = read(&config).clone();
         scheduler.configure(&in_force.jobs, in_force.job_limits, now);
-        let access = Arc::new(Access::open(pool.clone())?);
         let (events, jobs, agents) = (Events::default(), Jobs::new(scheduler), Arc::default());
         let (counters, refused) = (Arc::default(), Mutex::default());
         let daemon =

@@ -32,6 +32,8 @@ pub struct Arguments {
 pub enum Command {
     /// Replicate a raw file or block device: full the first time, then what changed
     Replicate(Replicate),
+    /// Become a client of an appliance: make a key, and get a certificate for it
+    Login(Login),
     /// List the volumes of the appliance
     Volumes(Volumes),
     /// List the points of a volume, the newest last
@@ -65,6 +67,53 @@ pub struct ApplianceArguments {
         value_parser = address
     )]
     pub address: String,
+    /// Who this host is to the appliance: ca-cert.pem, client-cert.pem and client-key.pem [default: what `understudy login` stored]
+    #[arg(long, value_name = "DIR", env = "UNDERSTUDY_IDENTITY")]
+    identity: Option<PathBuf>,
+}
+
+impl ApplianceArguments {
+    /// The appliance at an address, as whom `understudy login` made this host.
+    pub fn at(address: String) -> Self {
+        let identity = std::env::var_os("UNDERSTUDY_IDENTITY").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+        Self { address, identity }
+    }
+
+    /// Where it stands who this host is to the appliance, if that stands anywhere.
+    pub fn identity(&self) -> PathBuf {
+        let stored = || StateArguments::from_environment().directory().join("identities").join(&self.address);
+        self.identity.clone().unwrap_or_else(stored)
+    }
+}
+
+/// `understudy login`.
+#[derive(Debug, Clone, Args)]
+pub struct Login {
+    /// The appliance [default port: 7410]
+    #[arg(value_name = "HOST[:PORT]", value_parser = host)]
+    pub address: String,
+    /// What `understudyd enroll NAME` printed; reads it from standard input when it is `-`
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        required_unless_present = "renew",
+        env = "UNDERSTUDY_TOKEN",
+        hide_env_values = true
+    )]
+    pub token: Option<String>,
+    /// Take over another certificate, instead, for what this host is already
+    #[arg(long, conflicts_with = "token")]
+    pub renew: bool,
+    /// Where to store it [default: where the other commands look]
+    #[arg(long, value_name = "DIR", env = "UNDERSTUDY_IDENTITY")]
+    identity: Option<PathBuf>,
+}
+
+impl Login {
+    /// The appliance, as other commands name it.
+    pub fn appliance(&self) -> ApplianceArguments {
+        ApplianceArguments { address: self.address.clone(), identity: self.identity.clone() }
+    }
 }
 
 /// Where state is kept.
@@ -76,6 +125,12 @@ pub struct StateArguments {
 }
 
 impl StateArguments {
+    /// Where state is kept when no argument says it.
+    fn from_environment() -> Self {
+        let directory = std::env::var_os("UNDERSTUDY_STATE_DIR").filter(|value| !value.is_empty());
+        Self { directory: directory.map(PathBuf::from) }
+    }
+
     /// The state directory.
     pub fn directory(&self) -> PathBuf {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -330,6 +385,14 @@ fn rate(text: &str) -> Result<u64, String> {
 fn address(text: &str) -> Result<String, String> {
     let valid = text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     if valid { Ok(text.to_owned()) } else { Err("expected HOST:PORT".into()) }
+}
+
+/// A host, with the usual port unless there is one.
+fn host(text: &str) -> Result<String, String> {
+    address(text).or_else(|error| match text.contains(':') {
+        true => Err(error),
+        false => address(&format!("{text}:7410")),
+    })
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ use understudy_net::mounts::is_mounted;
 
 /// `understudy attach NAME[@POINT]`.
 pub async fn run(args: &Attach, name: &PointName) -> Result<Outcome> {
-    let mut appliance = Appliance::connect(&args.appliance.address).await?;
+    let mut appliance = Appliance::connect(&args.appliance).await?;
     let point = appliance.find(name).await?;
     let server = nbd_address(&appliance.nbd, &appliance.address)?;
     drop(appliance);

@@ -4,18 +4,19 @@
 //! is an error that says what was expected; a dead peer is noticed (keep-alive), a busy one is waited
 //! for. The stream itself is driven by [`crate::replicate`].
 
+use crate::args::ApplianceArguments;
+use crate::identity::Identity;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use std::io;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use understudy_format::point::{Point, Volume, VolumeName};
 use understudy_format::select::PointName;
 use understudy_format::wire::{Message, SESSION_VERSION, VolumeInfo};
 use understudy_net::NetError;
-use understudy_net::framed::{MessageReader, MessageWriter};
+use understudy_net::framed::{Incoming, MessageReader, MessageWriter, Outgoing};
 use uuid::Uuid;
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -44,16 +45,34 @@ pub struct Appliance {
     /// Where it serves NBD; empty when it does not.
     pub nbd: String,
     /// The reading half.
-    pub reader: MessageReader<OwnedReadHalf>,
+    pub reader: MessageReader<Incoming>,
     /// The writing half.
-    pub writer: MessageWriter<OwnedWriteHalf>,
+    pub writer: MessageWriter<Outgoing>,
 }
 
 impl Appliance {
-    /// Connects and exchanges hellos.
-    pub async fn connect(address: &str) -> Result<Self> {
-        let stream = open(address).await?;
-        let (from, to) = stream.into_split();
+    /// Connects as who this host is to the appliance, exchanges hellos, and takes over another certificate when it is time.
+    pub async fn connect(arguments: &ApplianceArguments) -> Result<Self> {
+        let address = &arguments.address;
+        let Some(identity) = Identity::find(&arguments.identity())? else {
+            return Self::connect_plainly(address).await;
+        };
+        let (stream, is_due) = identity.encrypt(open(address).await?, address).await?;
+        let (from, to) = tokio::io::split(stream);
+        let mut appliance = Self::greet(address, Box::new(from), Box::new(to)).await?;
+        if is_due {
+            identity.renew(&mut appliance).await?;
+        }
+        Ok(appliance)
+    }
+
+    async fn connect_plainly(address: &str) -> Result<Self> {
+        let (from, to) = open(address).await?.into_split();
+        Self::greet(address, Box::new(from), Box::new(to)).await
+    }
+
+    /// Exchanges hellos over a connection.
+    pub async fn greet(address: &str, from: Incoming, to: Outgoing) -> Result<Self> {
         let (reader, writer) = (MessageReader::new(from, SILENCE_MAX), MessageWriter::new(to, SILENCE_MAX));
         let mut appliance = Self { address: address.to_owned(), pool: Uuid::nil(), nbd: String::new(), reader, writer };
         let software = concat!("understudy ", env!("CARGO_PKG_VERSION")).to_owned();
@@ -162,7 +181,8 @@ pub struct Unreachable {
     reason: String,
 }
 
-async fn open(address: &str) -> Result<TcpStream> {
+/// A connection of which nothing was used.
+pub async fn open(address: &str) -> Result<TcpStream> {
     let connected = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(address)).await;
     let reason = match connected {
         Ok(Ok(stream)) => return set_up(stream),

@@ -68,7 +68,7 @@ async fn open_base(args: &Emit, base: EmitBase) -> Result<Arc<MapFile>> {
             Ok(Arc::new(map))
         }
         EmitBase::Point(name) => {
-            let mut appliance = Appliance::connect(&args.appliance.address).await?;
+            let mut appliance = Appliance::connect(&args.appliance).await?;
             let point = appliance.find(&name).await?;
             let file = scratch_file(&args.state.directory())?;
             fetch_map(&mut appliance, &point, None, &file).await?;

@@ -8,7 +8,7 @@
 //! all the same. The other way, [`descend`] walks a point's map at the appliance only where it
 //! differs from one here: to fetch a map ([`fetch_map`]), to [`verify`] and to [`restore`]. To [`attach`] a point is to
 //! have the kernel, or a program that is not ours, read it over NBD. An [`agent`] does all that when an appliance says so, by running
-//! the same commands.
+//! the same commands. Who this host is to an appliance is an [`identity`], which [`login`] gets.
 //!
 //! Memory is the buffers, 1 MiB each: 24 + 2 for each of the 2 to 8 worker threads, so 28 to 40 MiB, touched only as far
 //! as the appliance lags behind; plus one buffer for each worker. It does not depend on the size of the volume. Digest
@@ -31,7 +31,9 @@ pub mod emit;
 pub mod engine;
 pub mod fetch_map;
 pub mod flight;
+pub mod identity;
 pub mod list;
+pub mod login;
 pub mod map_writer;
 pub mod online;
 pub mod outcome;
@@ -72,6 +74,7 @@ pub fn run(command: &Command) -> Result<Outcome> {
 async fn dispatch(command: &Command) -> Result<Outcome> {
     match command {
         Command::Replicate(args) => replicate::run(args).await,
+        Command::Login(args) => login::run(args).await,
         Command::Volumes(args) => list::volumes(args).await,
         Command::Points(args) => list::points(args).await,
         Command::Restore(args) => restore::run(args).await,

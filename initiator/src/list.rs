@@ -13,7 +13,7 @@ use understudy_format::wire::VolumeInfo;
 
 /// `understudy volumes`.
 pub async fn volumes(args: &Volumes) -> Result<Outcome> {
-    let mut appliance = Appliance::connect(&args.appliance.address).await?;
+    let mut appliance = Appliance::connect(&args.appliance).await?;
     let volumes = appliance.volumes().await?;
     match args.json {
         true => print(&json(volumes.iter().map(volume_json))),
@@ -23,7 +23,7 @@ pub async fn volumes(args: &Volumes) -> Result<Outcome> {
 
 /// `understudy points`.
 pub async fn points(args: &Points) -> Result<Outcome> {
-    let mut appliance = Appliance::connect(&args.appliance.address).await?;
+    let mut appliance = Appliance::connect(&args.appliance).await?;
     let Some(listing) = appliance.points(&args.name, u32::MAX).await? else {
         bail!("volume {}: the appliance {} has no such volume (see `understudy volumes`)", args.name, appliance.address)
     };

@@ -39,7 +39,7 @@ use uuid::Uuid;
 pub async fn run(args: &Replicate) -> Result<Outcome> {
     let report = Report::new(args.json, Lines::Output).limited(args.rate.bandwidth);
     let source = source::open(&args.source, args.bitmap.as_deref())?;
-    let appliance = Appliance::connect(&args.appliance.address).await?.limited(args.rate.bandwidth);
+    let appliance = Appliance::connect(&args.appliance).await?.limited(args.rate.bandwidth);
     let pool = appliance.pool;
     let state = VolumeState::lock(&args.state.directory(), pool, &args.volume)?;
     let tries = Tries::new(args.retries, Duration::from_millis(args.retry_delay));
@@ -192,7 +192,7 @@ impl Run<'_> {
     }
 
     async fn connect(&self) -> Result<Appliance> {
-        let appliance = Appliance::connect(&self.args.appliance.address).await?.limited(self.args.rate.bandwidth);
+        let appliance = Appliance::connect(&self.args.appliance).await?.limited(self.args.rate.bandwidth);
         if appliance.pool != self.pool {
             let (address, found, pool) = (&appliance.address, appliance.pool, self.pool);
             bail!("appliance {address}: pool {found} is there now, the stream goes to pool {pool}: run it again");

@@ -55,7 +55,7 @@ impl Wanted {
 /// Runs the command.
 pub async fn run(args: &Restore) -> Result<Outcome> {
     let mut report = Report::new(args.json, Lines::Output).limited(args.rate.bandwidth);
-    let point = Appliance::connect(&args.appliance.address).await?.find(&args.point).await?;
+    let point = Appliance::connect(&args.appliance).await?.find(&args.point).await?;
     let geometry = point.map.geometry;
     let target = Target::open(&args.target, geometry.volume_size(), args.force)?;
     tell_start(args, &point, &target, &mut report);
@@ -75,7 +75,7 @@ async fn write(args: &Restore, point: &Point, target: Target, report: &mut Repor
     let mut done = Done::default();
     if map.id().root != point.map.root() {
         // A new connection: comparing may have taken longer than an appliance waits for a request.
-        let mut appliance = Appliance::connect(&args.appliance.address).await?.limited(args.rate.bandwidth);
+        let mut appliance = Appliance::connect(&args.appliance).await?.limited(args.rate.bandwidth);
         write_differences(&mut appliance, point, &map, &sink, &mut done, report).await?;
         done.received = appliance.reader.bytes_received();
     }

@@ -20,7 +20,7 @@ use understudy_format::{BlockId, Digest};
 
 /// Runs the command.
 pub async fn run(args: &Verify, compared: Compared, name: &PointName) -> Result<Outcome> {
-    let mut appliance = Appliance::connect(&args.appliance.address).await?;
+    let mut appliance = Appliance::connect(&args.appliance).await?;
     let point = appliance.find(name).await?;
     match compared {
         Compared::Source(source) => {
@@ -59,7 +59,7 @@ async fn verify_source(args: &Verify, name: &str, point_name: &PointName, point:
         report.tell(serde_json::Value::Null, &line);
         return Ok(if report.warnings() > 0 { Outcome::Warnings } else { Outcome::Done });
     }
-    let mut appliance = Appliance::connect(&args.appliance.address).await?.limited(args.rate.bandwidth);
+    let mut appliance = Appliance::connect(&args.appliance).await?.limited(args.rate.bandwidth);
     let found = differences(&mut appliance, point, &map).await?;
     let first = found.first.context("the roots differ and no block does (a fault of this program)")?;
     let line = format!(

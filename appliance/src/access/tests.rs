@@ -3,6 +3,7 @@
 use super::*;
 use crate::clock;
 use crate::pool::NewVolumes;
+use rustls::client::danger::ServerCertVerifier;
 use std::path::Path;
 use understudy_format::access::Rights;
 use understudy_format::catalogue::Settings;

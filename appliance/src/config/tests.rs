@@ -48,7 +48,7 @@ fn wrong(cases: &[(&str, &str)]) {
 
 fn no_flags() -> Serve {
     let nbd_terms = NbdTerms::default();
-    Serve { config: None, pool: None, listen: None, nbd: None, nbd_socket: None, nbd_terms, secondary: None }
+    Serve { config: None, pool: None, listen: None, nbd: None, nbd_socket: None, nbd_terms, secondary: None, tls: None }
 }
 
 #[test]

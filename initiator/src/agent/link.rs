@@ -3,6 +3,7 @@
 //! Invariants: the wait before a try is bounded and never the same for two agents; a session counts as lost when nothing came for the
 //! silence that was announced, however the network looks; nothing here knows what is said.
 
+use crate::args::ApplianceArguments;
 use crate::clock;
 use crate::connection::Appliance;
 use crate::text::one_line;
@@ -63,7 +64,8 @@ fn delay(tries: u32, random: u64, max: Duration) -> Duration {
 }
 
 async fn session(terms: &Terms, tell: &mpsc::Sender<Heard>, tries: &mut u32) -> Result<()> {
-    let Appliance { mut reader, mut writer, .. } = Appliance::connect(&terms.appliance).await?;
+    let Appliance { mut reader, mut writer, .. } =
+        Appliance::connect(&ApplianceArguments::at(terms.appliance.clone())).await?;
     reader.set_idle_max(terms.silence);
     writer.set_idle_max(terms.silence);
     let (say, said) = mpsc::channel(QUEUE);

@@ -15,7 +15,7 @@ use understudy_format::wire::{Message, OverlayInfo};
 
 /// `understudy attach overlays`.
 pub async fn list(args: &Overlays) -> Result<Outcome> {
-    let mut appliance = Appliance::connect(&args.appliance.address).await?;
+    let mut appliance = Appliance::connect(&args.appliance).await?;
     let overlays = ask_overlays(&mut appliance, &Message::ListOverlays).await?;
     let rows: Vec<Vec<String>> = overlays.iter().map(row).collect();
     list::print(&match args.json {
@@ -26,7 +26,7 @@ pub async fn list(args: &Overlays) -> Result<Outcome> {
 
 /// `understudy attach keep`.
 pub async fn keep(args: &Keep) -> Result<Outcome> {
-    let mut appliance = Appliance::connect(&args.appliance.address).await?;
+    let mut appliance = Appliance::connect(&args.appliance).await?;
     let point = appliance.find(&args.point).await?;
     let (name, label) = (args.name.clone(), args.label.clone());
     // It takes as long as what was written takes to be read and stored.
@@ -53,7 +53,7 @@ pub async fn keep(args: &Keep) -> Result<Outcome> {
 
 /// `understudy attach discard`.
 pub async fn discard(args: &Discard) -> Result<Outcome> {
-    let mut appliance = Appliance::connect(&args.appliance.address).await?;
+    let mut appliance = Appliance::connect(&args.appliance).await?;
     let point = appliance.find(&args.point).await?;
     let request = Message::Discard { volume: point.volume, point: point.number, force: args.force };
     let mut report = Report::new(args.json, Lines::Output);

@@ -1,6 +1,6 @@
 //! Canaries: promises that are broken on purpose, to prove that the simulation notices.
 
-use crate::crash::cut_each_sync;
+use crate::crash::cut_long_commits;
 use std::path::Path;
 use understudy_sim::machine::Machine;
 use understudy_sim::world::run;
@@ -44,7 +44,7 @@ fn a_disk_whose_syncs_of_secondaries_lie_is_caught() {
 /// With `--features canary` the appliance appends the point record before the blocks are durable.
 #[test]
 fn an_appliance_that_commits_in_the_wrong_order_is_caught() {
-    let wrong = cut_each_sync(40);
+    let wrong = cut_long_commits(40);
     match cfg!(feature = "canary") {
         true => assert!(!wrong.is_empty(), "nothing was noticed"),
         false => assert!(wrong.is_empty(), "{wrong:#?}"),

@@ -217,9 +217,25 @@ fn long_commits() -> Arc<[Step]> {
     vec![replicate(first, false), replicate(second, true), replicate((3000..3090).collect(), true)].into()
 }
 
-/// Cuts the power at every sync, with many outcomes each; returns what was found wrong.
-pub fn cut_each_sync(outcomes: u64) -> Vec<String> {
-    let steps = long_commits();
+/// Groups of so many that what commits them is longer than a page: any part of it may survive.
+fn large_groups() -> Arc<[Step]> {
+    let member = |at: u64, seed: u64| (name(&format!("v{at}")), Image::of(&[seed + at, 7], 0));
+    let group = |seed| Step::Group((0..40).map(|at| member(at, seed)).collect());
+    vec![group(100), group(200)].into()
+}
+
+#[test]
+fn power_lost_while_a_large_group_is_committed_leaves_all_of_it_or_nothing() {
+    let wrong = cut_each_sync(large_groups(), 12);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Cuts the power at every sync of long commits, with many outcomes each; returns what was found wrong.
+pub fn cut_long_commits(outcomes: u64) -> Vec<String> {
+    cut_each_sync(long_commits(), outcomes)
+}
+
+fn cut_each_sync(steps: Arc<[Step]>, outcomes: u64) -> Vec<String> {
     let start = || Run::new(steps.clone(), 0).with_segments(2 << 20);
     let mut whole = start();
     whole.go().unwrap();

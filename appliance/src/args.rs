@@ -6,13 +6,15 @@ use crate::retention::args::RetentionArgs;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use understudy_format::FormatError;
+use understudy_format::access::ClientName;
+use understudy_format::agent::LocalName;
+use understudy_format::catalogue::{SecondaryMode, Settings};
+use understudy_format::point::{Label, VolumeName};
+use understudy_format::text::parse_bytes;
 
 mod clients;
 
 pub use clients::{Clients, ClientsList, Enroll, Grant, Revoke, Rights as ClientRights, Rotate};
-use understudy_format::catalogue::{SecondaryMode, Settings};
-use understudy_format::point::{Label, VolumeName};
-use understudy_format::text::parse_bytes;
 
 /// The appliance: keeps block-identical, mountable secondaries of volumes, with deduplicated history.
 #[derive(Debug, Parser)]
@@ -34,6 +36,12 @@ pub enum Command {
     Serve(Serve),
     /// Take an offline stream from standard input (see `understudy emit`); no daemon may run on the pool.
     Ingest(IngestArgs),
+    /// Print completions for a shell.
+    #[command(hide = true)]
+    Completions(Completions),
+    /// Write man pages to a directory.
+    #[command(hide = true)]
+    Man(Man),
     /// Check a configuration file and what it includes; exit code 1 for errors, 3 for warnings.
     CheckConfig(CheckConfig),
     /// Show when a schedule comes: every LENGTH, cron, or a calendar expression as in systemd.time(7).
@@ -58,17 +66,35 @@ pub enum Jobs {
     Next(Next),
     /// Run a job now, and show what it does; it goes on when this command is interrupted.
     Run(RunJob),
+    /// Have an agent make one of its targets equal to a point, and show how far that is.
+    Restore(RestoreBy),
 }
 
 impl Jobs {
     /// Whose daemon is asked, and how it is told.
     pub fn place(&self) -> &Place {
         match self {
-            Self::Jobs(JobsList { place, .. }) | Self::Next(Next { place, .. }) | Self::Run(RunJob { place, .. }) => {
-                place
-            }
+            Self::Jobs(JobsList { place, .. })
+            | Self::Next(Next { place, .. })
+            | Self::Run(RunJob { place, .. })
+            | Self::Restore(RestoreBy { place, .. }) => place,
         }
     }
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+pub struct Man {
+    /// The directory; made when it is not there.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
 }
 
 /// Arguments of `jobs`.
@@ -108,6 +134,35 @@ pub struct RunJob {
     /// The job.
     #[arg(value_name = "JOB")]
     pub job: String,
+}
+
+/// Arguments of `restore`.
+#[derive(Debug, Args)]
+pub struct RestoreBy {
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+    /// The agent.
+    #[arg(long, value_name = "NAME")]
+    pub agent: ClientName,
+    /// NAME@NUMBER, NAME@LABEL, NAME@TIME; NAME alone is the newest.
+    #[arg(value_name = "NAME[@POINT]")]
+    pub point: String,
+    /// What the agent's configuration calls the file or device.
+    #[arg(value_name = "TARGET")]
+    pub target: LocalName,
+}
+
+impl RestoreBy {
+    /// The volume that is restored.
+    pub fn volume(&self) -> Result<VolumeName, FormatError> {
+        volume_of(&self.point)
+    }
+}
+
+/// The volume of a point as people name it.
+fn volume_of(name: &str) -> Result<VolumeName, FormatError> {
+    name.split('@').next().unwrap_or_default().parse()
 }
 
 /// Arguments of `check-config`.
@@ -179,13 +234,12 @@ impl Upkeep {
 
     /// The volumes that it is done to; none when it is done to the pool as a whole.
     pub fn volumes(&self) -> Result<Vec<VolumeName>, FormatError> {
-        let of = |name: &String| name.split('@').next().unwrap_or_default().parse();
         match self {
             Self::Prune(prune) => Ok(prune.volumes.clone()),
             Self::Protect(Points { points, .. }) | Self::Unprotect(Points { points, .. }) => {
-                points.iter().map(of).collect()
+                points.iter().map(|name| volume_of(name)).collect()
             }
-            Self::Remove(remove) => Ok(vec![of(&remove.name)?]),
+            Self::Remove(remove) => Ok(vec![volume_of(&remove.name)?]),
             Self::Set(set) => Ok(vec![set.volume.clone()]),
             Self::Scrub(scrub) => Ok(scrub.volume.iter().cloned().collect()),
             Self::Collect(_) | Self::Reindex(_) => Ok(Vec::new()),

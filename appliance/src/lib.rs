@@ -31,6 +31,7 @@ pub mod ingest;
 pub mod jobs;
 mod locks;
 pub mod logging;
+pub mod manual;
 pub mod metrics;
 pub mod nbd_terms;
 pub mod offline;

@@ -1,4 +1,4 @@
-//! The log: lines on standard error, for people or as JSON; how much of it can change while the daemon runs.
+//! The log: lines on standard error, for people, as JSON or as logfmt; how much of it can change while the daemon runs.
 //!
 //! `UNDERSTUDY_LOG`, a filter as tracing-subscriber reads it, comes before what the configuration says.
 
@@ -22,6 +22,7 @@ pub fn init(format: LogFormat, level: Option<&str>) -> Logs {
     let lines = match format {
         LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
         LogFormat::Json => lines.json().boxed(),
+        LogFormat::Logfmt => tracing_logfmt::builder().with_target(false).layer().with_writer(std::io::stderr).boxed(),
     };
     tracing_subscriber::registry().with(filter).with(lines).init();
     Logs(handle)

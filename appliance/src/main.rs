@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use understudy_appliance::args::{Cli, Command};
 use understudy_appliance::config::LogFormat;
 use understudy_appliance::upkeep::Outcome;
-use understudy_appliance::{check, control, logging, offline, serve};
+use understudy_appliance::{check, control, error, logging, manual, offline, serve};
 
 fn main() -> ExitCode {
     let typed = Cli::command().get_matches();
@@ -16,6 +16,8 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Serve(args) => serve::run(args).map(|()| Outcome::Done),
         Command::Ingest(args) => offline::run(args, std::io::stdin().lock()).map(|()| Outcome::Done),
+        Command::Completions(args) => written(manual::completions(args.shell)),
+        Command::Man(args) => written(manual::man(&args.dir)),
         Command::CheckConfig(args) => check::config(args),
         Command::Calendar(args) => check::calendar(args),
         Command::Jobs(args) => control::client::ask_jobs(args, &typed),
@@ -29,4 +31,8 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn written(result: std::io::Result<()>) -> error::Result<Outcome> {
+    result.map(|()| Outcome::Done).map_err(|error| error::Error::refused(format!("cannot be written: {error}")))
 }

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::pool::{Pool, VolumeEntry};
 use crate::secondary::Secondaries;
 use jiff::tz::TimeZone;
+pub use points::point;
 use serde_json::Value;
 pub use set::{parse_mode, show_mode};
 use std::process::ExitCode;
@@ -113,11 +114,16 @@ impl Upkeep<'_> {
     }
 
     fn volume(&self, name: &VolumeName) -> Result<Arc<VolumeEntry>> {
-        let unknown = || {
-            let names: Vec<_> = self.pool.volumes().iter().map(|entry| entry.volume.name.to_string()).collect();
-            let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            Error::refused(format!("there is no volume {name} in this pool; there is: {there}"))
-        };
-        self.pool.volume(name).ok_or_else(unknown)
+        volume(self.pool, name)
     }
+}
+
+/// A volume by its name; or what there is instead.
+fn volume(pool: &Pool, name: &VolumeName) -> Result<Arc<VolumeEntry>> {
+    let unknown = || {
+        let names: Vec<_> = pool.volumes().iter().map(|entry| entry.volume.name.to_string()).collect();
+        let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        Error::refused(format!("there is no volume {name} in this pool; there is: {there}"))
+    };
+    pool.volume(name).ok_or_else(unknown)
 }

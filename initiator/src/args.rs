@@ -52,6 +52,21 @@ pub enum Command {
     Attached(Attached),
     /// Do what the appliance says, as far as the configuration of this host allows
     Agent(Agent),
+    /// Show on one screen how the appliance is; --check for monitoring
+    Status(Status),
+    /// Print completions for a shell
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages to a directory
+    #[command(hide = true)]
+    Man {
+        /// The directory; made when it is not there
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
 }
 
 /// Which appliance.
@@ -223,6 +238,27 @@ pub struct Points {
     /// Print a JSON array
     #[arg(long)]
     pub json: bool,
+}
+
+/// `understudy status`.
+#[derive(Debug, Clone, Args)]
+pub struct Status {
+    /// Which appliance.
+    #[command(flatten)]
+    pub appliance: ApplianceArguments,
+    /// Ask over the socket in the pool's directory (POOL/control) instead
+    #[arg(long, value_name = "PATH", conflicts_with = "address")]
+    pub socket: Option<PathBuf>,
+    /// Print what the appliance answers, a JSON object
+    #[arg(long, conflicts_with = "check")]
+    pub json: bool,
+    /// Print one line for Nagios and its like; exit code 0 ok, 1 warning, 2 critical, 3 unknown
+    #[arg(long)]
+    pub check: bool,
+    /// Show it again every so many seconds, until interrupted
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", conflicts_with = "check",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub watch: Option<u64>,
 }
 
 /// `understudy restore`.

@@ -181,7 +181,7 @@ pub struct Unreachable {
     reason: String,
 }
 
-/// A connection of which nothing was used.
+/// Connects to an appliance; the error says what to do.
 pub async fn open(address: &str) -> Result<TcpStream> {
     let connected = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(address)).await;
     let reason = match connected {

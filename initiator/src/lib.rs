@@ -34,6 +34,7 @@ pub mod flight;
 pub mod identity;
 pub mod list;
 pub mod login;
+pub mod manual;
 pub mod map_writer;
 pub mod online;
 pub mod outcome;
@@ -51,6 +52,7 @@ pub mod scan;
 pub mod scan_map;
 pub mod source;
 pub mod state;
+pub mod status;
 pub mod target;
 pub mod text;
 pub mod trust;
@@ -93,5 +95,8 @@ async fn dispatch(command: &Command) -> Result<Outcome> {
         Command::Detach(args) => attach::detach::run(args).await,
         Command::Attached(args) => attach::detach::list(args),
         Command::Agent(args) => agent::run(args).await,
+        Command::Status(args) => status::run(args).await,
+        Command::Completions { shell } => Ok(manual::completions(*shell).map(|()| Outcome::Done)?),
+        Command::Man { dir } => Ok(manual::man(dir).map(|()| Outcome::Done)?),
     }
 }

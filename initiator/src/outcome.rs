@@ -11,6 +11,8 @@ pub enum Outcome {
     Warnings,
     /// What was compared is not identical.
     Different,
+    /// What a check for monitoring found: its exit codes are others.
+    Checked(u8),
 }
 
 /// The exit code of a failure.
@@ -22,6 +24,7 @@ impl From<Outcome> for ExitCode {
             Outcome::Done => 0,
             Outcome::Warnings => 3,
             Outcome::Different => 4,
+            Outcome::Checked(code) => code,
         })
     }
 }

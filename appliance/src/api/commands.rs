@@ -81,6 +81,7 @@ fn may(context: &Context, command: &Command) -> Result<()> {
     let (right, volumes) = match command {
         Command::Upkeep(upkeep) => (Right::Administer, upkeep.volumes()?),
         Command::Jobs(Jobs::Run(_)) | Command::Clients(_) => (Right::Administer, Vec::new()),
+        Command::Jobs(Jobs::Restore(restore)) => (Right::Restore, vec![restore.volume()?]),
         _ => (Right::Read, Vec::new()),
     };
     if volumes.is_empty() {

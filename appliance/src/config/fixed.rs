@@ -21,6 +21,8 @@ pub enum LogFormat {
     Human,
     /// One JSON object a line.
     Json,
+    /// Keys and values: `level=info message="..."`.
+    Logfmt,
 }
 
 /// As far as the files say it.

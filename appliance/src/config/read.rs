@@ -236,5 +236,9 @@ fn names(names: &Vec<String>) -> std::result::Result<Vec<String>, String> {
 }
 
 fn format(text: &str) -> std::result::Result<LogFormat, String> {
-    one_of(text, &["human", "json"]).map(|text| if text == "json" { LogFormat::Json } else { LogFormat::Human })
+    one_of(text, &["human", "json", "logfmt"]).map(|text| match text {
+        "json" => LogFormat::Json,
+        "logfmt" => LogFormat::Logfmt,
+        _ => LogFormat::Human,
+    })
 }

@@ -1,9 +1,10 @@
 //! Protecting and removing points by name.
 
-use super::{Outcome, Upkeep};
+use super::{Outcome, Upkeep, volume};
 use crate::args;
 use crate::error::{Error, Result};
-use crate::pool::VolumeEntry;
+use crate::pool::{Pool, VolumeEntry};
+use jiff::tz::TimeZone;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -73,11 +74,16 @@ impl Upkeep<'_> {
     }
 
     fn point(&self, text: &str) -> Result<(Arc<VolumeEntry>, u64)> {
-        let wanted = PointName::parse(text, &self.zone)?;
-        let entry = self.volume(&wanted.volume)?;
-        let found = wanted.selector.find(&entry.points).map(|point| point.number);
-        let (name, selector) = (&wanted.volume, &wanted.selector);
-        let number = found.ok_or_else(|| Error::refused(format!("volume {name} has no point {selector}")))?;
-        Ok((entry, number))
+        point(self.pool, text, &self.zone)
     }
+}
+
+/// A point as people name it: its volume and its number.
+pub fn point(pool: &Pool, text: &str, zone: &TimeZone) -> Result<(Arc<VolumeEntry>, u64)> {
+    let wanted = PointName::parse(text, zone)?;
+    let entry = volume(pool, &wanted.volume)?;
+    let found = wanted.selector.find(&entry.points).map(|point| point.number);
+    let (name, selector) = (&wanted.volume, &wanted.selector);
+    let number = found.ok_or_else(|| Error::refused(format!("volume {name} has no point {selector}")))?;
+    Ok((entry, number))
 }

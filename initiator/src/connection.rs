@@ -17,6 +17,8 @@ use understudy_format::select::PointName;
 use understudy_format::wire::{Message, SESSION_VERSION, VolumeInfo};
 use understudy_net::NetError;
 use understudy_net::framed::{Incoming, MessageReader, MessageWriter, Outgoing};
+use understudy_net::http;
+use understudy_net::tls::{HTTP_PROTOCOL, SESSION_PROTOCOL};
 use uuid::Uuid;
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -57,7 +59,7 @@ impl Appliance {
         let Some(identity) = Identity::find(&arguments.identity())? else {
             return Self::connect_plainly(address).await;
         };
-        let (stream, is_due) = identity.encrypt(open(address).await?, address).await?;
+        let (stream, is_due) = identity.encrypt(open(address).await?, address, SESSION_PROTOCOL).await?;
         let (from, to) = tokio::io::split(stream);
         let mut appliance = Self::greet(address, Box::new(from), Box::new(to)).await?;
         if is_due {
@@ -171,6 +173,19 @@ impl Appliance {
         let error = NetError::Unexpected { expected, found: found.name() };
         anyhow::Error::new(error).context(format!("appliance {}", self.address))
     }
+}
+
+/// Connects to the API of an appliance, as who this host is to it.
+pub async fn api(arguments: &ApplianceArguments) -> Result<http::Connection> {
+    let address = &arguments.address;
+    let stream = open(address).await?;
+    Ok(match Identity::find(&arguments.identity())? {
+        Some(identity) => {
+            let (stream, _) = identity.encrypt(stream, address, HTTP_PROTOCOL).await?;
+            http::Connection::new(stream, address).await?
+        }
+        None => http::Connection::new(stream, address).await?,
+    })
 }
 
 /// Why there is no connection at all.

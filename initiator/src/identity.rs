@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use understudy_format::wire::Message;
 use understudy_format::wire::access::{Identity as Issued, PublicKey};
-use understudy_net::tls::{self, APPLIANCE, SESSION_PROTOCOL};
+use understudy_net::tls::{self, APPLIANCE};
 
 const AUTHORITIES: &str = "ca-cert.pem";
 const CERTIFICATE: &str = "client-cert.pem";
@@ -47,9 +47,14 @@ impl Identity {
         &self.dir
     }
 
-    /// Shakes hands over a connection; and whether it is time for another certificate.
-    pub async fn encrypt(&self, stream: TcpStream, address: &str) -> Result<(TlsStream<TcpStream>, bool)> {
-        let connector = TlsConnector::from(tls::appliance_client(&self.dir, SESSION_PROTOCOL)?);
+    /// Shakes hands over a connection, to speak `protocol`; and whether it is time for another certificate.
+    pub async fn encrypt(
+        &self,
+        stream: TcpStream,
+        address: &str,
+        protocol: &[u8],
+    ) -> Result<(TlsStream<TcpStream>, bool)> {
+        let connector = TlsConnector::from(tls::appliance_client(&self.dir, protocol)?);
         let stream = connector.connect(ServerName::try_from(APPLIANCE)?, stream).await;
         let stream = stream.with_context(|| {
             format!("appliance {address}: TLS, as the client in {} (see `understudy login --help`)", self.dir.display())

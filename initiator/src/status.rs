@@ -48,10 +48,7 @@ fn checked(status: Result<Value>) -> Result<Outcome> {
 async fn ask(args: &Status) -> Result<Value> {
     let (mut connection, place) = match &args.socket {
         Some(path) => (local(path).await?, path.display().to_string()),
-        None => {
-            let stream = connection::open(&args.appliance.address).await?;
-            (Connection::new(stream, &args.appliance.address).await?, args.appliance.address.clone())
-        }
+        None => (connection::api(&args.appliance).await?, args.appliance.address.clone()),
     };
     let answer = connection.get(PATH).await.with_context(|| format!("appliance {place}"))?;
     let status = answer.status;

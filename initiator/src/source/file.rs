@@ -21,6 +21,8 @@ pub struct FileSource {
     size: u64,
     opened: Stat,
     device: bool,
+    /// Of a device, when it was opened.
+    writes: Option<Writes>,
 }
 
 impl FileSource {
@@ -42,7 +44,8 @@ impl FileSource {
         let size = seek(&file, SeekFrom::End(0)).with_context(|| format!("source {name}: its size"))?;
         // Advice only: without it the reads are the same, somewhat slower from a cold cache.
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
-        Ok(Self { file, name, size, opened, device })
+        let writes = if device { writes_to(&opened) } else { None };
+        Ok(Self { file, name, size, opened, device, writes })
     }
 
     /// The same source, of which only the first `size` bytes are looked at.
@@ -80,6 +83,17 @@ impl FileSource {
             false => Ok(fstat(&self.file)?.st_size as u64),
         }
     }
+}
+
+/// How many writes to a device came to an end, and how many discards.
+type Writes = [u64; 2];
+
+/// What the kernel counted of a device, as `Documentation/block/stat.rst` has it; a write that is under way is counted later.
+fn writes_to(device: &Stat) -> Option<Writes> {
+    let (major, minor) = (rustix::fs::major(device.st_rdev), rustix::fs::minor(device.st_rdev));
+    let text = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
+    let counts: Vec<u64> = text.split_whitespace().map_while(|count| count.parse().ok()).collect();
+    Some([*counts.get(4)?, counts.get(11).copied().unwrap_or(0)])
 }
 
 impl Source for FileSource {
@@ -125,10 +139,15 @@ impl Source for FileSource {
         let name = &self.name;
         self.check_not_cut().with_context(|| format!("source {name}"))?;
         if self.device {
+            // Where the kernel counts writes and counted none, it stood still: its filesystem may be frozen.
+            if self.writes.is_some() && self.writes == writes_to(&self.opened) {
+                return Ok(None);
+            }
             let mounts = mounts_of(&self.opened);
             let writable = mounts.iter().find(|mount| mount.writable);
             return Ok(writable.map(|mount| {
-                format!("{name} is mounted read-write at {}: the point may mix several moments", mount.at)
+                let at = &mount.at;
+                format!("{name} is mounted read-write at {at}, and was written to: the point may mix several moments")
             }));
         }
         Ok(self

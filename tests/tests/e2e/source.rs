@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use understudy_tests::image::{self, MIB};
-use understudy_tests::{Appliance, Lab, Loop, Outcome, Proxy, Rng, have_root, seed};
+use understudy_tests::{Appliance, Lab, Loop, Mount, Outcome, Proxy, Rng, args, have_root, seed, tool};
 
 /// More than any window of a bounded pipeline holds, so that the run has not read to the end when it is held.
 const SIZE: u64 = 384 * MIB;
@@ -59,4 +59,28 @@ fn a_source_removed_between_runs_leaves_the_points_and_can_come_back() {
     appliance.assert_export(&lab, "v@1", &kept);
     image::keep(&kept, &source);
     appliance.replicate(&source, "v").expect_kind("incremental").expect_count("blocks_changed", 0..=0);
+}
+
+#[test]
+fn a_mounted_device_that_is_written_to_while_it_is_read_is_doubted() {
+    if !have_root("a kernel mount") {
+        return;
+    }
+    let lab = Lab::new();
+    let appliance = Appliance::start(&lab);
+    let (backing, dir) = (lab.file("backing.raw"), lab.dir("mounted"));
+    image::random(&backing, 48 * MIB, &mut Rng::new(seed()));
+    // The filesystem has less than half of the device, and its journal starts with the mount.
+    tool("mkfs.ext4", args!["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", &backing, "20M"]);
+    let device = Loop::new(&backing);
+    let mount = Mount::new(device.path(), &dir, "rw");
+    tool("sync", args!["-f", &dir]);
+    let proxy = Proxy::hold_after(appliance.address(), MIB);
+    let run = appliance.initiator(Appliance::replicate_args(device.path(), "v"));
+    let run = run.env("UNDERSTUDY_APPLIANCE", proxy.address()).start().wait_held(&proxy);
+    std::fs::write(dir.join("new"), "written meanwhile").expect("a write");
+    tool("sync", args!["-f", &dir]);
+    proxy.release();
+    run.finish().expect_code(3).says("and was written to: the point may mix several moments");
+    mount.unmount();
 }

@@ -54,7 +54,7 @@ fn mistakes_are_told_with_place_and_what_is_accepted() {
         ),
         (
             "volumes:\n  a: {source: 'nbd://'}\n",
-            "4:15: volumes.a.source: source nbd://: a URI has a host, or +unix and a socket: expected nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH (nbds, nbds+unix for TLS)",
+            "4:15: volumes.a.source: source nbd://: expected nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH (nbds, nbds+unix for TLS)",
         ),
         (
             "volumes:\n  a: {source: /x, bitmap: b}\n",

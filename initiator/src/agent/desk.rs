@@ -13,6 +13,9 @@ use understudy_format::agent::{Announcement, Assignment, LocalName, Replicate, R
 use understudy_format::point::VolumeName;
 use uuid::Uuid;
 
+/// The lowest rate that `--bandwidth` takes, bytes a second.
+const RATE_MIN: u64 = 128 << 10;
+
 /// The runs of an agent.
 #[derive(Debug)]
 pub struct Desk {
@@ -176,17 +179,15 @@ impl Desk {
         let mut words = self.words("replicate");
         words.extend(["--json".into(), "--volume".into(), volume.as_str().into()]);
         let count = replicate.volumes.len();
-        let share = if replicate.group {
-            replicate.bytes_per_second.div_ceil(count as u64)
-        } else {
-            replicate.bytes_per_second
-        };
+        // A group of one is none; those of a group are read at the same time.
+        let together = replicate.group && count > 1;
+        let share = replicate.bytes_per_second.div_ceil(if together { count as u64 } else { 1 });
         let options = [
             ("--bitmap", found.bitmap.clone()),
             ("--block-size", found.block_size.map(|size| size.bytes().to_string())),
             ("--label", replicate.label.as_ref().map(|label| label.as_str().to_owned())),
-            ("--bandwidth", (share > 0).then(|| share.to_string())),
-            ("--group", replicate.group.then(|| format!("{run}:{count}"))),
+            ("--bandwidth", (share > 0).then(|| share.max(RATE_MIN).to_string())),
+            ("--group", together.then(|| format!("{run}:{count}"))),
         ];
         for (option, value) in options {
             words.extend(value.map(|value| format!("{option}={value}").into()));

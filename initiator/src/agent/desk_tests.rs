@@ -51,7 +51,8 @@ fn what_is_run_is_what_the_configuration_says() {
     let full = Some("it is Sunday".to_owned());
     let label = Some("night".parse().unwrap());
     let bracket = Some("freeze".parse().unwrap());
-    let group = Replicate { group: true, full, label, bytes_per_second: 7, bracket, ..replicate(&["mail", "db"]) };
+    let group =
+        Replicate { group: true, full, label, bytes_per_second: 1 << 20, bracket, ..replicate(&["mail", "db"]) };
     let order = given(&mut desk, 1, Work::Replicate(group)).unwrap().unwrap();
     assert!(order.together);
     assert_eq!(order.bracket.unwrap().1.pre, ["/bin/freeze"]);
@@ -61,10 +62,10 @@ fn what_is_run_is_what_the_configuration_says() {
         order.tasks.iter().map(shown).collect::<Vec<_>>(),
         [
             format!(
-                "replicate {common} --json --volume mail --label=night --bandwidth=4 --group={uuid}:2 --full -- /dev/mail"
+                "replicate {common} --json --volume mail --label=night --bandwidth=524288 --group={uuid}:2 --full -- /dev/mail"
             ),
             format!(
-                "replicate {common} --json --volume db --label=night --bandwidth=4 --group={uuid}:2 --full -- nbd://db/x"
+                "replicate {common} --json --volume db --label=night --bandwidth=524288 --group={uuid}:2 --full -- nbd://db/x"
             ),
         ]
     );

@@ -4,7 +4,8 @@
 //! agent there reports. Invariants: everything known of agents is in one place, behind one lock, and nobody waits for a network while
 //! holding it; a run ends once, by a report, a refusal, or because it is certain that no report will come; a lost session ends no run.
 
-pub mod restore;
+pub mod args;
+pub mod commands;
 mod run;
 pub mod session;
 #[cfg(test)]

@@ -1,13 +1,12 @@
 //! What `understudyd` is asked to do, from its arguments: clap does the reading and the usage errors (exit code 2).
 
+use crate::agents::args::OfAgents;
 use crate::nbd_terms::NbdTerms;
 use crate::retention::age::Age;
 use crate::retention::args::RetentionArgs;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use understudy_format::FormatError;
-use understudy_format::access::ClientName;
-use understudy_format::agent::LocalName;
 use understudy_format::catalogue::{SecondaryMode, Settings};
 use understudy_format::point::{Label, VolumeName};
 use understudy_format::text::parse_bytes;
@@ -49,6 +48,9 @@ pub enum Command {
     /// What is asked of the daemon about its jobs.
     #[command(flatten)]
     Jobs(Jobs),
+    /// What is asked of agents.
+    #[command(flatten)]
+    OfAgents(OfAgents),
     /// What is done to a pool from time to time, beside a running daemon or without one.
     #[command(flatten)]
     Upkeep(Upkeep),
@@ -66,18 +68,15 @@ pub enum Jobs {
     Next(Next),
     /// Run a job now, and show what it does; it goes on when this command is interrupted.
     Run(RunJob),
-    /// Have an agent make one of its targets equal to a point, and show how far that is.
-    Restore(RestoreBy),
 }
 
 impl Jobs {
     /// Whose daemon is asked, and how it is told.
     pub fn place(&self) -> &Place {
         match self {
-            Self::Jobs(JobsList { place, .. })
-            | Self::Next(Next { place, .. })
-            | Self::Run(RunJob { place, .. })
-            | Self::Restore(RestoreBy { place, .. }) => place,
+            Self::Jobs(JobsList { place, .. }) | Self::Next(Next { place, .. }) | Self::Run(RunJob { place, .. }) => {
+                place
+            }
         }
     }
 }
@@ -136,32 +135,8 @@ pub struct RunJob {
     pub job: String,
 }
 
-/// Arguments of `restore`.
-#[derive(Debug, Args)]
-pub struct RestoreBy {
-    /// Where.
-    #[command(flatten)]
-    pub place: Place,
-    /// The agent.
-    #[arg(long, value_name = "NAME")]
-    pub agent: ClientName,
-    /// NAME@NUMBER, NAME@LABEL, NAME@TIME; NAME alone is the newest.
-    #[arg(value_name = "NAME[@POINT]")]
-    pub point: String,
-    /// What the agent's configuration calls the file or device.
-    #[arg(value_name = "TARGET")]
-    pub target: LocalName,
-}
-
-impl RestoreBy {
-    /// The volume that is restored.
-    pub fn volume(&self) -> Result<VolumeName, FormatError> {
-        volume_of(&self.point)
-    }
-}
-
 /// The volume of a point as people name it.
-fn volume_of(name: &str) -> Result<VolumeName, FormatError> {
+pub(crate) fn volume_of(name: &str) -> Result<VolumeName, FormatError> {
     name.split('@').next().unwrap_or_default().parse()
 }
 

@@ -43,6 +43,7 @@ pub mod scrub;
 pub mod secondary;
 pub mod serve;
 pub mod session;
+pub mod systemd;
 pub mod upkeep;
 pub mod view;
 

@@ -20,7 +20,8 @@ fn main() -> ExitCode {
         Command::Man(args) => written(manual::man(&args.dir)),
         Command::CheckConfig(args) => check::config(args),
         Command::Calendar(args) => check::calendar(args),
-        Command::Jobs(args) => control::client::ask_jobs(args, &typed),
+        Command::Jobs(args) => control::client::ask_daemon(args.place(), "jobs are", &typed),
+        Command::OfAgents(args) => control::client::ask_daemon(args.place(), "agents are", &typed),
         Command::Clients(clients) => control::client::manage(clients, &typed),
         Command::Upkeep(upkeep) => control::client::run(upkeep, &typed),
     };

@@ -18,6 +18,7 @@ use crate::overlay::Overlays;
 use crate::pool::Pool;
 use crate::secondary::Secondaries;
 use crate::session::{Running, Shared};
+use crate::systemd;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -69,10 +70,14 @@ async fn serve(args: &Serve, config: Config, fixed: &Fixed, logs: &Logs) -> Resu
     secondaries.kick_all();
     let (stop, stopped) = watch::channel(false);
     let mut tasks = start(&daemon, fixed, listeners, doors, control, &stopped);
+    systemd::ready();
     while signals.next_is_to_read_again().await {
+        systemd::reloading();
         tokio::task::block_in_place(|| daemon.reload(args.config.as_deref(), args, fixed, logs));
+        systemd::ready();
     }
     tracing::info!("shutting down");
+    systemd::stopping();
     daemon.agents.close();
     stop.send_replace(true);
     while tasks.join_next().await.is_some() {}
@@ -178,6 +183,7 @@ fn start(
     if doors.sessions.is_some() {
         tasks.spawn(renew(daemon.access.clone(), until(stopped.clone())));
     }
+    tasks.spawn(systemd::watch(daemon.clone(), until(stopped.clone())));
     let front = Front::new(daemon.clone(), shared, doors.sessions, fixed.sessions, stopped.clone());
     tasks.spawn(front.serve(listeners.sessions));
     tasks

@@ -11,8 +11,8 @@ use super::problem::Problem;
 use crate::access::Right;
 use crate::args::{Command, Jobs};
 use crate::error::{Error, Result};
-use crate::jobs;
 use crate::upkeep::{Outcome, Told};
+use crate::{agents, jobs};
 use axum::Json;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -65,7 +65,7 @@ pub(super) async fn carry_out(
     }
     let command = options::read(&name, &options).map_err(Problem::misunderstood)?;
     may(&context, &command)?;
-    if matches!(command, Command::Upkeep(_) | Command::Jobs(Jobs::Run(_))) {
+    if matches!(command, Command::Upkeep(_) | Command::Jobs(Jobs::Run(_)) | Command::OfAgents(_)) {
         let what = format!("{name} {}", Value::from(options));
         context.daemon.access.audit.record("command", &context.peer, &what)?;
     }
@@ -81,7 +81,7 @@ fn may(context: &Context, command: &Command) -> Result<()> {
     let (right, volumes) = match command {
         Command::Upkeep(upkeep) => (Right::Administer, upkeep.volumes()?),
         Command::Jobs(Jobs::Run(_)) | Command::Clients(_) => (Right::Administer, Vec::new()),
-        Command::Jobs(Jobs::Restore(restore)) => (Right::Restore, vec![restore.volume()?]),
+        Command::OfAgents(of_agents) => of_agents.needs()?,
         _ => (Right::Read, Vec::new()),
     };
     if volumes.is_empty() {
@@ -122,6 +122,7 @@ fn act(context: &Context, command: &Command, stop: &AtomicBool, tell: &mut dyn F
         Command::Upkeep(args) => daemon.check(args).and_then(|()| daemon.upkeep(args, stop, tell)),
         Command::Clients(args) => daemon.access.carry_out(args, tell),
         Command::Jobs(args) => jobs::commands::run(daemon, args, stop, tell),
+        Command::OfAgents(args) => agents::commands::run(daemon, args, stop, tell),
         _ => Err(Error::refused("that is not for a running daemon")),
     }
 }

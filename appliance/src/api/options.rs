@@ -3,6 +3,7 @@
 //! So what a command takes is said once, in [`crate::args`]: people type it, the API and its document have it under the same
 //! names, with `_` for `-`. Invariant: an object that is accepted is exactly what somebody could have typed; the pool is the daemon's.
 
+use crate::agents::args::OfAgents;
 use crate::args::{Cli, Clients, Command, Jobs, Upkeep};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Parser, Subcommand};
@@ -20,7 +21,7 @@ const PLACE: [&str; 2] = ["pool", "json"];
 /// The commands that a daemon carries out.
 pub fn commands() -> Vec<clap::Command> {
     let all = Jobs::augment_subcommands(Clients::augment_subcommands(clap::Command::new("understudyd")));
-    let all = Upkeep::augment_subcommands(all);
+    let all = OfAgents::augment_subcommands(Upkeep::augment_subcommands(all));
     let asked = |command: &&clap::Command| command.get_name() != NOT_BESIDE_A_DAEMON;
     all.get_subcommands().filter(asked).cloned().collect()
 }

@@ -4,7 +4,7 @@ use super::Address;
 use crate::access::Access;
 use crate::api::options::{self, Options};
 use crate::api::{ENDED, FAILED, TOLD};
-use crate::args::{Clients, Jobs, Upkeep as Args};
+use crate::args::{Clients, Place, Upkeep as Args};
 use crate::clock;
 use crate::error::{Error, Result, at};
 use crate::overlay::Overlays;
@@ -42,14 +42,13 @@ pub fn run(args: &Args, typed: &ArgMatches) -> Result<Outcome> {
     }
 }
 
-/// Asks the daemon about its jobs; there are none without it.
-pub fn ask_jobs(args: &Jobs, typed: &ArgMatches) -> Result<Outcome> {
-    let place = args.place();
+/// Asks the daemon about what there is not without it.
+pub fn ask_daemon(place: &Place, theirs: &str, typed: &ArgMatches) -> Result<Outcome> {
     check_pool(&place.pool)?;
     let daemon = connect(&place.pool)?.ok_or_else(|| {
         let pool = place.pool.display();
         Error::refused(format!(
-            "no daemon has {pool} open, and jobs are the daemon's: start `understudyd serve --config FILE`"
+            "no daemon has {pool} open, and {theirs} the daemon's: start `understudyd serve --config FILE`"
         ))
     })?;
     ask(daemon, Asked::of(typed), |told| print(told, place.json))

@@ -3,11 +3,11 @@
 use super::driver::{Heard, now};
 use super::scheduler::{Due, Scheduler, lag};
 use super::{log, show};
+use crate::args;
 use crate::config::Job;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::upkeep::{Outcome, Told};
-use crate::{agents, args};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +23,6 @@ pub fn run(daemon: &Daemon, what: &args::Jobs, stop: &AtomicBool, tell: &mut dyn
         args::Jobs::Jobs(args) => list(daemon, args, tell),
         args::Jobs::Next(args) => next(daemon, args, tell),
         args::Jobs::Run(args) => run_now(daemon, &args.job, stop, tell),
-        args::Jobs::Restore(args) => agents::restore::run(daemon, args, stop, tell),
     }
 }
 

@@ -9,6 +9,7 @@
 //! that started it; every command has a time limit, so that a hang is a failure with a name; the only pause is the one
 //! between two polls in [`wait`]; randomness comes from [`seed`], which a failing run prints.
 
+mod agent;
 mod appliance;
 mod bins;
 pub mod certificates;
@@ -25,6 +26,7 @@ mod run;
 mod running;
 pub mod wait;
 
+pub use agent::Agent;
 pub use appliance::{Appliance, pool_check};
 pub use bins::{TOOLS, UNDERSTUDY, UNDERSTUDYD, binary};
 pub use lab::{Lab, have_root};

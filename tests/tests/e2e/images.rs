@@ -23,4 +23,5 @@ fn systemd_understands_the_units() {
     let lab = Lab::new();
     verify(&lab, "understudyd.service", "understudyd.service");
     verify(&lab, "understudy-attach@.service", "understudy-attach@disk.service");
+    verify(&lab, "understudy-agent.service", "understudy-agent.service");
 }

@@ -3,6 +3,9 @@
 //! Each module is one promise; each test is one way in which it could be broken. Tests named `incident_...` are what
 //! happened to users of other projects. A single one runs with `cargo test -p understudy-tests --test e2e NAME`.
 
+mod agent;
+mod agent_brackets;
+mod agent_hostile;
 mod api;
 mod attach;
 mod attach_kernel;

@@ -78,8 +78,8 @@ async fn serve(args: &Serve, config: Config, fixed: &Fixed, logs: &Logs) -> Resu
     }
     tracing::info!("shutting down");
     systemd::stopping();
-    daemon.agents.close();
     stop.send_replace(true);
+    daemon.agents.close();
     while tasks.join_next().await.is_some() {}
     let stopping = tokio::task::spawn_blocking(move || {
         overlays.flush_all();

@@ -25,6 +25,7 @@ mod rng;
 mod run;
 mod running;
 pub mod wait;
+mod webhook;
 
 pub use agent::Agent;
 pub use appliance::{Appliance, pool_check};
@@ -38,6 +39,7 @@ pub use rng::{Rng, seed};
 pub use run::{Outcome, Run, Summary, count, text, tool};
 pub use running::Running;
 pub use rustix::process::Signal;
+pub use webhook::Webhook;
 
 /// Mixes strings and paths into one argument list.
 #[macro_export]

@@ -50,6 +50,12 @@ pub fn how(ended: Ended) -> &'static str {
     }
 }
 
+/// What was said last, behind a colon, where that says more than how it ended.
+pub fn said(ended: Ended, detail: &str) -> String {
+    let last = detail.lines().next_back().unwrap_or_default();
+    if last.is_empty() || last == how(ended) { String::new() } else { format!(": {last}") }
+}
+
 fn unknown(scheduler: &Scheduler, name: &str) -> Error {
     let names: Vec<&str> = scheduler.jobs().map(|(job, _)| job.name.as_str()).collect();
     let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };

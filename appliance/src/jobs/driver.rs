@@ -149,6 +149,8 @@ pub async fn drive(daemon: Arc<Daemon>, stopped: impl Future<Output = ()>) {
             Step::Start(started) => drop(runs.spawn(carry_out(daemon.clone(), started, listeners))),
             Step::Stop(job) => daemon.jobs.stop(Some(&job)),
             Step::Wait(until) => tokio::select! {
+                // Before what a run that ended makes due again.
+                biased;
                 () = &mut stopped => break,
                 () = daemon.jobs.wake.notified() => {}
                 () = daemon.agents.arrival() => {}

@@ -58,7 +58,8 @@ pub(super) fn run(
     }
     let result = survived(|| act(daemon, started, stop, &mut tell));
     let end = end(result, stop.load(Ordering::SeqCst));
-    say(&format!("run {} ends: {}: {}", started.number, commands::how(end.ended), end.detail));
+    let said = commands::said(end.ended, &end.detail);
+    say(&format!("run {} ends: {}{said}", started.number, commands::how(end.ended)));
     log.finish();
     match end.ended {
         Ended::Done => tracing::info!(job = name, run = started.number, "a job is done"),
@@ -167,5 +168,61 @@ impl Carried {
         }
         let shortened = |volume: VolumeReport| VolumeReport { text: shortened(&volume.text), ..volume };
         self.volumes.extend(report.volumes.into_iter().map(shortened));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::tests::started;
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+    use understudy_format::agent::Work;
+    use uuid::Uuid;
+
+    /// An agent that reports these codes, one after the other, and then is lost.
+    #[derive(Debug)]
+    struct Fake(Mutex<Vec<u8>>);
+
+    impl Hands for Fake {
+        fn connected(&self) -> BTreeSet<ClientName> {
+            BTreeSet::new()
+        }
+
+        fn carry_out(
+            &self,
+            agent: &ClientName,
+            work: Work,
+            _stop: &AtomicBool,
+            tell: &mut dyn FnMut(Told),
+        ) -> Result<Report> {
+            let text = format!("{agent} does {work}");
+            tell(Told { text: text.clone(), event: json!({}) });
+            let code = self.0.lock().unwrap().pop().ok_or_else(|| Error::Busy("agent web1 is lost".into()))?;
+            Ok(Report { run: Uuid::nil(), code, text: format!("{text}: {code}"), volumes: Vec::new() })
+        }
+    }
+
+    /// How verifying three volumes ends, with these codes, and what was told of it.
+    fn verified(mut codes: Vec<u8>, stopped: bool) -> (Ended, String, usize) {
+        codes.reverse();
+        let (fake, stop, mut told) = (Fake(Mutex::new(codes)), AtomicBool::new(stopped), 0);
+        let started = started("  v: {verify: [x, y, z], agent: web1, schedule: daily}\n");
+        let result = by_agent(&fake, &"web1".parse().unwrap(), &started, &stop, &mut |_| told += 1);
+        let end = end(result, stopped);
+        (end.ended, end.detail, told)
+    }
+
+    #[test]
+    fn the_worst_report_is_how_a_run_ended() {
+        let said = |volume: &str, code: u8| format!("web1 does verify {volume}@latest: {code}");
+        assert_eq!(verified(vec![0, 0, 0], false), (Ended::Done, said("x", 0), 3));
+        assert_eq!(verified(vec![0, 3, 0], false), (Ended::Warnings, said("y", 3), 3));
+        assert_eq!(verified(vec![3, 0, 4], false), (Ended::Damage, said("z", 4), 3));
+        assert_eq!(verified(vec![1, 4, 0], false), (Ended::Failed, said("x", 1), 3));
+        assert_eq!(verified(vec![0], false), (Ended::Failed, "agent web1 is lost".into(), 2));
+        // What was stopped is cut, unless it did all the same what it was to do.
+        assert_eq!(verified(vec![0, 0, 1], true).0, Ended::Cut);
+        assert_eq!(verified(vec![0, 0, 0], true).0, Ended::Done);
     }
 }

@@ -12,19 +12,21 @@
 mod alarm;
 mod claims;
 mod due;
+mod entry;
 mod full;
 
-use crate::config::{Job, JobLimits, Task};
+use crate::config::{Job, JobLimits};
 pub use alarm::{Lag, Notice, lag};
 use claims::Claims;
 pub use claims::Hindrance;
 pub use due::{Cause, Due};
+use entry::{Entry, Pick};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use understudy_format::access::ClientName;
 use understudy_format::agent::VolumeReport;
-use understudy_format::history::{Ended, JOBS_MAX, JobHistory, RUNS_MAX, Run, Why};
+use understudy_format::history::{Ended, JOBS_MAX, JobHistory, Why};
 
 /// How far a job can be done ahead of the clock before the clock is believed.
 const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
@@ -43,14 +45,6 @@ pub struct Scheduler {
     /// By the names of their jobs.
     running: BTreeMap<String, Running>,
     agents: BTreeSet<ClientName>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    job: Arc<Job>,
-    history: JobHistory,
-    /// Whether it was due while its agent was not connected.
-    is_late: bool,
 }
 
 #[derive(Debug)]
@@ -100,14 +94,6 @@ pub enum Step {
     Stop(String),
     /// Nothing before this time, or before something happens.
     Wait(Option<Timestamp>),
-}
-
-/// A run that may be started.
-struct Pick {
-    name: String,
-    nominal: Timestamp,
-    why: Why,
-    attempt: u16,
 }
 
 impl Scheduler {
@@ -298,67 +284,6 @@ impl Scheduler {
 impl Running {
     fn is_over(&self, now: Timestamp) -> bool {
         !self.is_stopped && self.started.until.is_some_and(|until| until <= now)
-    }
-}
-
-impl Entry {
-    fn pick(&self, name: &str, due: &Due, daemon_started: Timestamp, now: Timestamp) -> Pick {
-        let last = self.history.runs.last().and_then(|run| run.ended);
-        let was_closed = !self.job.windows.is_open(due.at) || last.is_some_and(|(_, ended)| ended == Ended::Closed);
-        let why = match due.cause {
-            Cause::Retry(_) => Why::Retried,
-            Cause::Schedule if due.at < daemon_started => Why::Missed,
-            Cause::Schedule if self.is_late => Why::Away,
-            Cause::Schedule if was_closed => Why::Window,
-            Cause::Schedule => Why::Due,
-        };
-        // A run now is for the last time that has come.
-        let (nominal, attempt) = match due.cause {
-            Cause::Retry(attempt) => (due.nominal, attempt),
-            Cause::Schedule => (self.job.schedule.missed(self.done(), now).unwrap_or(due.nominal), 1),
-        };
-        Pick { name: name.to_owned(), nominal, why, attempt }
-    }
-
-    fn start(&mut self, pick: &Pick, now: Timestamp) -> Started {
-        let full = match &self.job.task {
-            Task::Replicate(replicate) => full::reason(&replicate.full, &self.history, now),
-            _ => None,
-        };
-        self.is_late = false;
-        self.history.count += 1;
-        let started = Started {
-            job: self.job.clone(),
-            number: self.history.count,
-            nominal: pick.nominal,
-            why: pick.why,
-            attempt: pick.attempt,
-            full,
-            bytes_per_second: match &self.job.task {
-                Task::Replicate(replicate) => replicate.bandwidth.at(now),
-                _ => 0,
-            },
-            // Who asks wants it now, whatever the time is.
-            until: if pick.why == Why::Asked { None } else { self.job.windows.closes(now) },
-        };
-        self.record(&started, now);
-        started
-    }
-
-    fn record(&mut self, started: &Started, now: Timestamp) {
-        let runs = &mut self.history.runs;
-        runs.push(Run {
-            number: started.number,
-            nominal_ns: nanoseconds(started.nominal),
-            started_ns: nanoseconds(now),
-            why: started.why,
-            attempt: started.attempt,
-            ended: None,
-            full: started.full.clone().unwrap_or_default(),
-            detail: String::new(),
-            volumes: Vec::new(),
-        });
-        runs.drain(..runs.len().saturating_sub(RUNS_MAX as usize));
     }
 }
 

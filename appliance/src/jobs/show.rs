@@ -1,6 +1,6 @@
 //! Jobs, their runs and what is next: as lines for people and as JSON objects for programs. Nothing is asked or changed here.
 
-use super::commands::{how, why};
+use super::commands::{how, said, why};
 use super::scheduler::{Cause, Due, Hindrance, Lag, Started, nanoseconds};
 use crate::config::Job;
 use crate::upkeep::Told;
@@ -137,8 +137,7 @@ fn line(run: &Run) -> String {
     let why = why(run.why);
     let Some((ended_ns, ended)) = run.ended else { return format!("{started}  runs ({why}{attempt})") };
     let seconds = ended_ns.saturating_sub(run.started_ns) as f64 / 1e9;
-    let detail = run.detail.lines().next_back().map_or(String::new(), |line| format!(": {line}"));
-    format!("{started}  {} after {seconds:.1} s ({why}{attempt}){detail}", how(ended))
+    format!("{started}  {} after {seconds:.1} s ({why}{attempt}){}", how(ended), said(ended, &run.detail))
 }
 
 /// A run, for programs.

@@ -27,6 +27,13 @@ fn jobs(text: &str) -> Vec<Arc<Job>> {
     config(&format!("jobs:\n{text}")).jobs
 }
 
+/// The run of the one job of a text, when it is due.
+pub(super) fn started(text: &str) -> Started {
+    let mut world = World::new(text, "2026-11-21T10:00:00Z");
+    world.now = at("2030-01-01T00:00:00Z");
+    world.start().unwrap()
+}
+
 /// A run that came to this, and did nothing to any volume.
 fn end(ended: Ended) -> End {
     End { ended, detail: String::new(), volumes: Vec::new() }

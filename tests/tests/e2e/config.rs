@@ -240,7 +240,7 @@ fn a_run_that_was_cut_is_run_again() {
     appliance.restart();
     let after_stop = started(&appliance, 3);
     assert_eq!((text(&after_stop[1], "outcome"), text(&after_stop[2], "why")), ("cut", "missed"), "{after_stop:?}");
-    assert_eq!(text(&after_stop[1], "detail"), "the daemon was stopped");
+    assert_eq!(text(&after_stop[1], "detail"), "it was stopped");
 }
 
 /// The next times of a schedule as this program reads it, in UTC; nothing when it is refused.

@@ -21,6 +21,7 @@ mod geometry;
 mod group;
 mod helpers;
 mod images;
+mod jobs;
 mod kernel;
 mod kill_loop;
 mod many;

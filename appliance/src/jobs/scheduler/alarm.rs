@@ -4,7 +4,8 @@
 //! volumes is older than its RPO. Invariants: each is told once, and again only after it went on for the time of `repeat`; the end of each
 //! is told once, and only of what was told. What was told is in the history, so the end of a daemon repeats nothing.
 
-use super::{Entry, Scheduler, nanoseconds, time};
+use super::entry::Entry;
+use super::{Scheduler, nanoseconds, time};
 use crate::config::{Event, Job, Task};
 use jiff::{SignedDuration, Timestamp};
 use understudy_format::history::{Ended, JobHistory, Run};

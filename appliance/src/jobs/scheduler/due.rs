@@ -1,6 +1,7 @@
 //! When a job is due: by its schedule, or again after it failed; and when its window lets it.
 
-use super::{Entry, time};
+use super::entry::Entry;
+use super::time;
 use crate::schedule::delay;
 use jiff::Timestamp;
 use understudy_format::history::{Ended, Why};

@@ -418,4 +418,7 @@ pub struct IngestArgs {
     /// Whether the volume gets a secondary if it is new.
     #[arg(long, value_name = "native|none", default_value = "native")]
     pub secondary: NewSecondary,
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    pub json: bool,
 }

@@ -4,10 +4,13 @@
 
 use crate::args::IngestArgs;
 use crate::clock;
+use crate::control::client::print;
 use crate::error::{Error, Result};
 use crate::ingest::{Announced, Ingest};
 use crate::pool::Pool;
 use crate::secondary::Secondaries;
+use crate::upkeep::Told;
+use serde_json::json;
 use std::io::Read;
 use std::sync::Arc;
 use understudy_format::FormatError;
@@ -26,14 +29,7 @@ pub fn run(args: &IngestArgs, input: impl Read) -> Result<()> {
         now_ns: clock::now_ns(),
     };
     let point = receive(&pool, announced, FrameFile::new(input))?;
-    println!(
-        "{}@{} root {} {} blocks changed, {} bytes stored",
-        args.volume,
-        point.number,
-        point.map.root(),
-        point.changed_blocks,
-        point.stored_bytes
-    );
+    print(&told(args, &point), args.json);
     let entry = pool.volume(&args.volume).ok_or(Error::Closing)?;
     Secondaries::new(pool).settle(&entry.volume).map_err(|error| {
         let (name, number) = (&args.volume, point.number);
@@ -41,6 +37,17 @@ pub fn run(args: &IngestArgs, input: impl Read) -> Result<()> {
             "{name}@{number} is committed, but its secondary could not be brought up to date: {error}"
         ))
     })
+}
+
+fn told(args: &IngestArgs, point: &Point) -> Told {
+    let (volume, root) = (&args.volume, point.map.root().to_string());
+    let Point { number, changed_blocks, stored_bytes, .. } = point;
+    let event = json!({
+        "event": "stored", "volume": volume.as_str(), "point": number, "root": root,
+        "changed_blocks": changed_blocks, "stored_bytes": stored_bytes,
+    });
+    let text = format!("{volume}@{number} root {root} {changed_blocks} blocks changed, {stored_bytes} bytes stored");
+    Told { text, event }
 }
 
 fn receive(pool: &Arc<Pool>, announced: Announced, mut frames: FrameFile<impl Read>) -> Result<Point> {

@@ -306,6 +306,9 @@ pub struct Verify {
     /// Where state is kept.
     #[command(flatten)]
     pub state: StateArguments,
+    /// Tell what happens as JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What is compared with the point.
@@ -356,6 +359,9 @@ pub struct Emit {
     /// Where the stream goes: a file, or - for standard output
     #[arg(short, long, value_name = "FILE|-")]
     pub output: PathBuf,
+    /// Tell what happens as JSON, one object a line, on standard output; for streams that go to a file
+    #[arg(long)]
+    pub json: bool,
     /// Which appliance.
     #[command(flatten)]
     pub appliance: ApplianceArguments,
@@ -385,6 +391,14 @@ pub enum EmitBase {
 }
 
 impl Emit {
+    /// Whether it is told as JSON, which has standard output for itself.
+    pub fn json(&self) -> Result<bool, clap::Error> {
+        match self.json && self.output.as_os_str() == "-" {
+            true => Err(usage("--json and the stream would both go to standard output: name a file with --output")),
+            false => Ok(self.json),
+        }
+    }
+
     /// The base: a file when there is one of that name.
     pub fn base(&self) -> Result<Option<EmitBase>, clap::Error> {
         let Some(text) = &self.base else { return Ok(None) };

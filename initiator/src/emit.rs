@@ -19,7 +19,7 @@ use crate::source;
 use crate::state::{NewFile, scratch_file};
 use crate::text;
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::json;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -34,7 +34,7 @@ use uuid::Uuid;
 
 /// Runs the command.
 pub async fn run(args: &Emit, base: Option<EmitBase>) -> Result<Outcome> {
-    let mut report = Report::new(false, Lines::Error);
+    let mut report = Report::new(args.json()?, Lines::Error);
     let source = source::open(&args.source, None)?;
     let base = match base {
         Some(base) => Some(open_base(args, base).await?),
@@ -201,5 +201,10 @@ fn tell(args: &Emit, begin: &Begin, emitted: &Emitted, report: &mut Report) {
         report.elapsed().as_secs_f64(),
         commit.root
     );
-    report.tell(Value::Null, &line);
+    let event = json!({
+        "event": "emitted", "source": args.source, "output": args.output.display().to_string(), "kind": kind, "bytes": bytes,
+        "blocks": begin.geometry.block_count(), "data": commit.totals.data, "zero": counts.met.zero,
+        "unchanged": commit.totals.unchanged, "root": commit.root.to_string(),
+    });
+    report.tell(event, &line);
 }

@@ -6,11 +6,11 @@
 use crate::cutter::PIECE_MAX;
 use crate::map_writer::MapWriter;
 use crate::outcome::Outcome;
-use crate::report::{Lines, Report};
+use crate::report::Report;
 use crate::text;
 use anyhow::{Context, Result, anyhow};
 use nbd::client::{NbdClient, handshake};
-use serde_json::Value;
+use serde_json::json;
 use std::io::Read;
 use std::net::TcpStream;
 use std::time::Duration;
@@ -20,8 +20,7 @@ use understudy_format::point::Point;
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Reads the export at `address` and compares it with `point`.
-pub fn verify(address: &str, export: &str, point: &Point) -> Result<Outcome> {
-    let mut report = Report::new(false, Lines::Output);
+pub fn verify(address: &str, export: &str, point: &Point, mut report: Report) -> Result<Outcome> {
     let mut stream = TcpStream::connect(address).with_context(|| format!("NBD server {address}: cannot connect"))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(SILENCE_MAX))?;
@@ -30,7 +29,9 @@ pub fn verify(address: &str, export: &str, point: &Point) -> Result<Outcome> {
     let geometry = point.map.geometry;
     if opened.size != geometry.volume_size() {
         let (own, expected) = (opened.size, geometry.volume_size());
-        report.tell(Value::Null, &format!("not identical: export {export} has {own} bytes, the point has {expected}"));
+        let event =
+            json!({"event": "different", "source": address, "point": export, "size": own, "point_size": expected});
+        report.tell(event, &format!("not identical: export {export} has {own} bytes, the point has {expected}"));
         return Ok(Outcome::Different);
     }
     report.begin("reading", opened.size);
@@ -44,7 +45,11 @@ pub fn verify(address: &str, export: &str, point: &Point) -> Result<Outcome> {
         }
         false => format!("not identical: export {export} at {address} has root {root}, its point {}", point.map.root()),
     };
-    report.tell(Value::Null, &line);
+    let event = json!({
+        "event": if identical { "identical" } else { "different" }, "source": address, "point": export, "size": opened.size,
+        "root": root.to_string(), "point_root": point.map.root().to_string(),
+    });
+    report.tell(event, &line);
     Ok(if identical { Outcome::Done } else { Outcome::Different })
 }
 

@@ -14,6 +14,7 @@ use crate::scan_map::scan_map;
 use crate::source;
 use crate::text;
 use anyhow::{Context, Result, bail};
+use serde_json::json;
 use understudy_format::point::Point;
 use understudy_format::select::PointName;
 use understudy_format::{BlockId, Digest};
@@ -31,20 +32,22 @@ pub async fn run(args: &Verify, compared: Compared, name: &PointName) -> Result<
         Compared::OverNbd(address) => {
             let address = address.map_or_else(|| nbd_address(&appliance.nbd, &appliance.address), Ok)?;
             let export = format!("{}@{}", name.volume, point.number);
+            let report = Report::new(args.json, Lines::Output);
             // A thread of its own: the client blocks.
-            tokio::task::spawn_blocking(move || over_nbd::verify(&address, &export, &point)).await?
+            tokio::task::spawn_blocking(move || over_nbd::verify(&address, &export, &point, report)).await?
         }
     }
 }
 
 async fn verify_source(args: &Verify, name: &str, point_name: &PointName, point: &Point) -> Result<Outcome> {
-    let mut report = Report::new(false, Lines::Output);
+    let mut report = Report::new(args.json, Lines::Output);
     let source = source::open(name, None)?;
     let what = format!("{}@{}", point_name.volume, point.number);
     let (own, expected) = (source.size(), point.map.geometry.volume_size());
     if own != expected {
         let line = format!("not identical: the sizes differ: {name} has {own} bytes, {what} has {expected}");
-        report.tell(serde_json::Value::Null, &line);
+        let event = json!({"event": "different", "source": name, "point": what, "size": own, "point_size": expected});
+        report.tell(event, &line);
         return Ok(Outcome::Different);
     }
     report.begin("reading", own);
@@ -56,7 +59,8 @@ async fn verify_source(args: &Verify, name: &str, point_name: &PointName, point:
         let seconds = report.elapsed().as_secs_f64();
         let line =
             format!("identical: {name} and {what}, {}, {seconds:.1} s\nroot:   {}", text::bytes(own), map.id().root);
-        report.tell(serde_json::Value::Null, &line);
+        let root = map.id().root.to_string();
+        report.tell(json!({"event": "identical", "source": name, "point": what, "size": own, "root": root}), &line);
         return Ok(if report.warnings() > 0 { Outcome::Warnings } else { Outcome::Done });
     }
     let mut appliance = Appliance::connect(&args.appliance).await?.limited(args.rate.bandwidth);
@@ -68,7 +72,11 @@ async fn verify_source(args: &Verify, name: &str, point_name: &PointName, point:
         point.map.geometry.block_count(),
         point.map.geometry.offset(BlockId(first))
     );
-    report.tell(serde_json::Value::Null, &line);
+    let event = json!({
+        "event": "different", "source": name, "point": what, "size": own, "blocks": found.count, "first_block": first,
+        "offset": point.map.geometry.offset(BlockId(first)),
+    });
+    report.tell(event, &line);
     Ok(Outcome::Different)
 }
 

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use understudy_format::FormatError;
 use understudy_net::http::EVENT_STREAM;
 
 /// Something happened: its `text`, and its `event` for programs.
@@ -77,11 +78,12 @@ pub(super) async fn carry_out(
 }
 
 /// Fails unless whoever asks may have this done: to the volumes that it names, or to the pool as a whole.
-fn may(context: &Context, command: &Command) -> Result<()> {
+fn may(context: &Context, command: &Command) -> Result<(), Problem> {
+    let misunderstood = |error: FormatError| Problem::misunderstood(error.to_string());
     let (right, volumes) = match command {
-        Command::Upkeep(upkeep) => (Right::Administer, upkeep.volumes()?),
+        Command::Upkeep(upkeep) => (Right::Administer, upkeep.volumes().map_err(misunderstood)?),
         Command::Jobs(Jobs::Run(_)) | Command::Clients(_) => (Right::Administer, Vec::new()),
-        Command::OfAgents(of_agents) => of_agents.needs()?,
+        Command::OfAgents(of_agents) => of_agents.needs().map_err(misunderstood)?,
         _ => (Right::Read, Vec::new()),
     };
     if volumes.is_empty() {
@@ -89,7 +91,7 @@ fn may(context: &Context, command: &Command) -> Result<()> {
     }
     volumes.iter().try_for_each(|volume| context.may(right, Some(volume)))?;
     match command {
-        Command::Upkeep(upkeep) if upkeep.takes_away() => context.daemon.access.may_destroy(&context.peer),
+        Command::Upkeep(upkeep) if upkeep.takes_away() => Ok(context.daemon.access.may_destroy(&context.peer)?),
         _ => Ok(()),
     }
 }

@@ -105,7 +105,7 @@ fn jobs(scheduler: &Scheduler) -> Vec<Family> {
     type Value<'a> = &'a dyn Fn(&Job, &JobHistory) -> Option<f64>;
     let of = |value: Value<'_>| -> Vec<(Labels, f64)> {
         let all = scheduler.jobs();
-        all.filter_map(|(job, history)| Some((vec![("job", job.name.clone())], value(job, history)?))).collect()
+        all.filter_map(|(job, history)| Some((vec![("name", job.name.clone())], value(job, history)?))).collect()
     };
     let last =
         |history: &JobHistory| history.runs.iter().rev().find_map(|run: &Run| Some((run.started_ns, run.ended?)));

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use understudy_format::FormatError;
 use understudy_format::point::VolumeName;
 use understudy_format::select::PointName;
 
@@ -53,7 +54,7 @@ impl Upkeep<'_> {
     }
 
     fn remove_volume(&mut self, args: &args::Remove) -> Result<Outcome> {
-        let name: VolumeName = args.name.parse()?;
+        let name: VolumeName = args.name.parse().map_err(|error: FormatError| Error::Refused(error.to_string()))?;
         let entry = self.volume(&name)?;
         let count = entry.points.len();
         if !args.force {
@@ -80,7 +81,7 @@ impl Upkeep<'_> {
 
 /// A point as people name it: its volume and its number.
 pub fn point(pool: &Pool, text: &str, zone: &TimeZone) -> Result<(Arc<VolumeEntry>, u64)> {
-    let wanted = PointName::parse(text, zone)?;
+    let wanted = PointName::parse(text, zone).map_err(|error| Error::Refused(error.to_string()))?;
     let entry = volume(pool, &wanted.volume)?;
     let found = wanted.selector.find(&entry.points).map(|point| point.number);
     let (name, selector) = (&wanted.volume, &wanted.selector);

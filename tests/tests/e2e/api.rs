@@ -1,5 +1,12 @@
 //! The API, asked by a client that is not ours (curl) through the socket in the pool's directory.
 
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread::spawn;
+
 use serde_json::{Value, json};
 use understudy_tests::image::{self, MIB};
 use understudy_tests::{Appliance, Lab, Outcome, Rng, Run, args, count, seed};
@@ -93,6 +100,8 @@ fn what_cannot_be_is_refused_with_the_reason() {
     scene.refused("/v1/volumes/disk/points/9", &[], 404, "volume disk has no point 9");
     scene.refused("/v1/volumes", &["--request", "DELETE"], 405, "DELETE is not for /v1/volumes");
     let remove = "/v1/commands/remove";
+    scene.refused(remove, &["--json", r#"{"name": ""}"#], 400, "volume name");
+    scene.refused(remove, &["--json", r#"{"name": "disk@"}"#], 422, "expected");
     scene.refused(remove, &["--json", r#"{"name": "disk"}"#], 422, "this removes volume disk");
     scene.refused(remove, &["--json", r#"{"nme": "disk"}"#], 400, "unknown key \"nme\"; accepted here: name, force");
     scene.refused(remove, &["--json", "{"], 400, "the body: EOF");
@@ -102,4 +111,102 @@ fn what_cannot_be_is_refused_with_the_reason() {
     scene.refused(remove, &["--json", &format!("@{}", long.display())], 413, "more than 65536 bytes");
     scene.refused("/v1/overlays/disk/1", &["--request", "DELETE"], 422, "no scratch overlay");
     assert_eq!(scene.appliance.point_numbers("disk"), [1, 2]);
+}
+
+#[test]
+fn metrics_say_what_is_so_and_have_every_name_that_is_looked_for() {
+    let scene = Scene::new();
+    let (status, text) = scene.curl("/metrics", &[]);
+    assert_eq!(status, 200, "{text}");
+    let has = |line: &str| assert!(text.lines().any(|found| found.starts_with(line)), "no {line}: {text}");
+    has(r#"understudy_points_made_total{volume="disk",kind="full"} 1"#);
+    has(r#"understudy_points_made_total{volume="disk",kind="incremental"} 1"#);
+    has(r#"understudy_volume_points{volume="disk"} 2"#);
+    has(&format!(r#"understudy_volume_size_bytes{{volume="disk"}} {MIB}.0"#));
+    has(r#"understudy_volume_secondary_behind_blocks{volume="disk"} 0"#);
+    has("understudy_scrub_unchecked_segments 1");
+    has("understudy_nbd_clients 0");
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    scene.appliance.upkeep(&["scrub"]).expect_code(0);
+    scene.appliance.upkeep(&["collect"]).expect_code(0);
+    let (_, after) = scene.curl("/metrics", &[]);
+    let value = |name: &str| {
+        let line = after.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+        line.unwrap_or_else(|| panic!("no {name}: {after}")).parse::<f64>().expect("a number")
+    };
+    assert!(value("understudy_pool_used_bytes") > MIB as f64 && value("understudy_pool_reclaimable_bytes") >= 0.0);
+    let told: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    for file in ["prometheus/understudy.rules.yaml", "prometheus/understudy.rules.test.yaml", "grafana/understudy.json"]
+    {
+        let content = std::fs::read_to_string(images().join(file)).expect("a file of images");
+        let words = content.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let names: BTreeSet<&str> = words.filter(|word| word.starts_with("understudy_")).collect();
+        let unknown: Vec<_> = names.iter().filter(|name| !told.contains(name.trim_end_matches("_total"))).collect();
+        assert!(names.len() > 5 && unknown.is_empty(), "{file}: nothing tells {unknown:?}");
+    }
+}
+
+#[test]
+fn alerts_fire_when_they_should_and_the_dashboard_is_json() {
+    let rules = images().join("prometheus");
+    Run::peer("promtool").args(args!["check", "rules", rules.join("understudy.rules.yaml")]).run().expect_code(0);
+    Run::peer("promtool").args(args!["test", "rules", rules.join("understudy.rules.test.yaml")]).run().expect_code(0);
+    let dashboard = std::fs::read_to_string(images().join("grafana/understudy.json")).expect("the dashboard");
+    let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let ids: BTreeSet<u64> = panels.iter().map(|panel| count(panel, "id")).collect();
+    assert_eq!(ids.len(), panels.len(), "each panel has an id of its own");
+    // promtool reads the expressions as rules, once what only Grafana knows has a value.
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().expect("targets"));
+    let expressions = targets.map(|target| target["expr"].as_str().expect("an expression"));
+    let rule = |(at, expr): (usize, &str)| json!({"record": format!("panel:{at}"), "expr": expr.replace("$__rate_interval", "5m")});
+    let rules: Vec<Value> = expressions.enumerate().map(rule).collect();
+    let lab = Lab::new();
+    let file = lab.write("panels.yaml", json!({"groups": [{"name": "panels", "rules": rules}]}).to_string());
+    Run::peer("promtool").args(args!["check", "rules", file]).run().expect_code(0);
+}
+
+/// What runs against the daemon's own document: no more requests than take a minute.
+#[test]
+fn what_is_answered_is_what_the_document_says() {
+    let scene = Scene::new();
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
+    let run = Run::peer(&target.join("schemathesis/bin/schemathesis").display().to_string());
+    let checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,\
+                  negative_data_rejection,unsupported_method,missing_required_header,response_headers_conformance";
+    let url = format!("http://{}", relay(scene.appliance.pool().join("control")));
+    let document = format!("{url}/v1/openapi.json");
+    let outcome = run
+        .args(args!["run", document, "--url", url, "--checks", checks, "--exclude-operation-id", "events"])
+        .args(args!["--max-examples", "10"])
+        .args(args!["--generation-deterministic", "--no-color", "--request-timeout", "20"])
+        .limit(180)
+        .run();
+    outcome.expect_code(0);
+}
+
+/// HOST:PORT of a port behind which the socket is.
+fn relay(socket: PathBuf) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("a bound socket has an address").to_string();
+    spawn(move || listener.incoming().flatten().for_each(|client| join(client, &socket)));
+    address
+}
+
+/// Moves bytes both ways until one side ends.
+fn join(client: TcpStream, socket: &Path) {
+    let Ok(daemon) = UnixStream::connect(socket) else { return };
+    let (mut from, mut to) = (client.try_clone().expect("a socket"), daemon.try_clone().expect("a socket"));
+    spawn(move || io::copy(&mut from, &mut to).and_then(|_| to.shutdown(std::net::Shutdown::Write)));
+    let (mut from, mut to) = (daemon, client);
+    spawn(move || io::copy(&mut from, &mut to).and_then(|_| to.shutdown(std::net::Shutdown::Both)));
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository").to_owned()
+}
+
+fn images() -> PathBuf {
+    repository().join("images")
 }

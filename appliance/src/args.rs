@@ -332,9 +332,18 @@ pub struct Scrub {
     /// Pass over segments that were checked more recently than this (7d, 36h): so a scrub that was interrupted goes on.
     #[arg(long, value_name = "AGE")]
     pub older_than: Option<Age>,
-    /// Read at most so many bytes a second (50M, 1G).
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    /// Read at most so many bytes a second (50M, 1G), at least 64K.
+    #[arg(long, value_name = "BYTES", value_parser = rate)]
     pub rate: Option<u64>,
+}
+
+/// Less than a block a second would never come to an end.
+const RATE_MIN: u64 = 64 << 10;
+
+fn rate(text: &str) -> Result<u64, String> {
+    let rate = parse_bytes(text).map_err(|error| error.to_string())?;
+    let enough = Some(rate).filter(|rate| *rate >= RATE_MIN);
+    enough.ok_or_else(|| format!("{text} is too slow for a scrub to end: expected at least 64K"))
 }
 
 /// Arguments of `reindex`.

@@ -66,6 +66,7 @@ fn what_nobody_could_type_is_refused() {
     refused("collect", json!({"dead_max": "1"}), "dead_max: expected a whole number");
     refused("collect", json!({"dead_max": 100}), "100 is not in 0..=99");
     refused("collect", json!({"dry_run": 1}), "dry_run: expected true or false");
+    refused("scrub", json!({"rate": 0}), "expected at least 64K");
     refused("protect", json!({"points": "v@1"}), "points: expected a list of texts");
     refused("protect", json!({}), "<NAME@POINT>");
     refused("prune", json!({"volumes": ["a/b"]}), "a/b");

@@ -180,7 +180,7 @@ fn what_is_answered_is_what_the_document_says() {
     let outcome = run
         .args(args!["run", document, "--url", url, "--checks", checks, "--exclude-operation-id", "events"])
         .args(args!["--max-examples", "10"])
-        .args(args!["--generation-deterministic", "--no-color", "--request-timeout", "20"])
+        .args(args!["--generation-deterministic", "--no-color", "--request-timeout", "60"])
         .limit(180)
         .run();
     outcome.expect_code(0);

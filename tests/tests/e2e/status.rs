@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use understudy_tests::image::{self, MIB};
 use understudy_tests::wait::wait_until;
-use understudy_tests::{Appliance, Lab, Outcome, Rng, Run, UNDERSTUDY, args, seed};
+use understudy_tests::{Appliance, Lab, Mount, Outcome, Rng, Run, UNDERSTUDY, args, have_root, seed, tool};
 
 fn status(appliance: &Appliance, more: &[&str]) -> Outcome {
     let socket = appliance.pool().join("control");
@@ -13,9 +13,14 @@ fn status(appliance: &Appliance, more: &[&str]) -> Outcome {
 
 #[test]
 fn what_is_well_and_what_is_not_is_told_to_people_programs_and_nagios() {
+    if !have_root("a filesystem with room") {
+        return;
+    }
     let lab = Lab::new();
-    let config = "version: 1\njobs:\n  bad: {run: scrub --volume nowhere, schedule: yearly}\n";
-    let mut appliance = Appliance::start_configured(&lab, config);
+    let disk = Mount::tmpfs(&lab.file("disk"), 1024 * MIB);
+    let config =
+        lab.write("appliance.yaml", "version: 1\njobs:\n  bad: {run: scrub --volume nowhere, schedule: yearly}\n");
+    let mut appliance = Appliance::start_with(&lab, &disk.path().join("pool"), args!["--config", config]);
     let source = lab.file("disk.raw");
     image::random(&source, MIB, &mut Rng::new(seed()));
     appliance.replicate(&source, "disk");
@@ -31,6 +36,13 @@ fn what_is_well_and_what_is_not_is_told_to_people_programs_and_nagios() {
         .says("UNDERSTUDY OK - 1 volumes, all is well | 'lag_disk'=")
         .out();
     assert_eq!(line.lines().count(), 1, "{line}");
+    // Room that gets scarce is a warning, or critical.
+    let ballast = disk.path().join("ballast");
+    tool("fallocate", args!["--length", "900M", &ballast]);
+    status(&appliance, &["--check"]).expect_code(1).says("UNDERSTUDY WARNING - pool space: ").says(" free of 1.1 GB");
+    tool("fallocate", args!["--length", "990M", &ballast]);
+    status(&appliance, &["--check"]).expect_code(2).says("UNDERSTUDY CRITICAL - pool space: ");
+    std::fs::remove_file(ballast).expect("the ballast can be removed");
     // A job that fails is critical.
     appliance.upkeep(&["run", "bad"]).expect_code(1);
     wait_until("the failure is known", || {
@@ -45,4 +57,6 @@ fn what_is_well_and_what_is_not_is_told_to_people_programs_and_nagios() {
     appliance.stop();
     status(&appliance, &["--check"]).expect_code(3).says("UNDERSTUDY UNKNOWN - ").says("cannot connect");
     status(&appliance, &[]).expect_code(1);
+    drop(appliance);
+    disk.unmount();
 }

@@ -112,3 +112,54 @@ impl Drop for InSession {
 fn of(volume: &VolumeName) -> (&'static str, String) {
     ("volume", volume.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use understudy_format::agent::VolumeFigures;
+    use understudy_format::layout::Layout;
+
+    fn report(full_reason: &str) -> VolumeReport {
+        let mut figures = VolumeFigures::get(&[0; VolumeFigures::SIZE]).expect("zeros");
+        (figures.read_bytes, figures.sent_bytes, figures.deduplicated_bytes) = (100, 7, 3);
+        let volume = "db".parse().expect("a name");
+        VolumeReport { volume, figures, full_reason: full_reason.to_owned(), text: String::new() }
+    }
+
+    fn total(counters: &Counters, name: &str) -> Vec<(Labels, f64)> {
+        counters.families().into_iter().find(|family| family.name == name).expect("a family").samples
+    }
+
+    #[test]
+    fn reports_add_up_and_fulls_are_told_apart_by_reason() {
+        let counters = Counters::default();
+        ["", "first point", "first point"].into_iter().for_each(|reason| counters.reported(&report(reason)));
+        let db = || vec![("volume", "db".to_owned())];
+        assert_eq!(total(&counters, READ), [(db(), 300.0)]);
+        assert_eq!(total(&counters, SENT), [(db(), 21.0)]);
+        assert_eq!(total(&counters, DEDUPLICATED), [(db(), 9.0)]);
+        assert_eq!(total(&counters, FULLS), [([db(), vec![("reason", "first point".to_owned())]].concat(), 2.0)]);
+        assert_eq!(total(&counters, POINTS), []);
+    }
+
+    #[test]
+    fn what_a_collection_left_can_be_collected() {
+        let counters = Counters::default();
+        counters.heard(&json!({"event": "pruned", "bytes": 9}));
+        assert_eq!(counters.reclaimable(), None);
+        counters.heard(&json!({"event": "collected", "bytes": 100, "live_bytes": 60, "freed_bytes": 0}));
+        assert_eq!(counters.reclaimable(), Some(40));
+        counters.heard(&json!({"event": "collected", "bytes": 100, "live_bytes": 60, "freed_bytes": 30}));
+        assert_eq!(counters.reclaimable(), Some(10));
+    }
+
+    #[test]
+    fn a_session_counts_until_it_ends() {
+        let counters = Arc::new(Counters::default());
+        let (one, two) = (counters.session(), counters.session());
+        assert_eq!(counters.sessions(), 2);
+        drop((one, two));
+        assert_eq!(counters.sessions(), 0);
+    }
+}

@@ -1,10 +1,11 @@
 //! The API, asked by a client that is not ours (curl) through the socket in the pool's directory.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::thread::spawn;
 
 use serde_json::{Value, json};
@@ -90,6 +91,30 @@ fn commands_are_carried_out_and_told() {
     let names: Vec<&str> = answer.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
     assert_eq!((names.first(), names.last()), (Some(&"told"), Some(&"ended")), "{answer}");
     assert!(answer.contains(r#""event":"progress""#) && answer.contains(r#""outcome":"done""#), "{answer}");
+}
+
+#[test]
+fn what_happens_is_told_to_who_listens() {
+    let scene = Scene::new();
+    let socket = scene.appliance.pool().join("control");
+    let listen = args!["--silent", "--no-buffer", "--include", "--unix-socket", socket, "http://pool/v1/events"];
+    let mut command = Run::peer("curl").args(listen).command();
+    let mut listener = command.stdout(Stdio::piped()).spawn().expect("curl starts");
+    let mut lines = BufReader::new(listener.stdout.take().expect("a pipe")).lines().map(|line| line.expect("text"));
+    assert!(lines.next().is_some_and(|line| line.contains("200 OK")), "who is answered listens");
+    scene.appliance.upkeep(&["protect", "disk@1"]).expect_code(0);
+    let told = lines.find_map(|line| line.strip_prefix("data: ").map(str::to_owned)).expect("an event");
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    let expected = json!({"event": "protected", "volume": "disk", "point": 1});
+    assert_eq!(
+        (&told["about"], &told["event"], &told["text"]),
+        (&json!("protect"), &expected, &json!("disk@1 is protected"))
+    );
+    // The end of the daemon ends it.
+    let mut scene = scene;
+    scene.appliance.stop();
+    assert!(lines.all(|line| !line.starts_with("event: ")), "nothing else happened");
+    listener.wait().expect("it ends");
 }
 
 #[test]

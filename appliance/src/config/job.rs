@@ -46,7 +46,7 @@ pub enum Task {
         command: Box<Upkeep>,
     },
     /// Volumes get new points.
-    Replicate(Replicate),
+    Replicate(Box<Replicate>),
     /// Volumes are compared with their newest points.
     Verify {
         /// By this agent.
@@ -125,7 +125,8 @@ impl Job {
     pub fn agent(&self) -> Option<&ClientName> {
         match &self.task {
             Task::Upkeep { .. } => None,
-            Task::Replicate(Replicate { agent, .. }) | Task::Verify { agent, .. } => Some(agent),
+            Task::Replicate(replicate) => Some(&replicate.agent),
+            Task::Verify { agent, .. } => Some(agent),
         }
     }
 
@@ -138,7 +139,8 @@ impl Job {
     pub fn volumes(&self) -> &[VolumeName] {
         match &self.task {
             Task::Upkeep { .. } => &[],
-            Task::Replicate(Replicate { volumes, .. }) | Task::Verify { volumes, .. } => volumes,
+            Task::Replicate(replicate) => &replicate.volumes,
+            Task::Verify { volumes, .. } => volumes,
         }
     }
 }
@@ -147,8 +149,10 @@ impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (verb, agent, volumes) = match self {
             Self::Upkeep { text, .. } => return f.write_str(text),
-            Self::Replicate(Replicate { agent, volumes, group: true, .. }) => ("replicate together", agent, volumes),
-            Self::Replicate(Replicate { agent, volumes, .. }) => ("replicate", agent, volumes),
+            Self::Replicate(replicate) => {
+                let verb = if replicate.group { "replicate together" } else { "replicate" };
+                (verb, &replicate.agent, &replicate.volumes)
+            }
             Self::Verify { agent, volumes } => ("verify", agent, volumes),
         };
         let volumes: Vec<&str> = volumes.iter().map(VolumeName::as_str).collect();

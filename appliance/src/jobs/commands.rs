@@ -97,7 +97,7 @@ fn told_job(daemon: &Daemon, scheduler: &Scheduler, job: &Job, history: &JobHist
         running: scheduler.running(&job.name),
         is_asked: scheduler.is_asked(&job.name),
         hindrance: scheduler.hindrance(&job.name, now),
-        next: scheduler.next(&job.name).next(),
+        next: scheduler.next(&job.name, now).next(),
         lag: lag(job, history, &|volume| daemon.newest_point(volume)),
         now,
     };
@@ -111,17 +111,18 @@ fn next(daemon: &Daemon, args: &args::Next, tell: &mut dyn FnMut(Told)) -> Resul
 }
 
 fn told_dues(scheduler: &Scheduler, only: Option<&str>, count: usize) -> Result<Vec<Told>> {
-    let is_meant = |job: &Job| only.is_none_or(|name| job.name == name);
+    let (now, is_meant) = (now(), |job: &Job| only.is_none_or(|name| job.name == name));
     let jobs: Vec<&Arc<Job>> = scheduler.jobs().map(|(job, _)| job).filter(|job| is_meant(job)).collect();
     if let (Some(name), true) = (only, jobs.is_empty()) {
         return Err(unknown(scheduler, name));
     }
-    let of =
-        |job: &&Arc<Job>| scheduler.next(&job.name).take(count).map(|due| (due, job.name.clone())).collect::<Vec<_>>();
+    let of = |job: &&Arc<Job>| {
+        scheduler.next(&job.name, now).take(count).map(|due| (due, job.name.clone())).collect::<Vec<_>>()
+    };
     let mut dues: Vec<(Due, String)> = jobs.iter().flat_map(of).collect();
     dues.sort();
     dues.truncate(count);
-    let (now, find) = (now(), |name: &str| jobs.iter().find(|job| job.name == name));
+    let find = |name: &str| jobs.iter().find(|job| job.name == name);
     let told = |(due, name): &(Due, String)| {
         Some(show::told_due(due, find(name)?, scheduler.hindrance(name, now).as_ref(), now))
     };

@@ -273,11 +273,11 @@ impl Scheduler {
         current.chain(self.former.values()).take(JOBS_MAX as usize).cloned().collect()
     }
 
-    /// When a job runs next, and then, and so on, as far as it depends on time.
-    pub fn next<'a>(&'a self, name: &str) -> impl Iterator<Item = Due> + use<'a> {
+    /// When a job runs next, seen from now, and then, and so on, as far as it depends on time.
+    pub fn next<'a>(&'a self, name: &str, now: Timestamp) -> impl Iterator<Item = Due> + use<'a> {
         let entry = self.jobs.get(name);
         let running = self.running(name).filter(|run| run.why != Why::Asked).map(|run| run.nominal);
-        due::all(entry, running, &self.seed)
+        due::all(entry, running, &self.seed, now)
     }
 }
 

@@ -182,10 +182,10 @@ fn reason(due: &Due, job: &Job, hindrance: Option<&Hindrance>, now: Timestamp) -
     let delay = due.at.duration_since(due.nominal);
     let came = match due.cause {
         Cause::Retry(attempt) => format!("attempt {attempt} of what failed, for {nominal}"),
-        Cause::Schedule if due.starts < now => format!("{nominal} is over, and it has not run since"),
+        Cause::Schedule if due.at < now && due.starts <= now => format!("{nominal} is over, and it has not run since"),
         Cause::Schedule if delay.is_zero() && due.starts == due.at => format!("{} comes", job.schedule),
         Cause::Schedule if delay.is_zero() => format!("{} comes at {nominal}", job.schedule),
         Cause::Schedule => format!("{} comes at {nominal}, and {delay:#} later", job.schedule),
     };
-    if due.starts == due.at { came } else { format!("{came}; its window opens then ({})", job.windows) }
+    if due.starts <= now.max(due.at) { came } else { format!("{came}; its window opens then ({})", job.windows) }
 }

@@ -287,7 +287,7 @@ proptest! {
             }
             prop_assert!(runs <= 2, "once each, however much was missed");
             for (job, _) in world.scheduler.jobs() {
-                prop_assert!(world.scheduler.next(&job.name).next().unwrap().at > world.now);
+                prop_assert!(world.scheduler.next(&job.name, world.now).next().unwrap().at > world.now);
             }
         }
     }

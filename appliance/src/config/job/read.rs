@@ -155,14 +155,14 @@ impl<'a> Keys<'a> {
     }
 
     fn replicate(&self, volumes: Vec<VolumeName>) -> Result<Task> {
-        Ok(Task::Replicate(Replicate {
+        Ok(Task::Replicate(Box::new(Replicate {
             agent: self.agent()?,
             volumes,
             group: self.flag(|raw| raw.group).unwrap_or(false),
             bracket: self.get("bracket", |raw| raw.bracket.as_deref(), named)?,
             full: self.full()?,
             bandwidth: self.bandwidth()?,
-        }))
+        })))
     }
 
     fn only_replicate(&self) -> [(&'static str, bool); 7] {

@@ -34,21 +34,21 @@ impl Entry {
         time(self.history.done_ns)
     }
 
-    /// When it is due, seen from now: a time of the schedule that came makes a retry needless.
+    /// When it is due, seen from now.
     pub(super) fn due(&self, seed: &[u8], now: Timestamp) -> Option<Due> {
-        let due = self.first(self.done(), |at| at <= now, seed)?;
-        // What is due already cannot start before now.
-        Some(Due { starts: self.job.windows.opens(due.at.max(now)).map(|opens| opens.max(due.starts))?, ..due })
+        self.first(self.done(), seed, now)
     }
 
-    /// The first due time after what is done; `has_come` says of which times of the schedule a retry need not be made.
-    fn first(&self, done: Timestamp, has_come: impl Fn(Timestamp) -> bool, seed: &[u8]) -> Option<Due> {
-        let scheduled = self.scheduled(done, seed);
-        match (scheduled, self.retry()) {
-            (Some(scheduled), Some(retry)) if has_come(scheduled.at) || scheduled.at <= retry.at => Some(scheduled),
-            (_, Some(retry)) => Some(retry),
-            (scheduled, None) => scheduled,
-        }
+    /// The first due time after what is done: a time of the schedule that came makes a retry needless.
+    fn first(&self, done: Timestamp, seed: &[u8], now: Timestamp) -> Option<Due> {
+        let due = match (self.scheduled(done, seed), self.retry()) {
+            (Some(scheduled), Some(retry)) if scheduled.at <= now.max(retry.at) => scheduled,
+            (_, Some(retry)) => retry,
+            (scheduled, None) => scheduled?,
+        };
+        // What is due already cannot start before now.
+        let opens = self.job.windows.opens(due.at.max(now))?;
+        Some(Due { starts: opens.max(due.starts), ..due })
     }
 
     /// Whether a run that failed is tried again before the next time of the schedule.
@@ -73,14 +73,15 @@ impl Entry {
     }
 }
 
-/// All due times, as far as they follow from time alone; what runs is as good as done.
+/// All due times, seen from now, as far as they follow from time alone; what runs is as good as done.
 pub(super) fn all<'a>(
     entry: Option<&'a Entry>,
     running: Option<Timestamp>,
     seed: &'a [u8],
+    now: Timestamp,
 ) -> impl Iterator<Item = Due> + use<'a> {
     let done = entry.map(|entry| running.into_iter().fold(entry.done(), Timestamp::max));
-    let mut next = entry.zip(done).and_then(|(entry, done)| entry.first(done, |_| false, seed));
+    let mut next = entry.zip(done).and_then(|(entry, done)| entry.first(done, seed, now));
     let mut done = done;
     std::iter::from_fn(move || {
         let (entry, due) = (entry?, next?);

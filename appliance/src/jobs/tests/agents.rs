@@ -94,12 +94,12 @@ fn a_run_stays_in_its_window_and_goes_on_in_the_next() {
     let text = "  a: {replicate: [x], agent: web1, schedule: '*:00', windows: ['Mon..Fri 22:00..06:00', 'Sat,Sun']}\n";
     // A Wednesday; Berlin is an hour ahead.
     let mut world = World::new(text, "2026-11-18T10:10:00Z");
-    let due = world.scheduler.next("a").next().unwrap();
+    let due = world.scheduler.next("a", world.now).next().unwrap();
     assert_eq!(
         (due.at.to_string().as_str(), due.starts.to_string().as_str()),
         ("2026-11-18T11:00:00Z", "2026-11-18T21:00:00Z")
     );
-    let second = world.scheduler.next("a").nth(1).unwrap();
+    let second = world.scheduler.next("a", world.now).nth(1).unwrap();
     assert_eq!(second.starts, at("2026-11-18T22:00:00Z"), "what came while it was closed is done at once");
     world.now = at("2026-11-18T15:00:00Z");
     assert!(matches!(world.scheduler.poll(world.now), Step::Wait(Some(until)) if until == at("2026-11-18T21:00:00Z")));
@@ -125,7 +125,7 @@ fn what_fails_is_tried_again_ever_later_until_its_next_time() {
     assert_eq!(names(&world.start_all()), ["a", "b"]);
     world.end_of("b", Ended::Failed);
     world.end_of("a", Ended::Failed);
-    let due = world.scheduler.next("a").next().unwrap();
+    let due = world.scheduler.next("a", world.now).next().unwrap();
     assert_eq!((due.cause, due.starts), (Cause::Retry(2), at("2026-11-21T11:10:00Z")));
     assert_eq!(world.start_all(), []);
     // The history is all that is needed.
@@ -148,7 +148,7 @@ fn what_fails_is_tried_again_ever_later_until_its_next_time() {
     assert!(world.scheduler.ask("a"));
     assert_eq!(names(&world.start_all()), ["a"]);
     world.end_of("a", Ended::Failed);
-    assert_eq!(world.scheduler.next("a").next().unwrap().cause, Cause::Schedule);
+    assert_eq!(world.scheduler.next("a", world.now).next().unwrap().cause, Cause::Schedule);
 }
 
 /// What a run did to the volume x.

@@ -127,7 +127,7 @@ fn assert_nothing_is_left(world: &mut World, model: &mut Model) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(6))]
 
     /// A year with runs that take from seconds to hours, fail, and are cut by ends of the daemon; agents come and go.
     #[test]

@@ -172,6 +172,20 @@ impl Access {
         Ok(changed)
     }
 
+    /// Records that `who` did something, from a task, which must not wait for a disk; fails when it cannot be recorded.
+    pub async fn record(self: &Arc<Self>, act: &'static str, who: impl fmt::Display, what: String) -> Result<()> {
+        let (access, who) = (self.clone(), who.to_string());
+        let recorded = tokio::task::spawn_blocking(move || access.audit.record(act, &who, &what)).await;
+        recorded.map_err(|_| Error::Closing)?
+    }
+
+    /// The same for what happened anyway.
+    pub async fn note(self: &Arc<Self>, act: &'static str, who: impl fmt::Display, what: String) {
+        if let Err(error) = self.record(act, who, what).await {
+            tracing::error!(%error, act, "the audit log cannot be written");
+        }
+    }
+
     /// Does something with the pool's authority, which is made now if there is none.
     fn with_authority<T>(&self, act: impl FnOnce(&Authority) -> Result<T>) -> Result<T> {
         let mut authority = lock(&self.authority);

@@ -132,7 +132,7 @@ impl Front {
             }
             Ok(None) => {}
             Err(error) if self.tls.is_some() => {
-                self.access.audit.note("refused", &address, &format!("handshake: {error}"))
+                self.access.note("refused", address, format!("handshake: {error}")).await;
             }
             Err(error) => tracing::debug!(%address, %error, "a connection ended before it said anything"),
         }
@@ -193,14 +193,14 @@ impl Front {
                     Ok(())
                 }
                 (Protocol::Http, None) => {
-                    self.access.audit.note("refused", &address, "a request without a certificate");
+                    self.access.note("refused", address, "a request without a certificate".into()).await;
                     Ok(refuse_http(to).await?)
                 }
             }
         };
         tokio::select! {
             biased;
-            () = lost => self.access.audit.note("ended", &address, "a connection: its client was revoked"),
+            () = lost => self.access.note("ended", address, "a connection: its client was revoked".into()).await,
             served = served => if let Err(error) = served {
                 tracing::warn!(%address, %error, "a session failed");
             },

@@ -61,17 +61,16 @@ impl NbdTerms {
         }
     }
 
-    /// Encrypted or not, with the certificates as they are now, or else the `own` ones of access control, for which everything is.
-    pub fn encryption(&self, own: Option<Arc<ServerConfig>>) -> Result<Encryption> {
-        if let (Some(own), None) = (own, &self.nbd_tls_certificates) {
-            return match self.nbd_tls {
-                Some(NbdTls::Off) => Err(Error::refused(
-                    "nbd-tls: off would let anybody read by NBD what `tls: on` protects: leave nbd-tls out, or name nbd-tls-certificates",
-                )),
-                Some(NbdTls::On) => Ok(Encryption::On(own)),
-                Some(NbdTls::Require) | None => Ok(Encryption::Require(own)),
-            };
+    /// The same with the certificates of access control: all clients show theirs, unless it is said that they need not.
+    pub fn controlled(&self, own: Arc<ServerConfig>) -> Encryption {
+        match self.nbd_tls {
+            Some(NbdTls::On) => Encryption::On(own),
+            _ => Encryption::Require(own),
         }
+    }
+
+    /// Encrypted or not, with the certificates as they are now.
+    pub fn encryption(&self) -> Result<Encryption> {
         let terms = self.nbd_tls.unwrap_or(NbdTls::Off);
         let config = || {
             let lacking =

@@ -54,6 +54,8 @@ pub fn run(args: &Serve) -> Result<()> {
 
 async fn serve(args: &Serve, config: Config, fixed: &Fixed, logs: &Logs) -> Result<()> {
     let mut signals = Signals::new()?;
+    let foreign = fixed.nbd_is_foreign().then(|| fixed.nbd_terms.encryption()).transpose()?;
+    check_reach(fixed, foreign.as_ref())?;
     let config: InForce = Arc::new(RwLock::new(Arc::new(config)));
     let secondary = args.secondary.unwrap_or(NewSecondary::Native).settings().secondary;
     let pool = Arc::new(crate::open_pool(&fixed.pool, daemon::new_volumes(&config, secondary))?);
@@ -62,7 +64,7 @@ async fn serve(args: &Serve, config: Config, fixed: &Fixed, logs: &Logs) -> Resu
     let secondaries = Arc::new(Secondaries::new(pool.clone()));
     let overlays = Arc::new(Overlays::new(pool.clone()));
     let access = Arc::new(Access::open(pool.clone(), fixed.append_only)?);
-    let doors = Doors::open(fixed, &access, &listeners)?;
+    let doors = Doors::open(fixed, &access, &listeners, foreign)?;
     let nbd = listeners.nbd_address.map_or(String::new(), |address| address.to_string());
     let (zone, open) = (fixed.zone.clone(), overlays.clone());
     let daemon = Arc::new(Daemon::new(pool.clone(), secondaries.clone(), open, access, nbd, zone, config)?);
@@ -102,38 +104,35 @@ struct Doors {
 }
 
 impl Doors {
-    fn open(fixed: &Fixed, access: &Arc<Access>, listeners: &Listeners) -> Result<Self> {
-        if fixed.tls {
-            access.open_doors(names(fixed, listeners))?;
+    /// With the certificates of the pool's own authority, but for NBD, where `foreign` ones may come first.
+    fn open(fixed: &Fixed, access: &Arc<Access>, listeners: &Listeners, foreign: Option<Encryption>) -> Result<Self> {
+        let nbd_is_ours = foreign.is_none();
+        if !fixed.tls {
+            return Ok(Self { sessions: None, nbd: foreign.unwrap_or_default(), nbd_is_ours });
         }
-        let tls = |admission, protocols: &[&[u8]]| fixed.tls.then(|| access.tls(admission, protocols)).transpose();
-        let sessions = tls(Admission::Anybody, &[SESSION_PROTOCOL, HTTP_PROTOCOL])?.map(TlsAcceptor::from);
-        let nbd = fixed.nbd_terms.encryption(tls(Admission::Clients, &[])?)?;
-        let doors = Self { sessions, nbd, nbd_is_ours: fixed.tls && fixed.nbd_terms.nbd_tls_certificates.is_none() };
-        doors.check(fixed, listeners)?;
-        Ok(doors)
+        access.open_doors(names(fixed, listeners))?;
+        let sessions = access.tls(Admission::Anybody, &[SESSION_PROTOCOL, HTTP_PROTOCOL])?;
+        let own = access.tls(Admission::Clients, &[])?;
+        let nbd = foreign.unwrap_or_else(|| fixed.nbd_terms.controlled(own));
+        Ok(Self { sessions: Some(sessions.into()), nbd, nbd_is_ours })
     }
+}
 
-    /// Refuses to be reached from elsewhere by whoever wants to.
-    fn check(&self, fixed: &Fixed, listeners: &Listeners) -> Result<()> {
-        let beyond = |address: Option<SocketAddr>| address.is_some_and(|address| !address.ip().is_loopback());
-        let refused = |key: &str, value: &str, what_to_do: &str| {
-            Err(Error::refused(format!(
-                "{key} {value} can be reached from other hosts, and nobody would have to say who he is: {what_to_do}, or listen on 127.0.0.1"
-            )))
-        };
-        if self.sessions.is_none() && beyond(listeners.sessions.local_addr().ok()) {
-            return refused(
-                "listen",
-                &fixed.listen,
-                "add `tls: on` to the configuration (or --tls on) and enrol clients",
-            );
+/// Refuses to be reached from other hosts by whoever wants to.
+fn check_reach(fixed: &Fixed, foreign: Option<&Encryption>) -> Result<()> {
+    let refused = |key: &str, value: &str, what_to_do: &str| {
+        Err(Error::refused(format!(
+            "{key} {value} can be reached from other hosts, and nobody would have to say who he is: {what_to_do}, or listen on 127.0.0.1"
+        )))
+    };
+    if !fixed.tls && !resolve(&fixed.listen)?.ip().is_loopback() {
+        return refused("listen", &fixed.listen, "add `tls: on` to the configuration (or --tls on) and enrol clients");
+    }
+    match foreign {
+        Some(Encryption::Off | Encryption::On(_)) if !resolve(&fixed.nbd)?.ip().is_loopback() => {
+            refused("nbd", &fixed.nbd, "add `tls: on`, or `nbd-tls: require` with certificates of your own")
         }
-        match self.nbd {
-            Encryption::Require(_) => Ok(()),
-            _ if !beyond(listeners.nbd_address) => Ok(()),
-            _ => refused("nbd", &fixed.nbd, "add `tls: on`, or `nbd-tls: require` with certificates of your own"),
-        }
+        _ => Ok(()),
     }
 }
 

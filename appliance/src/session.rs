@@ -16,7 +16,7 @@ mod stream;
 pub use groups::Groups;
 pub use running::Running;
 
-use crate::access::{Access, Peer};
+use crate::access::{Access, ClientName, Peer};
 use crate::agents::{self, Agents, Arrival};
 use crate::clock;
 use crate::error::{Error, Result};
@@ -107,6 +107,7 @@ impl Session {
         while let Some(message) = self.reader.next().await? {
             match message {
                 Message::Control(Control::Announce { name, silence_ms, announcement }) => {
+                    self.shared.check_name(&self.peer, &name).await?;
                     let arrival = Arrival { name, software, silence_ms, announcement };
                     return agents::session::serve(&self.shared.agents, arrival, &mut self.reader, &mut self.writer)
                         .await;
@@ -162,6 +163,19 @@ async fn linger(mut reader: Reader, writer: Writer) {
 }
 
 impl Shared {
+    /// Fails when a client passes for another one.
+    async fn check_name(&self, peer: &Peer, announced: &ClientName) -> Result<(), NetError> {
+        match peer {
+            Peer::Client(own) if own != announced => {
+                let text =
+                    format!("client {own} announces itself as {announced}: an agent has the name of its certificate");
+                self.access.note("denied", peer, text.clone()).await;
+                Err(NetError::Remote { kind: ErrorKind::Refused, text })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Answers a request that is one message, from the pool, as far as the peer may see that.
     fn answer(&self, peer: &Peer, request: Message) -> Result<Message> {
         match request {

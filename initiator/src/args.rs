@@ -96,7 +96,8 @@ impl ApplianceArguments {
 
     /// Where it stands who this host is to the appliance, if that stands anywhere.
     pub fn identity(&self) -> PathBuf {
-        let stored = || StateArguments::from_environment().directory().join("identities").join(&self.address);
+        let stored =
+            || StateArguments::from_environment().directory().join("identities").join(self.address.replace(':', "_"));
         self.identity.clone().unwrap_or_else(stored)
     }
 }

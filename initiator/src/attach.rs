@@ -40,6 +40,7 @@ pub async fn run(args: &Attach, name: &PointName) -> Result<Outcome> {
     let mut appliance = Appliance::connect(&args.appliance).await?;
     let point = appliance.find(name).await?;
     let server = nbd_address(&appliance.nbd, &appliance.address)?;
+    let certificates = appliance.certificates.clone();
     drop(appliance);
     let suffix = if args.rw { "+w" } else { "" };
     let attachment = Attachment {
@@ -47,6 +48,7 @@ pub async fn run(args: &Attach, name: &PointName) -> Result<Outcome> {
         volume: name.volume.to_string(),
         writable: args.rw,
         server,
+        certificates,
         since: text::time(clock::now_ns()),
         ..Attachment::default()
     };
@@ -89,7 +91,7 @@ impl Attaching<'_> {
     /// Makes the export a disk.
     async fn disk(&mut self) -> Result<PathBuf> {
         let (dir, log) = self.attachments.paths(&self.attachment.export);
-        match Disk::choose(self.args.device.as_deref())? {
+        match Disk::choose(self.args.device.as_deref(), &self.attachment.certificates)? {
             Disk::Kernel(device) => self.device(device, &log).await,
             Disk::Fuse => {
                 self.step(Step::Directory { path: dir.clone() }, || make_directory(&dir))?;

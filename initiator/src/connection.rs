@@ -9,6 +9,7 @@ use crate::identity::Identity;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -46,6 +47,8 @@ pub struct Appliance {
     pub pool: Uuid,
     /// Where it serves NBD; empty when it does not.
     pub nbd: String,
+    /// Where the certificates for it are, also for NBD; empty without TLS.
+    pub certificates: PathBuf,
     /// The reading half.
     pub reader: MessageReader<Incoming>,
     /// The writing half.
@@ -62,6 +65,7 @@ impl Appliance {
         let (stream, is_due) = identity.encrypt(open(address).await?, address, SESSION_PROTOCOL).await?;
         let (from, to) = tokio::io::split(stream);
         let mut appliance = Self::greet(address, Box::new(from), Box::new(to)).await?;
+        appliance.certificates = identity.directory().to_owned();
         if is_due {
             identity.renew(&mut appliance).await?;
         }
@@ -76,7 +80,14 @@ impl Appliance {
     /// Exchanges hellos over a connection.
     pub async fn greet(address: &str, from: Incoming, to: Outgoing) -> Result<Self> {
         let (reader, writer) = (MessageReader::new(from, SILENCE_MAX), MessageWriter::new(to, SILENCE_MAX));
-        let mut appliance = Self { address: address.to_owned(), pool: Uuid::nil(), nbd: String::new(), reader, writer };
+        let mut appliance = Self {
+            address: address.to_owned(),
+            pool: Uuid::nil(),
+            nbd: String::new(),
+            certificates: PathBuf::new(),
+            reader,
+            writer,
+        };
         let software = concat!("understudy ", env!("CARGO_PKG_VERSION")).to_owned();
         match appliance.ask(&Message::Hello { version: SESSION_VERSION, software }, "Welcome").await? {
             Message::Welcome { version: SESSION_VERSION, pool, nbd, .. } => {

@@ -13,11 +13,15 @@ use crate::report::{Lines, Report};
 use crate::scan_map::scan_map;
 use crate::source;
 use crate::text;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use understudy_format::point::Point;
 use understudy_format::select::PointName;
 use understudy_format::{BlockId, Digest};
+
+/// Why a point is not read by a client that is not ours.
+const OVER_TLS: &str = "the appliance exports through TLS, which the NBD client that is not ours has not: leave out --over-nbd, or read the \
+                        export with nbdcopy and compare the copy";
 
 /// Runs the command.
 pub async fn run(args: &Verify, compared: Compared, name: &PointName) -> Result<Outcome> {
@@ -30,6 +34,7 @@ pub async fn run(args: &Verify, compared: Compared, name: &PointName) -> Result<
             verify_source(args, &source, name, &point).await
         }
         Compared::OverNbd(address) => {
+            ensure!(appliance.certificates.as_os_str().is_empty(), OVER_TLS);
             let address = address.map_or_else(|| nbd_address(&appliance.nbd, &appliance.address), Ok)?;
             let export = format!("{}@{}", name.volume, point.number);
             let report = Report::new(args.json, Lines::Output);

@@ -68,7 +68,7 @@ pub(super) async fn carry_out(
     may(&context, &command)?;
     if matches!(command, Command::Upkeep(_) | Command::Jobs(Jobs::Run(_)) | Command::OfAgents(_)) {
         let what = format!("{name} {}", Value::from(options));
-        context.daemon.access.audit.record("command", &context.peer, &what)?;
+        context.daemon.access.record("command", &context.peer, what).await?;
     }
     let under_way = start(&context, name, command);
     match accepts_events(&headers) {

@@ -9,7 +9,7 @@ use super::volumes::volume_json;
 use crate::access::Right;
 use crate::clock;
 use crate::error::Result;
-use crate::jobs::scheduler::nanoseconds;
+use crate::jobs::scheduler::{nanoseconds, time};
 use crate::pool::{Figures, VolumeEntry};
 use axum::Json;
 use axum::extract::State;
@@ -63,8 +63,9 @@ fn whole(context: &Context, status: &mut Value, warnings: &mut Warnings) -> Resu
         warnings.add("warning", "agent", agent.name.as_str(), format!("not connected since {since}"));
     }
     status["agents"] = agents.iter().map(agent_json).collect();
+    let at = time(clock::now_ns());
     status["jobs"] = daemon.jobs.look(|scheduler| {
-        let next = |job: &str| scheduler.next(job).next().map(|due| text::time(nanoseconds(due.starts)));
+        let next = |job: &str| scheduler.next(job, at).next().map(|due| text::time(nanoseconds(due.starts)));
         let jobs = scheduler.jobs();
         jobs.map(|(job, history)| {
             warnings.job(history);
@@ -89,7 +90,7 @@ fn volume(context: &Context, entry: &Arc<VolumeEntry>, now: i64, warnings: &mut 
     let (target, next) = context.daemon.jobs.look(|scheduler| {
         let of = || scheduler.jobs().filter(|(job, _)| job.replicates(name));
         let target = of().filter_map(|(job, _)| job.rpo).min().map(|rpo| rpo.as_secs());
-        (target, of().filter_map(|(job, _)| scheduler.next(&job.name).next()).map(|due| due.starts).min())
+        (target, of().filter_map(|(job, _)| scheduler.next(&job.name, time(now)).next()).map(|due| due.starts).min())
     });
     told["lag_seconds"] = lag.into();
     told["rpo_seconds"] = target.into();

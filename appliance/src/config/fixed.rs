@@ -2,7 +2,7 @@
 
 use crate::args::{Serve, Switch};
 use crate::error::{Error, Result};
-use crate::nbd_terms::NbdTerms;
+use crate::nbd_terms::{NbdTerms, NbdTls};
 use jiff::tz::TimeZone;
 use std::path::PathBuf;
 
@@ -80,6 +80,12 @@ impl Fixed {
         if append_only && !tls {
             return Err(Error::refused("append-only: there are clients only with `tls: on`: add that"));
         }
+        let nbd_terms = flags.nbd_terms.or(&given.nbd_terms);
+        if tls && nbd_terms.nbd_tls == Some(NbdTls::Off) {
+            return Err(Error::refused(
+                "nbd-tls: off would let anybody read by NBD what `tls: on` protects: leave nbd-tls out",
+            ));
+        }
         Ok(Self {
             pool,
             tls,
@@ -90,9 +96,14 @@ impl Fixed {
             nbd_socket: flags.nbd_socket.clone().or(given.nbd_socket),
             zone: given.time_zone.unwrap_or_else(TimeZone::system),
             sessions: given.sessions.unwrap_or(SESSIONS) as usize,
-            nbd_terms: flags.nbd_terms.or(&given.nbd_terms),
+            nbd_terms,
             log_format: given.log_format.unwrap_or_default(),
         })
+    }
+
+    /// Whether NBD goes by terms of its own, and not by those of access control.
+    pub fn nbd_is_foreign(&self) -> bool {
+        !self.tls || self.nbd_terms.nbd_tls_certificates.is_some()
     }
 
     /// The keys of what is different in `new`.

@@ -9,6 +9,7 @@ use crate::nbd_terms::{NbdTerms, NbdTls};
 use crate::retention::policy::Policy;
 use jiff::tz::TimeZone;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
@@ -50,6 +51,7 @@ impl Deref for All<'_> {
 impl All<'_> {
     fn config(&self, in_force: Option<&TimeZone>, mut warnings: Vec<ConfigError>) -> Result<Config> {
         let fixed = self.fixed()?;
+        self.reach(&fixed, &mut warnings);
         let zone = in_force.or(fixed.time_zone.as_ref()).cloned().unwrap_or_else(TimeZone::system);
         let volumes = self.volumes(&mut warnings)?;
         Ok(Config {
@@ -70,7 +72,7 @@ impl All<'_> {
             listen: self.parsed(&["listen"], |raw| raw.listen.as_deref(), address)?,
             nbd: self.parsed(&["nbd"], |raw| raw.nbd.as_deref(), address)?,
             tls: self.parsed(&["tls"], |raw| raw.tls.as_deref(), switch)?,
-            tls_names: self.parsed(&["tls-names"], |raw| raw.tls_names.as_ref(), names)?,
+            tls_names: self.parsed(&["tls-names"], |raw| raw.tls_names.as_deref(), names)?,
             append_only: self.parsed(&["append-only"], |raw| raw.append_only.as_ref(), |only| Ok(*only))?,
             nbd_socket: self.parsed(&["nbd-socket"], |raw| raw.nbd_socket.as_deref(), path)?,
             time_zone: self.parsed(&["time-zone"], |raw| raw.time_zone.as_deref(), zone)?,
@@ -78,6 +80,27 @@ impl All<'_> {
             nbd_terms: self.nbd_terms()?,
             log_format: self.parsed(&["log", "format"], |raw| raw.log.format.as_deref(), format)?,
         })
+    }
+
+    /// Warns of what the daemon refuses, unless its flags say otherwise.
+    fn reach(&self, fixed: &Given, warnings: &mut Vec<ConfigError>) {
+        if fixed.tls == Some(true) {
+            return;
+        }
+        let is_open = |raw: &Raw| {
+            let address: Option<SocketAddr> = raw.listen.as_deref().and_then(|listen| listen.parse().ok());
+            address.is_some_and(|address| !address.ip().is_loopback())
+        };
+        for source in self.sources() {
+            if is_open(source.raw()) {
+                let reason = "listen: other hosts can reach this, so the daemon starts only with `tls: on`";
+                warnings.push(source.wrong(&["listen"], reason));
+            }
+            if source.raw().append_only == Some(true) {
+                let reason = "append-only: there are clients only with `tls: on`";
+                warnings.push(source.wrong(&["append-only"], reason));
+            }
+        }
     }
 
     fn nbd_terms(&self) -> Result<NbdTerms> {
@@ -225,13 +248,13 @@ fn switch(text: &str) -> std::result::Result<bool, String> {
     one_of(text, &["off", "on"]).map(|text| text == "on")
 }
 
-fn names(names: &Vec<String>) -> std::result::Result<Vec<String>, String> {
+fn names(names: &[String]) -> std::result::Result<Vec<String>, String> {
     let wrong = |name: &&String| rustls::pki_types::ServerName::try_from(name.as_str()).is_err();
     match names.iter().find(wrong) {
         Some(name) => {
             Err(format!("{name:?} is no name: expected names of hosts and addresses, such as backup.example.org"))
         }
-        None => Ok(names.clone()),
+        None => Ok(names.to_vec()),
     }
 }
 

@@ -113,7 +113,7 @@ fn unknown_keys_are_told_with_the_nearest_known_one() {
     wrong(&[
         (
             "lisen: 1",
-            "2:1: unknown key \"lisen\"; did you mean \"listen\"? Accepted here: version, include, pool, listen, nbd, nbd-socket, nbd-tls, nbd-tls-certificates, time-zone, log, limits, templates, volumes, job-templates, jobs, notify",
+            "2:1: unknown key \"lisen\"; did you mean \"listen\"? Accepted here: version, include, pool, listen, nbd, tls, tls-names, append-only, nbd-socket, nbd-tls, nbd-tls-certificates, time-zone, log, limits, templates, volumes, job-templates, jobs, notify",
         ),
         (
             "volumes:\n  db:\n    retension: keep-all",
@@ -137,6 +137,11 @@ fn wrong_values_are_told_with_their_place_and_what_is_accepted() {
         ("pool: pool", "2:7: pool: \"pool\" is no absolute path: expected one that starts with /"),
         ("listen: 7410", "2:9: listen: \"7410\" is no address: expected HOST:PORT, such as 127.0.0.1:7410"),
         ("nbd: localhost", "2:6: nbd: \"localhost\" is no address: expected HOST:PORT, such as 127.0.0.1:7410"),
+        ("tls: maybe", "2:6: tls: \"maybe\" is not known: expected one of off, on"),
+        (
+            "tls-names: ['a b']",
+            "2:12: tls-names: \"a b\" is no name: expected names of hosts and addresses, such as backup.example.org",
+        ),
         (
             "time-zone: Mars",
             "2:12: time-zone: no time zone \"Mars\" is known here: expected a name such as Europe/Berlin or UTC",

@@ -4,7 +4,7 @@ use super::{Family, Labels};
 use crate::config::Job;
 use crate::daemon::Daemon;
 use crate::error::Result;
-use crate::jobs::scheduler::Scheduler;
+use crate::jobs::scheduler::{Scheduler, time};
 use crate::pool::VolumeEntry;
 use crate::{clock, export};
 use understudy_format::history::{JobHistory, Run};
@@ -109,7 +109,8 @@ fn jobs(scheduler: &Scheduler) -> Vec<Family> {
     };
     let last =
         |history: &JobHistory| history.runs.iter().rev().find_map(|run: &Run| Some((run.started_ns, run.ended?)));
-    let next = |job: &Job| scheduler.next(&job.name).next().map(|due| due.starts.as_nanosecond() as f64 / 1e9);
+    let now = time(clock::now_ns());
+    let next = |job: &Job| scheduler.next(&job.name, now).next().map(|due| due.starts.as_nanosecond() as f64 / 1e9);
     vec![
         Family::gauge(
             "job_last_success_timestamp_seconds",

@@ -15,7 +15,7 @@ pub async fn serve(shared: Arc<Shared>, from: Incoming, to: Outgoing, address: S
     let (mut reader, mut writer) = (MessageReader::new(from, HELLO_MAX), MessageWriter::new(to, IDLE_MAX));
     let result = answer(&shared, &mut reader, &mut writer, address).await;
     if let Err(error) = &result {
-        shared.access.audit.note("refused", &address, &format!("no certificate: {error}"));
+        shared.access.note("refused", address, format!("no certificate: {error}")).await;
         fail(&mut writer, error.kind(), error.to_string()).await;
     }
     linger(reader, writer).await;
@@ -45,6 +45,9 @@ async fn answer(
     let redeemed = tokio::task::spawn_blocking(redeem).await.map_err(|e| std::io::Error::other(e.to_string()))?;
     match redeemed {
         Ok(identity) => writer.send(&Message::Identity(identity)).await,
-        Err(error) => Ok(fail(writer, error.kind(), error.to_string()).await),
+        Err(error) => {
+            fail(writer, error.kind(), error.to_string()).await;
+            Ok(())
+        }
     }
 }

@@ -47,6 +47,11 @@ impl<R: Keys> Files<R> {
     }
 
     /// The files, in the order in which they were read.
+    pub fn sources(&self) -> impl Iterator<Item = &Source<R>> {
+        self.0.iter()
+    }
+
+    /// Their paths, in the order in which they were read.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.0.iter().map(|source| source.file.clone()).collect()
     }
@@ -127,6 +132,11 @@ impl<R: Keys> Source<R> {
 }
 
 impl<R> Source<R> {
+    /// Its keys.
+    pub fn raw(&self) -> &R {
+        &self.raw
+    }
+
     /// What is wrong with the value under these keys.
     pub fn wrong(&self, keys: &[&str], reason: impl Into<String>) -> ConfigError {
         let place = locate::locate(&self.text, keys);

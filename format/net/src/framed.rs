@@ -8,8 +8,8 @@ use crate::aligned::Ring;
 use crate::error::{NetError, Result};
 use crate::limit::Limit;
 use bytes::Bytes;
-use std::fmt;
 use std::time::Duration;
+use std::{fmt, io};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use understudy_format::FormatError;
 use understudy_format::frame::FrameHeader;
@@ -94,7 +94,7 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
         let mut buffer = self.buffers.take(length);
         while buffer.len() < length {
             let want = (length - buffer.len()).min(self.limit.piece()) as u64;
-            let received = (&mut self.from).take(want).read_buf(&mut buffer).await?;
+            let received = ended((&mut self.from).take(want).read_buf(&mut buffer).await)?;
             if received == 0 {
                 return if buffer.is_empty() { Ok(None) } else { Err(truncated(length as u64, buffer.len() as u64)) };
             }
@@ -102,6 +102,14 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
         }
         self.bytes_received += length as u64;
         Ok(Some(self.buffers.share(buffer)))
+    }
+}
+
+/// An end without a farewell of TLS is an end like any other: what is missing then is missed by the lengths and the order of messages.
+fn ended(read: io::Result<usize>) -> io::Result<usize> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+        read => read,
     }
 }
 
@@ -166,7 +174,7 @@ impl<W: AsyncWrite + Unpin> MessageWriter<W> {
 }
 
 /// Waits until the peer took something.
-async fn taken(idle_max: Duration, write: impl Future<Output = std::io::Result<()>>) -> Result<()> {
+async fn taken(idle_max: Duration, write: impl Future<Output = io::Result<()>>) -> Result<()> {
     let written = tokio::time::timeout(idle_max, write).await;
     Ok(written.map_err(|_| NetError::Silent { seconds: idle_max.as_secs() })??)
 }

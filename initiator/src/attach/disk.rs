@@ -6,7 +6,8 @@
 use super::record::Attachment;
 use super::step::{about, is_connected, is_held};
 use super::tool;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -27,8 +28,15 @@ pub enum Disk {
 }
 
 impl Disk {
-    /// The kernel with the device that was asked for, or a free one when it has any; otherwise `nbdfuse`.
-    pub fn choose(wanted: Option<&Path>) -> Result<Self> {
+    /// The kernel with the device that was asked for, or a free one when it has any; otherwise, and through TLS, `nbdfuse`.
+    pub fn choose(wanted: Option<&Path>, certificates: &Path) -> Result<Self> {
+        if !certificates.as_os_str().is_empty() {
+            ensure!(
+                wanted.is_none(),
+                "the kernel's NBD client has no TLS, which the appliance asks for; leave out --device"
+            );
+            return Ok(Self::Fuse);
+        }
         let has_kernel = || Path::new("/sys/block/nbd0").exists();
         if !has_kernel() {
             // Where there is no such module, or no such program, is no failure.
@@ -79,15 +87,33 @@ pub async fn kernel(device: &Path, mark: &str, log: &Path, attachment: &Attachme
 
 /// Shows an export as a file in `dir`; what goes wrong stands in `log`.
 pub async fn fuse(dir: &Path, log: &Path, attachment: &Attachment) -> Result<PathBuf> {
-    let Attachment { export, server, writable, .. } = attachment;
+    let Attachment { export, server, writable, certificates, .. } = attachment;
     let disk = dir.join("disk");
     let mut command = tool::command("nbdfuse");
     if !writable {
         command.arg("-r");
     }
-    command.arg(&disk).arg(format!("nbd://{server}/{export}"));
+    command.arg(&disk);
+    match certificates.as_os_str().is_empty() {
+        true => command.arg(format!("nbd://{server}/{export}")),
+        false => command.args(through_tls(attachment)?),
+    };
     start("nbdfuse", command, log, || disk.exists()).await?;
     Ok(disk)
+}
+
+/// What `nbdfuse` reads through, for it takes no certificates itself: `nbdkit`, which ends with it.
+fn through_tls(attachment: &Attachment) -> Result<Vec<OsString>> {
+    let Attachment { export, server, writable, certificates, .. } = attachment;
+    let (host, port) = server.rsplit_once(':').with_context(|| format!("{server}: expected HOST:PORT"))?;
+    let mut directory = OsString::from("tls-certificates=");
+    directory.push(std::path::absolute(certificates)?);
+    let mut words: Vec<OsString> = ["[", "nbdkit", "--single", "--exit-with-parent"].map(OsString::from).into();
+    words.extend((!writable).then(|| "--readonly".into()));
+    words.extend(["nbd".into(), "tls=require".into(), directory]);
+    words.extend([format!("hostname={host}"), format!("port={port}"), format!("export={export}")].map(OsString::from));
+    words.push("]".into());
+    Ok(words)
 }
 
 /// Starts what carries a disk, and waits until that is there.

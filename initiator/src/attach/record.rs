@@ -22,6 +22,9 @@ pub struct Attachment {
     pub writable: bool,
     /// The NBD server, HOST:PORT.
     pub server: String,
+    /// Where the certificates for it are, empty without TLS.
+    #[serde(default)]
+    pub certificates: PathBuf,
     /// When it was attached.
     pub since: String,
     /// The file or device.

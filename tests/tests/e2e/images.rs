@@ -19,6 +19,14 @@ fn verify(lab: &Lab, unit: &str, instance: &str) {
 }
 
 #[test]
+fn the_daemon_is_let_do_little() {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images/understudyd.service");
+    // Of 10, the fewer the better: what systemd calls OK.
+    let judge = args!["security", "--offline=yes", "--no-pager", "--threshold=15", unit];
+    Run::peer("systemd-analyze").args(judge).run().expect_code(0);
+}
+
+#[test]
 fn systemd_understands_the_units() {
     let lab = Lab::new();
     verify(&lab, "understudyd.service", "understudyd.service");

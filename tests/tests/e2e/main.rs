@@ -3,6 +3,7 @@
 //! Each module is one promise; each test is one way in which it could be broken. Tests named `incident_...` are what
 //! happened to users of other projects. A single one runs with `cargo test -p understudy-tests --test e2e NAME`.
 
+mod access;
 mod agent;
 mod agent_brackets;
 mod agent_hostile;
@@ -20,6 +21,7 @@ mod full_disk;
 mod geometry;
 mod group;
 mod helpers;
+mod hostile;
 mod images;
 mod jobs;
 mod kernel;

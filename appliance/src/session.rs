@@ -77,7 +77,7 @@ const SOFTWARE: &str = concat!("understudyd ", env!("CARGO_PKG_VERSION"));
 pub async fn serve(shared: Arc<Shared>, from: Incoming, to: Outgoing, peer: Peer) -> Result<(), NetError> {
     let _counted = shared.counters.session();
     let (reader, writer) = (MessageReader::new(from, HELLO_MAX), MessageWriter::new(to, IDLE_MAX));
-    let mut session = Session { shared, peer, reader, writer };
+    let mut session = Session { shared, peer, read: None, reader, writer };
     let result = session.run().await;
     if let Err(error) = &result {
         fail(&mut session.writer, error.kind(), error.to_string()).await;
@@ -89,6 +89,8 @@ pub async fn serve(shared: Arc<Shared>, from: Incoming, to: Outgoing, peer: Peer
 struct Session {
     shared: Arc<Shared>,
     peer: Peer,
+    /// The point that was read last.
+    read: Option<(Uuid, u64)>,
     reader: Reader,
     writer: Writer,
 }

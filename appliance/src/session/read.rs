@@ -33,7 +33,9 @@ pub(super) async fn send(
 ) -> Result<(), NetError> {
     let (outbox, mut chunks) = mpsc::channel(QUEUE);
     let (shared, peer) = (session.shared.clone(), session.peer.clone());
-    let thread = tokio::task::spawn_blocking(move || read(&shared, &peer, &volume, point, &ranges, &outbox));
+    let is_another = session.read.replace((volume, point)) != Some((volume, point));
+    let thread =
+        tokio::task::spawn_blocking(move || read(&shared, &peer, is_another, &volume, point, &ranges, &outbox));
     while let Some(chunk) = chunks.recv().await {
         session.writer.send(&chunk).await?;
     }
@@ -44,6 +46,7 @@ pub(super) async fn send(
 fn read(
     shared: &Shared,
     peer: &Peer,
+    is_another: bool,
     volume: &Uuid,
     point: u64,
     ranges: &[BlockRange],
@@ -51,6 +54,9 @@ fn read(
 ) -> Result<()> {
     let (volume, point) = shared.point(peer, volume, point)?;
     shared.access.may(peer, Right::Read, Some(&volume.name))?;
+    if is_another && *peer != Peer::Local {
+        shared.access.audit.record("read", peer, &format!("{}@{}", volume.name, point.number))?;
+    }
     let view = PointView::open(&shared.pool, &volume, &point, "a restore")?;
     let mut chunks = Chunks { lookup: view.lookup(), view, stream: clock::random_uuid(), sequence: 0 };
     for range in ranges {

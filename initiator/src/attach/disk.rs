@@ -108,7 +108,7 @@ fn through_tls(attachment: &Attachment) -> Result<Vec<OsString>> {
     let (host, port) = server.rsplit_once(':').with_context(|| format!("{server}: expected HOST:PORT"))?;
     let mut directory = OsString::from("tls-certificates=");
     directory.push(std::path::absolute(certificates)?);
-    let mut words: Vec<OsString> = ["[", "nbdkit", "--single", "--exit-with-parent"].map(OsString::from).into();
+    let mut words: Vec<OsString> = ["[", "nbdkit", "--exit-with-parent"].map(OsString::from).into();
     words.extend((!writable).then(|| "--readonly".into()));
     words.extend(["nbd".into(), "tls=require".into(), directory]);
     words.extend([format!("hostname={host}"), format!("port={port}"), format!("export={export}")].map(OsString::from));

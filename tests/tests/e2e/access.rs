@@ -33,6 +33,9 @@ fn replicate(appliance: &Appliance, identity: &Path, source: &Path, volume: &str
     as_client(appliance, identity, Appliance::replicate_args(source, volume))
 }
 
+/// Where Debian's Python is, whatever else is called so.
+const SYSTEM_PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
+
 fn source(lab: &Lab) -> PathBuf {
     let source = lab.file("source.raw");
     image::mixed(&source, 2 * MIB, &mut Rng::new(seed()));
@@ -144,21 +147,13 @@ fn who_is_revoked_is_cut_off_and_let_in_no_more() {
     let (appliance, source) = (guarded(&lab), source(&lab));
     let dir = enrolled(&lab, &appliance, "web", &[]);
     replicate(&appliance, &dir, &source, "v").expect_code(0);
-    let held = Run::peer("nbdsh").args(args![
-        "-c",
-        format!("h.set_uri_allow_local_file(True)\nh.connect_uri('{}')", appliance.tls_uri("v", &dir)),
-        "-c",
-        "import sys\nprint('open', flush=True)\nsys.stdin.read()\nh.pread(512, 0)"
-    ]);
-    let mut reader =
-        held.command().stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().expect("nbdsh");
-    let mut line = String::new();
-    let mut output = std::io::BufReader::new(reader.stdout.take().expect("a pipe"));
-    std::io::BufRead::read_line(&mut output, &mut line).expect("a line");
-    assert_eq!(line, "open\n");
+    let connect = format!("h.set_uri_allow_local_file(True)\nh.connect_uri('{}')", appliance.tls_uri("v", &dir));
+    let read = "print('open', flush=True)\nwhile True: h.pread(512, 0)";
+    let reader = Run::peer("nbdsh").env("PATH", SYSTEM_PATH).args(args!["-c", connect, "-c", read]);
+    let reader = reader.start().wait_line("open");
     appliance.upkeep(&["revoke", "web"]).expect_code(0);
-    drop(reader.stdin.take());
-    assert!(!reader.wait().expect("nbdsh").success(), "what was open is cut");
+    let cut = reader.finish();
+    assert_ne!(cut.code, Some(0), "what was open is cut: {cut}");
     as_client(&appliance, &dir, args!["volumes"]).expect_code(1).says("Revoked");
     assert_ne!(Run::peer("nbdinfo").args(args!["--size", appliance.tls_uri("v", &dir)]).run().code, Some(0));
     let back = enrolled(&lab, &appliance, "web", &[]);
@@ -283,12 +278,13 @@ fn every_act_is_in_the_audit_log() {
     let (appliance, source) = (guarded(&lab), source(&lab));
     let dir = enrolled(&lab, &appliance, "web", &[]);
     replicate(&appliance, &dir, &source, "v").expect_code(0);
+    as_client(&appliance, &dir, args!["restore", "v", lab.file("back.raw")]).expect_code(0);
     tool("nbdcopy", args![appliance.tls_uri("v", &dir), lab.file("copy.raw")]);
     appliance.upkeep(&["protect", "v@1"]).expect_code(0);
     appliance.upkeep(&["rotate"]).expect_code(0);
     appliance.upkeep(&["revoke", "web"]).expect_code(0);
     wait_until("the end of the connections is recorded", || match audit(&appliance) {
-        log if ["enroll", "login", "create", "open", "command", "rotate", "revoke"]
+        log if ["enroll", "login", "create", "read", "open", "command", "rotate", "revoke"]
             .iter()
             .all(|act| log.contains(&format!("\"act\":\"{act}\""))) =>
         {

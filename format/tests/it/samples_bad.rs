@@ -349,7 +349,7 @@ fn volumes_and_points() -> Vec<Bad> {
             digest("point record", expected, map::root(&point().map.geometry, Digest::ZERO)),
         ),
         raw("point", "label-long", set(176, [129]), range("point record", "label", 129, 0, 128)),
-        raw("points", "one", |bytes| one_point(bytes), range("points of a group", "points", 1, 2, 64)),
+        raw("points", "one", one_point, range("points of a group", "points", 1, 2, 64)),
         raw("points", "many", set(0, [65]), range("points of a group", "points", 65, 0, 64)),
         raw("points", "left-over", add(1), LeftOver { what: "points of a group", count: 1 }),
         raw("page", "short", cut(32 + 8191), range("map page", "length", 8191, 8192, 8192)),

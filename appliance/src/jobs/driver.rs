@@ -146,7 +146,10 @@ pub async fn drive(daemon: Arc<Daemon>, stopped: impl Future<Output = ()>) {
         let tell = notifier.clone();
         let Some((step, listeners)) = blocking(&daemon, move |daemon| turn(daemon, &tell)).await else { break };
         match step {
-            Step::Start(started) => drop(runs.spawn(carry_out(daemon.clone(), started, listeners))),
+            Step::Start(started) => {
+                let stop = daemon.jobs.begin(&started.job.name);
+                runs.spawn(carry_out(daemon.clone(), started, listeners, stop));
+            }
             Step::Stop(job) => daemon.jobs.stop(Some(&job)),
             Step::Wait(until) => tokio::select! {
                 // Before what a run that ended makes due again.
@@ -192,8 +195,7 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(move || act(&daemon)).await.ok()
 }
 
-async fn carry_out(daemon: Arc<Daemon>, started: Box<Started>, listeners: Vec<Sender<Heard>>) {
-    let stop = daemon.jobs.begin(&started.job.name);
+async fn carry_out(daemon: Arc<Daemon>, started: Box<Started>, listeners: Vec<Sender<Heard>>, stop: Arc<AtomicBool>) {
     blocking(&daemon, move |daemon| {
         record(daemon);
         let (end, outcome) = run::run(daemon, &started, &stop, &listeners);

@@ -135,6 +135,8 @@ fn what_fails_is_tried_again_ever_later_until_its_next_time() {
     let run = world.start().unwrap();
     assert_eq!((run.why, run.attempt, run.nominal), (Why::Retried, 2, at("2026-11-21T11:00:00Z")));
     world.end_of("a", Ended::Failed);
+    world.now = at("2026-11-21T11:29:59Z");
+    assert_eq!(world.start_all(), [], "after twice as long");
     world.now = at("2026-11-21T11:30:00Z");
     assert_eq!(world.start().unwrap().attempt, 3);
     world.end_of("a", Ended::Failed);

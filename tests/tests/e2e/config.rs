@@ -217,7 +217,9 @@ fn a_run_that_was_cut_is_run_again() {
         wait_until(&format!("run {runs} of look has started"), || {
             let all = ask(appliance, &["jobs", "look"]);
             let last = all.last().is_some_and(|run| run["outcome"] == "running");
-            if all.len() == runs && last { Ok(all) } else { Err(format!("{all:?}")) }
+            // It is in the history on the disk when this is said, and not before.
+            let recorded = appliance.log().contains(&format!("a job starts job=\"look\" run={runs}"));
+            if all.len() == runs && last && recorded { Ok(all) } else { Err(format!("{all:?}")) }
         })
     };
     started(&appliance, 1);

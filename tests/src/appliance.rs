@@ -68,9 +68,19 @@ impl Appliance {
         Appliance::start_at(lab, pool, more, None)
     }
 
-    /// Starts a daemon on `pool` in the lab, on a host of a network, which it serves.
-    pub fn start_on_host(lab: &Lab, host: &Host, more: Vec<OsString>) -> Appliance {
+    /// Starts a daemon on `pool` in the lab, on a host of a network, which it serves through TLS.
+    pub fn start_on_host(lab: &Lab, host: &Host, mut more: Vec<OsString>) -> Appliance {
+        more.extend(args!["--tls", "on"]);
         Appliance::start_at(lab, &lab.file("pool"), more, Some(host.clone()))
+    }
+
+    /// Makes a host a client of this appliance, by the token that is printed for it; who it is then stands in a directory.
+    #[track_caller]
+    pub fn enrol(&self, client: &str, host: &Host, identity: &Path) {
+        let printed = self.upkeep(&["enroll", client, "--json"]).expect_code(0);
+        let token = printed.events().into_iter().find_map(|event| event["token"].as_str().map(String::from));
+        let login = args!["login", self.address(), "--token", token.expect("a token")];
+        host.on(Run::ours(UNDERSTUDY).args(login).env("UNDERSTUDY_IDENTITY", identity)).run().expect_code(0);
     }
 
     fn start_at(lab: &Lab, pool: &Path, more: Vec<OsString>, host: Option<Host>) -> Appliance {

@@ -27,7 +27,19 @@ impl Scene {
         let (network, mut hosts) = Network::new(4);
         let appliance = Appliance::start_on_host(&lab, &hosts.remove(0), Vec::new());
         VOLUMES.iter().for_each(|volume| image::random(&lab.file(volume), SIZE, &mut rng));
-        Scene { appliance, hosts, _network: network, lab, rng }
+        let scene = Scene { appliance, hosts, _network: network, lab, rng };
+        let names = VOLUMES.iter().enumerate();
+        names.for_each(|(at, name)| scene.appliance.enrol(name, &scene.hosts[at], &scene.identity(at)));
+        scene
+    }
+
+    fn identity(&self, at: usize) -> PathBuf {
+        self.lab.file(&format!("identity {at}"))
+    }
+
+    /// A command of a host, as who it is.
+    fn on(&self, at: usize, run: Run) -> Run {
+        self.hosts[at].on(run.env("UNDERSTUDY_IDENTITY", self.identity(at)))
     }
 
     fn source(&self, at: usize) -> PathBuf {
@@ -40,13 +52,13 @@ impl Scene {
         arguments.extend(more.iter().map(Into::into));
         let run =
             self.appliance.initiator(arguments).env("UNDERSTUDY_STATE_DIR", self.lab.file(&format!("state {at}")));
-        self.hosts[at].on(run.env("UNDERSTUDY_RETRIES", "5000").env("UNDERSTUDY_RETRY_DELAY", "1"))
+        self.on(at, run.env("UNDERSTUDY_RETRIES", "5000").env("UNDERSTUDY_RETRY_DELAY", "1"))
     }
 
     /// A restore of a host, into a file that is compared with the volume's source.
     fn assert_restores(&self, at: usize, to: &Path) {
         let run = self.appliance.initiator(args!["restore", VOLUMES[at], to, "--json"]);
-        self.hosts[at].on(run).run().expect_code(0);
+        self.on(at, run).run().expect_code(0);
         compare::assert_same(to, &self.source(at), "what a host restores is its volume");
     }
 }

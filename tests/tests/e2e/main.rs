@@ -16,6 +16,7 @@ mod crash;
 mod damage;
 mod extract;
 mod filesystems;
+mod fleet;
 mod frames;
 mod full_disk;
 mod geometry;

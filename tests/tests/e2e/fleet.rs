@@ -44,8 +44,8 @@ impl Fleet {
         let file = lab.write("appliance.yaml", config("every 2s"));
         let appliance = Appliance::start_on_host(&lab, &hosts.remove(0), args!["--config", file]);
         let mut fleet = Fleet { agents: Vec::new(), appliance, hosts, _network: network, lab, rng };
-        for at in 0..JOBS.len() {
-            fleet.appliance.enrol(JOBS[at].1, &fleet.hosts[at], &fleet.identity(at));
+        for (at, (_, name, _)) in JOBS.iter().enumerate() {
+            fleet.appliance.enrol(name, &fleet.hosts[at], &fleet.identity(at));
             let agent = fleet.agent(at);
             fleet.agents.push(Some(agent));
         }

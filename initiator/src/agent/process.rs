@@ -58,7 +58,7 @@ pub async fn finish(child: &mut Child, limit: Option<Duration>, cancel: &mut Can
 }
 
 /// Returns when it is to end; never when nobody can say so any more.
-async fn cancelled(cancel: &mut Cancel) {
+pub async fn cancelled(cancel: &mut Cancel) {
     if cancel.wait_for(|cancelled| *cancelled).await.is_err() {
         std::future::pending().await
     }

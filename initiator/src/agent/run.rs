@@ -6,7 +6,7 @@
 use super::config::{Bracket, Target};
 use super::desk::{Order, Task};
 use super::heard::Heard;
-use super::process::{Cancel, Ended, Tail, command, finish};
+use super::process::{Cancel, Ended, Tail, cancelled, command, finish};
 use crate::outcome::FAILED;
 use std::ffi::OsString;
 use std::path::Path;
@@ -83,8 +83,9 @@ impl Run {
 
     async fn work(mut self) -> (u8, String, Vec<VolumeReport>) {
         let tasks = std::mem::take(&mut self.order.tasks);
-        let volumes = if self.order.together { self.together(tasks).await } else { self.one_by_one(tasks).await };
+        let mut volumes = if self.order.together { self.together(tasks).await } else { self.one_by_one(tasks).await };
         let (code, text) = judged(&volumes, *self.cancel.borrow());
+        volumes.sort_by(|one, other| one.volume.cmp(&other.volume));
         (code, text, volumes)
     }
 
@@ -97,13 +98,24 @@ impl Run {
         volumes
     }
 
+    /// All at the same time. When one fails none is committed, so the others are ended instead of waiting for it.
     async fn together(&self, tasks: Vec<Task>) -> Vec<VolumeReport> {
+        let (give_up, given_up) = watch::channel(false);
         let mut running = JoinSet::new();
         for task in tasks {
-            running.spawn(carry_out_task(task, self.order.run, self.full(), self.cancel.clone(), self.tell.clone()));
+            running.spawn(carry_out_task(task, self.order.run, self.full(), given_up.clone(), self.tell.clone()));
         }
-        let mut volumes = running.join_all().await;
-        volumes.sort_by(|one, other| one.volume.cmp(&other.volume));
+        let (mut volumes, mut cancel) = (Vec::new(), self.cancel.clone());
+        while !running.is_empty() {
+            tokio::select! {
+                ended = running.join_next() => {
+                    let volume = ended.expect("one runs").expect("it neither panics nor is aborted");
+                    give_up.send_if_modified(|giving_up| is_failure(&volume) && !std::mem::replace(giving_up, true));
+                    volumes.push(volume);
+                }
+                () = cancelled(&mut cancel), if !*give_up.borrow() => drop(give_up.send_replace(true)),
+            }
+        }
         volumes
     }
 
@@ -112,7 +124,11 @@ impl Run {
     }
 }
 
-/// The code of all volumes together, and what is said of them.
+fn is_failure(volume: &VolumeReport) -> bool {
+    ![0, WARNINGS].contains(&volume.figures.code)
+}
+
+/// The code of all volumes together, and what is said of them, in the order in which they ended.
 fn judged(volumes: &[VolumeReport], cancelled: bool) -> (u8, String) {
     // Failed, then wrongly asked for, not identical, with warnings.
     let worst =

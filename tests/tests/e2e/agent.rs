@@ -105,6 +105,26 @@ fn what_an_agent_is_told_is_done() {
 }
 
 #[test]
+fn a_group_of_an_agent_is_committed_together_and_ends_at_once_when_a_member_fails() {
+    let lab = Lab::new();
+    let appliance = Appliance::start(&lab);
+    let (source, second) = (source(&lab), lab.file("second.raw"));
+    image::random(&second, 2 * MIB, &mut Rng::new(seed()));
+    let rest = format!("{}  w: {{source: '{}', size: 2M}}\n", volume(&source), second.display());
+    let _agent = Agent::start(&lab, "host", appliance.address(), &rest);
+    connected(&appliance, "host", true);
+    appliance.upkeep(&["replicate", "v", "w", "--group"]).expect_code(0);
+    appliance.assert_secondary("v", &source);
+    appliance.assert_secondary("w", &second);
+    std::fs::remove_file(&second).expect("a source that is gone");
+    let failed = appliance.upkeep(&["replicate", "v", "w", "--group"]).expect_code(1);
+    failed.says("w: ").says("second.raw").says("v: ended early");
+    assert_eq!((appliance.point_numbers("v"), appliance.point_numbers("w")), (vec![1], vec![1]));
+    appliance.upkeep(&["replicate", "v"]).expect_code(0);
+    assert_eq!(appliance.point_numbers("v"), [1, 2]);
+}
+
+#[test]
 fn a_network_that_is_cut_ends_no_run() {
     let Held { appliance, source, proxy, agent, asked, lab: _lab } = held();
     // Nothing closes the connections: silence alone says that they are dead.

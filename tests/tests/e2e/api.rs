@@ -1,6 +1,7 @@
 //! The API, asked by a client that is not ours (curl) through the socket in the pool's directory.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -172,11 +173,20 @@ fn metrics_say_what_is_so_and_have_every_name_that_is_looked_for() {
     }
 }
 
+/// Where `.ci/install-peers` put what is no package of this host.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
+}
+
+fn promtool(words: Vec<OsString>) -> Run {
+    Run::peer(&target().join("promtool/usr/bin/promtool").to_string_lossy()).args(words)
+}
+
 #[test]
 fn alerts_fire_when_they_should_and_the_dashboard_is_json() {
     let rules = images().join("prometheus");
-    Run::peer("promtool").args(args!["check", "rules", rules.join("understudy.rules.yaml")]).run().expect_code(0);
-    Run::peer("promtool").args(args!["test", "rules", rules.join("understudy.rules.test.yaml")]).run().expect_code(0);
+    promtool(args!["check", "rules", rules.join("understudy.rules.yaml")]).run().expect_code(0);
+    promtool(args!["test", "rules", rules.join("understudy.rules.test.yaml")]).run().expect_code(0);
     let dashboard = std::fs::read_to_string(images().join("grafana/understudy.json")).expect("the dashboard");
     let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");
@@ -189,16 +199,15 @@ fn alerts_fire_when_they_should_and_the_dashboard_is_json() {
     let rules: Vec<Value> = expressions.enumerate().map(rule).collect();
     let lab = Lab::new();
     let file = lab.write("panels.yaml", json!({"groups": [{"name": "panels", "rules": rules}]}).to_string());
-    Run::peer("promtool").args(args!["check", "rules", file]).run().expect_code(0);
+    promtool(args!["check", "rules", file]).run().expect_code(0);
 }
 
 /// What runs against the daemon's own document: no more requests than take a minute.
 #[test]
 fn what_is_answered_is_what_the_document_says() {
     let scene = Scene::new();
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
     // It leaves things where it runs.
-    let run = Run::peer("env").args(args!["--chdir", scene.lab.path(), target.join("schemathesis/bin/schemathesis")]);
+    let run = Run::peer("env").args(args!["--chdir", scene.lab.path(), target().join("schemathesis/bin/schemathesis")]);
     let checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,\
                   negative_data_rejection,unsupported_method,missing_required_header,response_headers_conformance";
     let url = format!("http://{}", relay(scene.appliance.pool().join("control")));

@@ -26,7 +26,7 @@ use understudy_format::Digest;
 use understudy_format::access::Client;
 pub use understudy_format::access::register::Register;
 pub use understudy_format::access::{ClientName, Right};
-use understudy_format::point::VolumeName;
+use understudy_format::point::{Point, VolumeName};
 
 /// Who asks for something.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -102,6 +102,19 @@ impl Access {
         match peer {
             Peer::Local => true,
             Peer::Client(name) => self.holds(name, right, volume),
+        }
+    }
+
+    /// Whether `peer` may learn what the pool has of blocks, whosever they are: who may read all of it.
+    pub fn learns(&self, peer: &Peer) -> bool {
+        self.allows(peer, Right::Read, None)
+    }
+
+    /// A point as `peer` may see it: what it added to the pool tells what the pool had.
+    pub fn shown(&self, peer: &Peer, point: Point) -> Point {
+        match self.learns(peer) {
+            true => point,
+            false => Point { stored_bytes: 0, new_bytes: 0, ..point },
         }
     }
 

@@ -35,6 +35,8 @@ pub struct Announced {
     pub new_uuid: Uuid,
     /// When the volume is new.
     pub now_ns: i64,
+    /// Whether the sender may learn which blocks the pool has; if not, it brings each, and may refer to none.
+    pub learns: bool,
 }
 
 /// A stream that began.
@@ -55,6 +57,7 @@ pub struct Ingest {
     new_bytes: u64,
     mark: park::Mark,
     began_ns: i64,
+    learns: bool,
 }
 
 /// A stream of which everything came, and whose root is right: its point can be committed.
@@ -152,6 +155,7 @@ impl Ingest {
             new_bytes: 0,
             mark: park::Mark::default(),
             began_ns: announced.now_ns,
+            learns: announced.learns,
         }
     }
 
@@ -162,9 +166,15 @@ impl Ingest {
         damaged_blocks(&self.pool, &base)
     }
 
-    /// Which data entries of an offer are lacking here.
+    /// Which data entries of an offer are lacking here; all, if the sender may not learn that.
     pub fn offer(&mut self, head: &ChunkHead) -> Result<Vec<bool>> {
-        self.receiver.offer(head, |digest| Ok(self.pool.block_length(&self.guard, digest)?.is_some()))
+        let has = |digest: &Digest| match self.learns {
+            true => Ok(self.pool.block_length(&self.guard, digest)?.is_some()),
+            false => Ok::<_, Error>(false),
+        };
+        let mut wanted = self.receiver.offer(head, has)?;
+        wanted.iter_mut().for_each(|wanted| *wanted |= !self.learns);
+        Ok(wanted)
     }
 
     /// Takes the next chunk.
@@ -263,7 +273,8 @@ impl Ingest {
     }
 
     fn check_reference(&self, block: BlockId, digest: &Digest, length: u32) -> Result<()> {
-        let reason = match self.pool.block_length(&self.guard, digest)? {
+        let known = if self.learns { self.pool.block_length(&self.guard, digest)? } else { None };
+        let reason = match known {
             Some(known) if known == length => return Ok(()),
             Some(known) => format!("block {digest} has {known} bytes, {length} expected"),
             None => {

@@ -27,6 +27,7 @@ pub fn run(args: &IngestArgs, input: impl Read) -> Result<()> {
         label: args.label.clone(),
         new_uuid: clock::random_uuid(),
         now_ns: clock::now_ns(),
+        learns: true,
     };
     let point = receive(&pool, announced, FrameFile::new(input))?;
     print(&told(args, &point), args.json);

@@ -134,6 +134,12 @@ impl Session {
         self.writer.send(&Message::Welcome { version, pool, software: SOFTWARE.to_owned(), nbd }).await
     }
 
+    /// Tells that a point is durable.
+    async fn stored(&mut self, point: Point) -> Result<(), NetError> {
+        let shown = self.shared.access.shown(&self.peer, point);
+        self.writer.send(&Message::Stored(shown)).await
+    }
+
     /// Sends an answer, or why there is none; the session goes on.
     async fn reply(&mut self, answer: Result<Message>) -> Result<(), NetError> {
         match answer {
@@ -235,7 +241,7 @@ impl Shared {
         };
         let volume = Some(self.info(&entry)?);
         let skip = entry.points.len().saturating_sub(newest.min(POINTS_MAX) as usize);
-        let points = entry.points[skip..].to_vec();
+        let points: Vec<_> = entry.points[skip..].iter().map(|point| self.access.shown(peer, point.clone())).collect();
         let first = points.first().map_or(0, |point| point.number);
         let protected = entry.protected.range(first..).copied().collect();
         Ok(Message::Points { volume, points, protected })
@@ -273,6 +279,6 @@ impl Shared {
 }
 
 /// The name and time that a new volume gets.
-fn announced(name: VolumeName, label: Option<Label>) -> crate::ingest::Announced {
-    crate::ingest::Announced { name, label, new_uuid: clock::random_uuid(), now_ns: clock::now_ns() }
+fn announced(name: VolumeName, label: Option<Label>, learns: bool) -> crate::ingest::Announced {
+    crate::ingest::Announced { name, label, new_uuid: clock::random_uuid(), now_ns: clock::now_ns(), learns }
 }

@@ -49,7 +49,7 @@ pub(super) async fn points(
     context
         .ask(move |context| {
             let entry = context.volume(&volume)?;
-            Ok(Json(entry.points.iter().map(|point| point_json(&entry, point)).collect()))
+            Ok(Json(entry.points.iter().map(|point| point_json(context, &entry, point)).collect()))
         })
         .await
 }
@@ -62,7 +62,7 @@ pub(super) async fn point(
     context
         .ask(move |context| {
             let (entry, point) = context.point(&volume, &point)?;
-            Ok(Json(point_json(&entry, &point)))
+            Ok(Json(point_json(context, &entry, &point)))
         })
         .await
 }
@@ -119,7 +119,7 @@ pub(super) fn volume_json(context: &Context, entry: &VolumeEntry) -> Result<Valu
         "name": volume.name.as_str(), "uuid": volume.uuid.to_string(), "created": text::time(volume.created_ns),
         "block_size": volume.block_size.bytes(),
         "size": newest.map_or(0, |point| point.map.geometry.volume_size()),
-        "points": points.len(), "newest": newest.map(|point| point_json(entry, point)),
+        "points": points.len(), "newest": newest.map(|point| point_json(context, entry, point)),
         "retention": Policy::of(settings)?.to_string(),
         "secondary": {
             "mode": show_mode(&settings.secondary), "state": state, "behind_blocks": status.behind_blocks,
@@ -132,7 +132,8 @@ fn digest_json(digest: &Digest) -> Value {
     if digest.is_zero() { Value::Null } else { digest.to_string().into() }
 }
 
-fn point_json(entry: &VolumeEntry, point: &Point) -> Value {
+fn point_json(context: &Context, entry: &VolumeEntry, point: &Point) -> Value {
+    let point = context.daemon.access.shown(&context.peer, point.clone());
     json!({
         "point": point.number, "time": text::time(point.created_ns), "label": point.label.as_ref().map(Label::as_str),
         "kind": if point.base.is_some() { "incremental" } else { "full" }, "base": point.base,

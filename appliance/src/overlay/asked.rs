@@ -50,7 +50,7 @@ impl Asked<'_> {
         if let Err(error) = self.secondaries.kick(&volume) {
             tracing::error!(volume = %volume.name, %error, "the secondary cannot be brought up to date");
         }
-        Ok((volume, point))
+        Ok((volume, self.access.shown(self.peer, point)))
     }
 
     /// Fails unless the peer may write to the overlay over a point.

@@ -24,7 +24,7 @@ pub(super) async fn wait(session: &mut Session, seat: &Seat, point: Point, turn:
     let settled = until_settled(&mut session.reader, &mut session.writer, seat, turn).await;
     session.reader.set_idle_max(IDLE_MAX);
     settled?;
-    session.writer.send(&Message::Stored(point)).await
+    session.stored(point).await
 }
 
 async fn until_settled(reader: &mut Reader, writer: &mut Writer, seat: &Seat, turn: &mut Turn) -> Result<(), NetError> {

@@ -38,7 +38,7 @@ pub(super) async fn receive(
     let (shared, peer) = (session.shared.clone(), session.peer.clone());
     // Held until the thread is done: whoever comes with the same stream waits for that.
     let mut turn = shared.running.take_over(begin.stream).await;
-    let (pool, announced) = (shared.pool.clone(), announced(name.clone(), label));
+    let (pool, announced) = (shared.pool.clone(), announced(name.clone(), label, shared.access.learns(&peer)));
     let (access, volume) = (shared.access.clone(), name.clone());
     let resume = move || {
         access.claim(&peer, &volume)?;
@@ -46,13 +46,13 @@ pub(super) async fn receive(
     };
     let ingest = match on_thread(resume).await? {
         Resumed::Goes(ingest) => ingest,
-        Resumed::Stored(point) => return session.writer.send(&Message::Stored(*point)).await,
+        Resumed::Stored(point) => return session.stored(*point).await,
     };
     let seat = group.map(|group| shared.groups.come(group, &name)).transpose().map_err(remote)?.map(Arc::new);
     let point = stream(session, *ingest, seat.clone(), &mut turn).await;
     match (seat, point) {
         (Some(seat), Ok(point)) => held::wait(session, &seat, point, &mut turn).await,
-        (None, Ok(point)) => session.writer.send(&Message::Stored(point)).await,
+        (None, Ok(point)) => session.stored(point).await,
         (seat, Err(error)) => {
             seat.iter().for_each(|seat| held::gave_up(seat, &error));
             Err(error)

@@ -1,6 +1,9 @@
 //! Commits: a point is complete or absent, stored once, and there again after reopening.
 
 use crate::model::*;
+use understudy_appliance::ingest::{Announced, Ingest};
+use understudy_format::chunk::{Chunk, Entry};
+use understudy_format::session::{Prepared, Sender};
 use understudy_format::{BlockId, Digest, ErrorKind};
 
 #[test]
@@ -123,7 +126,7 @@ fn a_block_that_is_not_what_its_digest_says_ends_the_stream() {
     let pool = lab.open();
     let bytes = volume(&[1, 2, 3]);
     let (mut sender, mut ingest) = start(&pool, "v", None, &bytes, 1).unwrap();
-    let offer = sender.offer(understudy_format::session::Prepared { entries: data(&bytes), token: () }).unwrap();
+    let offer = sender.offer(Prepared { entries: data(&bytes), token: () }).unwrap();
     let wanted = ingest.offer(&offer).unwrap();
     sender.need(0, &wanted).unwrap();
     let ready = sender.take_ready().unwrap().unwrap();
@@ -134,8 +137,8 @@ fn a_block_that_is_not_what_its_digest_says_ends_the_stream() {
     assert!(error.contains("volume v, block 1 (byte offset 4096): block: digest mismatch"), "{error}");
 }
 
-fn data(bytes: &[u8]) -> Vec<understudy_format::chunk::Entry> {
-    let entry = |content: &[u8]| understudy_format::chunk::Entry::Data {
+fn data(bytes: &[u8]) -> Vec<Entry> {
+    let entry = |content: &[u8]| Entry::Data {
         digest: Digest::of_block(content),
         codec: understudy_format::codec::Codec::Stored,
         payload_offset: 0,
@@ -162,10 +165,10 @@ fn a_reference_to_a_block_of_another_length_or_to_none_is_refused() {
     for (digest, reason) in [(tail, "has 512 bytes, 4096 expected"), (Digest::of_record(b"x"), "is not in the pool")] {
         let bytes = volume(&[2]);
         let (mut sender, mut ingest) = start(&pool, "w", None, &bytes, 2).unwrap();
-        let entry = understudy_format::chunk::Entry::Reference { digest, block_length: BLOCK as u32 };
-        sender.offer(understudy_format::session::Prepared { entries: vec![entry], token: () });
+        let entry = Entry::Reference { digest, block_length: BLOCK as u32 };
+        sender.offer(Prepared { entries: vec![entry], token: () });
         let head = sender.take_ready().unwrap().unwrap().head;
-        let chunk = understudy_format::chunk::Chunk { head, payload: bytes::Bytes::new() };
+        let chunk = Chunk { head, payload: bytes::Bytes::new() };
         let error = ingest.chunk(&chunk).unwrap_err().to_string();
         assert!(error.contains("volume w, block 0 (byte offset 0): reference") && error.contains(reason), "{error}");
     }
@@ -179,13 +182,14 @@ fn a_base_of_another_size_is_no_base() {
     replicate(&pool, None, &bytes, 1).unwrap();
     let mut begin = begin(Some(&bytes), &volume(&[1, 2, 3]), 2);
     begin.base.as_mut().unwrap().size = 3 * BLOCK as u64;
-    let announced = understudy_appliance::ingest::Announced {
+    let announced = Announced {
         name: "v".parse().unwrap(),
         label: None,
         new_uuid: uuid::Uuid::from_u128(2),
         now_ns: 1,
+        learns: true,
     };
-    let error = understudy_appliance::ingest::Ingest::begin(pool, announced, begin).unwrap_err();
+    let error = Ingest::begin(pool, announced, begin).unwrap_err();
     assert!(error.to_string().contains("no common base"), "{error}");
 }
 
@@ -220,4 +224,28 @@ fn a_volume_whose_first_commit_failed_is_there_after_the_second() {
         let number = *numbers(&pool).last().expect("the acknowledged point is there");
         assert!(read(&pool, number).unwrap() == bytes, "failure {n}");
     }
+}
+
+#[test]
+fn who_may_not_learn_what_the_pool_has_brings_every_block_and_refers_to_none() {
+    let lab = Lab::new();
+    let pool = lab.open();
+    let bytes = volume(&[1, 2, 2]);
+    replicate(&pool, None, &bytes, 1).unwrap();
+    let stranger = || Announced { learns: false, ..announced("other", 2) };
+    let start = || Ingest::begin(pool.clone(), stranger(), begin(None, &bytes, 2)).unwrap();
+    let mut sender = Sender::online(begin(None, &bytes, 2), 4);
+    let offer = sender.offer(Prepared { entries: data(&bytes), token: () }).unwrap();
+    assert_eq!(start().offer(&offer).unwrap(), [true, true, true]);
+
+    let reference = |seed| Entry::Reference { digest: Digest::of_block(&block(seed)), block_length: BLOCK as u32 };
+    let refused = |seed| {
+        let mut sender = Sender::online(begin(None, &bytes, 2), 4);
+        sender.offer(Prepared { entries: vec![reference(seed)], token: () });
+        let chunk = Chunk { head: sender.take_ready().unwrap().unwrap().head, payload: bytes::Bytes::new() };
+        start().chunk(&chunk).unwrap_err().to_string().replace(&Digest::of_block(&block(seed)).to_string(), "X")
+    };
+    // What is there, and what is not, gets the same answer.
+    assert_eq!(refused(1), refused(9));
+    assert!(refused(1).contains("not in the pool"), "{}", refused(1));
 }

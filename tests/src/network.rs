@@ -74,7 +74,8 @@ impl Host {
 
     /// The command, on this host.
     pub fn on(&self, run: Run) -> Run {
-        run.inside(args!["ip", "netns", "exec", &self.namespace])
+        // Not by `ip netns exec`: that makes a namespace of mounts, too, which would hold what others unmount meanwhile.
+        run.inside(args!["nsenter", format!("--net=/run/netns/{}", self.namespace), "--"])
     }
 
     /// Unplugs it: what is sent to it or from it is lost, and nobody is told.

@@ -177,8 +177,8 @@ fn a_fleet_whose_hosts_are_cut_killed_and_restarted_loses_nothing() {
     }
     let metrics = fleet.metrics();
     for (job, agent, volumes) in JOBS {
-        assert_eq!(fleet.metric(&metrics, "job_last_status", "job", job), 0.0, "{metrics}");
-        assert!(fleet.metric(&metrics, "job_last_success_timestamp_seconds", "job", job) * 1e9 > restarted as f64);
+        assert_eq!(fleet.metric(&metrics, "job_last_status", "name", job), 0.0, "{metrics}");
+        assert!(fleet.metric(&metrics, "job_last_success_timestamp_seconds", "name", job) * 1e9 > restarted as f64);
         assert_eq!(fleet.metric(&metrics, "agent_connected", "agent", agent), 1.0, "{metrics}");
         let points = |volume: &&str| fleet.metric(&metrics, "volume_points", "volume", volume);
         let points: Vec<f64> = volumes.iter().map(points).collect();

@@ -9,7 +9,8 @@ use super::input::{InBody, InPath};
 use super::options::{self, Options};
 use super::problem::Problem;
 use crate::access::Right;
-use crate::args::{Command, Jobs};
+use crate::agents::args::OfAgents;
+use crate::args::{Command, Jobs, Upkeep};
 use crate::error::{Error, Result};
 use crate::upkeep::{Outcome, Told};
 use crate::{agents, jobs};
@@ -66,7 +67,7 @@ pub(super) async fn carry_out(
     }
     let command = options::read(&name, &options).map_err(Problem::misunderstood)?;
     may(&context, &command)?;
-    if matches!(command, Command::Upkeep(_) | Command::Jobs(Jobs::Run(_)) | Command::OfAgents(_)) {
+    if is_recorded(&command) {
         let what = format!("{name} {}", Value::from(options));
         context.daemon.access.record("command", &context.peer, what).await?;
     }
@@ -74,6 +75,16 @@ pub(super) async fn carry_out(
     match accepts_events(&headers) {
         true => Ok(as_events(under_way)),
         false => as_a_whole(under_way).await,
+    }
+}
+
+/// Whether it goes into the audit log: what changes what is kept or set, or has something done.
+fn is_recorded(command: &Command) -> bool {
+    match command {
+        Command::Upkeep(upkeep) => !matches!(upkeep, Upkeep::Collect(_) | Upkeep::Scrub(_)),
+        Command::Jobs(Jobs::Run(_)) => true,
+        Command::OfAgents(of_agents) => !matches!(of_agents, OfAgents::Agents(_)),
+        _ => false,
     }
 }
 

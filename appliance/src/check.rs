@@ -29,12 +29,7 @@ pub fn config(args: &CheckConfig) -> Result<Outcome> {
 }
 
 fn told_warning(warning: &ConfigError) -> Told {
-    let ConfigError { file, place, reason } = warning;
-    let (line, column) = place.unzip();
-    let event = json!({
-        "event": "warning", "file": file.display().to_string(), "line": line, "column": column, "reason": reason,
-    });
-    Told { text: format!("warning: {warning}"), event }
+    Told { text: format!("warning: {warning}"), event: warning.event() }
 }
 
 /// Tells when a schedule comes.

@@ -16,7 +16,7 @@ mod read;
 mod tests;
 mod volumes;
 
-pub use fixed::{Fixed, LogFormat};
+pub use fixed::Fixed;
 pub use job::{Bandwidth, Full, Job, Replicate, Retry, Task};
 pub use notify::{Event, Notify};
 pub use read::{read, read_in};

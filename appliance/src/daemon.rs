@@ -14,7 +14,6 @@ use crate::jobs::driver::{self, Jobs};
 use crate::jobs::history;
 use crate::jobs::scheduler::{Scheduler, time};
 use crate::locks::{lock, read, write};
-use crate::logging::Logs;
 use crate::metrics::counters::Counters;
 use crate::overlay::Overlays;
 use crate::pool::{NewVolumes, Pool, VolumeEntry};
@@ -27,6 +26,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
+use understudy_config::log::Logs;
 use understudy_format::catalogue::SecondaryMode;
 use understudy_format::point::VolumeName;
 

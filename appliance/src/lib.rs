@@ -30,7 +30,6 @@ pub mod front;
 pub mod ingest;
 pub mod jobs;
 mod locks;
-pub mod logging;
 pub mod manual;
 pub mod metrics;
 pub mod nbd_terms;

@@ -3,15 +3,15 @@
 use clap::{CommandFactory, FromArgMatches};
 use std::process::ExitCode;
 use understudy_appliance::args::{Cli, Command};
-use understudy_appliance::config::LogFormat;
 use understudy_appliance::upkeep::Outcome;
-use understudy_appliance::{check, control, error, logging, manual, offline, serve};
+use understudy_appliance::{check, control, error, manual, offline, serve};
+use understudy_config::log::{self, LogFormat};
 
 fn main() -> ExitCode {
     let typed = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&typed).unwrap_or_else(|error| error.exit());
     if !matches!(cli.command, Command::Serve(_)) {
-        logging::init(LogFormat::Human, None);
+        log::init(LogFormat::Human, None);
     }
     let result = match &cli.command {
         Command::Serve(args) => serve::run(args).map(|()| Outcome::Done),

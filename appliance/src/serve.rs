@@ -13,7 +13,6 @@ use crate::error::{Error, Result, at};
 use crate::export::PoolCatalog;
 use crate::front::Front;
 use crate::jobs::driver;
-use crate::logging::{self, Logs};
 use crate::overlay::Overlays;
 use crate::pool::Pool;
 use crate::secondary::Secondaries;
@@ -30,6 +29,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+use understudy_config::log::{self, Logs};
 use understudy_net::nbd_server::{self, Encryption, Listener};
 use understudy_net::tls::{HTTP_PROTOCOL, SESSION_PROTOCOL};
 
@@ -46,7 +46,7 @@ struct Listeners {
 pub fn run(args: &Serve) -> Result<()> {
     let config = args.config.as_deref().map_or(Ok(Config::default()), config::read)?;
     let fixed = Fixed::of(args, &config.fixed)?;
-    let logs = logging::init(fixed.log_format, config.log_level.as_deref());
+    let logs = log::init(fixed.log_format, config.log_level.as_deref());
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(at(&fixed.pool))?;
     runtime.block_on(serve(args, config, &fixed, &logs))

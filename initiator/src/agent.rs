@@ -11,7 +11,6 @@ pub mod config;
 pub mod desk;
 pub mod heard;
 pub mod link;
-mod log;
 pub mod process;
 mod raw;
 pub mod run;
@@ -23,16 +22,18 @@ use crate::outcome::Outcome;
 use anyhow::Result;
 use config::Config;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use serde_json::json;
 use service::Service;
 use std::io::Write;
+use understudy_config::{ConfigError, log};
 
 /// Runs the command.
 pub async fn run(args: &Agent) -> Result<Outcome> {
     let config = Config::read(&args.config)?;
     if args.check_config {
-        return Ok(check(&config));
+        return Ok(check(&config, args.json));
     }
-    let logs = log::init(config.log_level.as_deref());
+    let logs = log::init(config.log_format, config.log_level.as_deref());
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let name = config.name.clone();
     let service = Service::new(&args.config, config, &logs)?;
@@ -44,14 +45,19 @@ pub async fn run(args: &Agent) -> Result<Outcome> {
 }
 
 /// Tells what is in a configuration.
-fn check(config: &Config) -> Outcome {
+fn check(config: &Config, json: bool) -> Outcome {
     let files: Vec<String> = config.files.iter().map(|file| file.display().to_string()).collect();
-    config.warnings.iter().for_each(|warning| println!("warning: {warning}"));
     let (verdict, outcome) = match config.warnings.is_empty() {
         true => ("is right", Outcome::Done),
         false => ("can be used", Outcome::Warnings),
     };
-    println!("{} {verdict}", files.join(", "));
+    if json {
+        config.warnings.iter().map(ConfigError::event).for_each(|event| println!("{event}"));
+        println!("{}", json!({"event": "checked", "files": files, "warnings": config.warnings.len()}));
+    } else {
+        config.warnings.iter().for_each(|warning| println!("warning: {warning}"));
+        println!("{} {verdict}", files.join(", "));
+    }
     outcome
 }
 

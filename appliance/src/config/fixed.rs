@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::nbd_terms::{NbdTerms, NbdTls};
 use jiff::tz::TimeZone;
 use std::path::PathBuf;
+use understudy_config::log::LogFormat;
 
 /// Where initiators connect, unless something else is said.
 const LISTEN: &str = "127.0.0.1:7410";
@@ -12,18 +13,6 @@ const LISTEN: &str = "127.0.0.1:7410";
 const NBD: &str = "127.0.0.1:10809";
 /// Initiators that are connected at the same time, unless something else is said.
 const SESSIONS: u32 = 256;
-
-/// How lines of the log are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Human,
-    /// One JSON object a line.
-    Json,
-    /// Keys and values: `level=info message="..."`.
-    Logfmt,
-}
 
 /// As far as the files say it.
 #[derive(Debug, Clone, Default)]

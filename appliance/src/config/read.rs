@@ -1,6 +1,6 @@
 //! The meaning of all files of a configuration as one.
 
-use super::fixed::{Given, LogFormat};
+use super::fixed::Given;
 use super::notify::Notify;
 use super::raw::Raw;
 use super::volumes::{Volumes, Wanted};
@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
-use understudy_config::meaning::{address, level, limit, one_of, path};
+use understudy_config::meaning::{address, level, limit, log_format, one_of, path};
 use understudy_config::{Files, nearest};
 use understudy_format::catalogue::SecondaryMode;
 use understudy_format::point::VolumeName;
@@ -78,7 +78,7 @@ impl All<'_> {
             time_zone: self.parsed(&["time-zone"], |raw| raw.time_zone.as_deref(), zone)?,
             sessions: self.parsed(&["limits", "sessions"], |raw| raw.limits.sessions.as_ref(), limit)?,
             nbd_terms: self.nbd_terms()?,
-            log_format: self.parsed(&["log", "format"], |raw| raw.log.format.as_deref(), format)?,
+            log_format: self.parsed(&["log", "format"], |raw| raw.log.format.as_deref(), log_format)?,
         })
     }
 
@@ -256,12 +256,4 @@ fn names(names: &[String]) -> std::result::Result<Vec<String>, String> {
         }
         None => Ok(names.to_vec()),
     }
-}
-
-fn format(text: &str) -> std::result::Result<LogFormat, String> {
-    one_of(text, &["human", "json", "logfmt"]).map(|text| match text {
-        "json" => LogFormat::Json,
-        "logfmt" => LogFormat::Logfmt,
-        _ => LogFormat::Human,
-    })
 }

@@ -65,7 +65,7 @@ fn all_keys_have_their_meaning() {
         (Some("/srv/pool"), Some("/run/nbd"))
     );
     assert_eq!((fixed.listen.as_str(), fixed.nbd.as_str()), ("0.0.0.0:1", "[::1]:2"));
-    assert_eq!((fixed.sessions, fixed.log_format), (3, LogFormat::Json));
+    assert_eq!((fixed.sessions, fixed.log_format), (3, understudy_config::log::LogFormat::Json));
     let (terms, limits) = (&fixed.nbd_terms, fixed.nbd_terms.limits());
     assert_eq!((limits.connections, limits.connections_per_export), (4, 2));
     assert_eq!(terms.nbd_tls_certificates.as_ref().unwrap().to_str(), Some("/etc/c"));

@@ -3,11 +3,12 @@
 //! The way of a file: YAML -> the keys of a program ([`Keys`]; unknown and repeated ones are errors, with the nearest known one) -> all
 //! files as one ([`Files`]), where nothing may be said twice -> values, whose meaning ([`meaning`]) is checked where the file and the line
 //! are still known. Invariants: reading changes nothing and asks for no time; whatever is wrong is told with file, line, column, key and what
-//! is accepted. Nothing here knows what a key is for.
+//! is accepted. Nothing here knows what a key is for, but how the [`log`] is written, which is the same for both.
 
 mod explain;
 mod files;
 mod locate;
+pub mod log;
 pub mod meaning;
 mod named;
 
@@ -48,6 +49,15 @@ impl fmt::Display for ConfigError {
             write!(f, "{line}:{column}:")?;
         }
         write!(f, " {}", self.reason)
+    }
+}
+
+impl ConfigError {
+    /// The same as a warning for programs.
+    pub fn event(&self) -> serde_json::Value {
+        let (line, column) = self.place.unzip();
+        let file = self.file.display().to_string();
+        serde_json::json!({"event": "warning", "file": file, "line": line, "column": column, "reason": self.reason})
     }
 }
 

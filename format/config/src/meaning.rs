@@ -1,5 +1,6 @@
 //! What texts and numbers mean that stand for the same in every configuration. Each says what was expected.
 
+use crate::log::LogFormat;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,6 +43,15 @@ pub fn one_of<'a>(text: &str, known: &[&'a str]) -> Result<&'a str> {
 /// How much is logged.
 pub fn level(text: &str) -> Result<String> {
     one_of(text, &LEVELS).map(str::to_owned)
+}
+
+/// How a log is written.
+pub fn log_format(text: &str) -> Result<LogFormat> {
+    one_of(text, &["human", "json", "logfmt"]).map(|text| match text {
+        "json" => LogFormat::Json,
+        "logfmt" => LogFormat::Logfmt,
+        _ => LogFormat::Human,
+    })
 }
 
 /// A length of time, from `min` to `max`.

@@ -8,7 +8,8 @@ use crate::source;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use understudy_config::meaning::{address, duration, level, limit, path};
+use understudy_config::log::LogFormat;
+use understudy_config::meaning::{address, duration, level, limit, log_format, path};
 use understudy_config::{ConfigError, Files, Source};
 use understudy_format::BlockSize;
 use understudy_format::access::ClientName;
@@ -37,6 +38,8 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     /// The appliance, `HOST:PORT`.
     pub appliance: String,
+    /// Where it stands who this host is to the appliance.
+    pub identity: Option<PathBuf>,
     /// Who this agent is.
     pub name: ClientName,
     /// Where digest maps and what is known of runs are kept.
@@ -49,6 +52,8 @@ pub struct Config {
     pub runs_max: usize,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub log_level: Option<String>,
+    /// How lines of the log are written; changes with a restart.
+    pub log_format: LogFormat,
     /// What may be read.
     pub volumes: BTreeMap<VolumeName, Volume>,
     /// What may be written.
@@ -110,6 +115,7 @@ impl Config {
             appliance: files
                 .parsed(&["appliance"], |raw| raw.appliance.as_deref(), address)?
                 .unwrap_or(APPLIANCE.into()),
+            identity: files.parsed(&["identity"], |raw| raw.identity.as_deref(), path)?,
             name: name(&files, text("name", |raw| raw.name.as_ref())?)?,
             state_dir: files.parsed(&["state-dir"], |raw| raw.state_dir.as_deref(), path)?.unwrap_or(STATE_DIR.into()),
             keep_alive: time("keep-alive", |raw| raw.keep_alive.as_ref(), silence_min, silence_max)?
@@ -118,6 +124,9 @@ impl Config {
             runs_max: files.parsed(&["limits", "runs"], |raw| raw.limits.runs.as_ref(), limit)?.unwrap_or(RUNS)
                 as usize,
             log_level: files.parsed(&["log", "level"], |raw| raw.log.level.as_deref(), level)?,
+            log_format: files
+                .parsed(&["log", "format"], |raw| raw.log.format.as_deref(), log_format)?
+                .unwrap_or_default(),
             volumes: all(&files, "volumes", |raw| &raw.volumes, volume)?,
             targets: all(&files, "targets", |raw| &raw.targets, target)?,
             brackets: all(&files, "brackets", |raw| &raw.brackets, bracket)?,

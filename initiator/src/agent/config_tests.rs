@@ -42,7 +42,7 @@ fn mistakes_are_told_with_place_and_what_is_accepted() {
     let cases = [
         (
             "volume: {}\n",
-            "3:1: unknown key \"volume\"; did you mean \"volumes\"? Accepted here: version, include, appliance, name, state-dir, keep-alive, reconnect, limits, log, volumes, targets, brackets",
+            "3:1: unknown key \"volume\"; did you mean \"volumes\"? Accepted here: version, include, appliance, identity, name, state-dir, keep-alive, reconnect, limits, log, volumes, targets, brackets",
         ),
         (
             "volumes:\n  ../etc: {source: /x}\n",

@@ -212,8 +212,12 @@ impl Desk {
     }
 
     fn words(&self, command: &str) -> Vec<OsString> {
-        let state = self.config.state_dir.clone();
-        vec![command.into(), "--to".into(), self.config.appliance.clone().into(), "--state-dir".into(), state.into()]
+        let (appliance, state) = (self.config.appliance.clone(), self.config.state_dir.clone());
+        let mut words: Vec<OsString> = vec![command.into(), "--to".into(), appliance.into()];
+        words.extend(["--state-dir".into(), state.into()]);
+        let identity = self.config.identity.iter();
+        words.extend(identity.flat_map(|dir| [OsString::from("--identity"), dir.into()]));
+        words
     }
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::agent::config::Volume;
 use std::path::PathBuf;
 use std::time::Duration;
+use understudy_config::log::LogFormat;
 
 fn config() -> Config {
     let volume = |source: &str| Volume { source: source.into(), bitmap: None, block_size: None, size: 0 };
@@ -19,6 +20,8 @@ fn config() -> Config {
         reconnect: second,
         runs_max: 2,
         log_level: None,
+        log_format: LogFormat::Human,
+        identity: None,
         volumes: [("mail", "/dev/mail"), ("db", "nbd://db/x"), ("www", "/dev/www")]
             .map(|(name, source)| (name.parse().unwrap(), volume(source)))
             .into(),

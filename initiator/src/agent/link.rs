@@ -8,6 +8,7 @@ use crate::clock;
 use crate::connection::Appliance;
 use crate::text::one_line;
 use anyhow::{Result, bail};
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -26,6 +27,8 @@ const QUEUE: usize = 1024;
 pub struct Terms {
     /// `HOST:PORT`.
     pub appliance: String,
+    /// Where it stands who this host is to it.
+    pub identity: Option<PathBuf>,
     /// How long a session may be silent.
     pub silence: Duration,
     /// The longest wait before connecting again.
@@ -65,7 +68,7 @@ fn delay(tries: u32, random: u64, max: Duration) -> Duration {
 
 async fn session(terms: &Terms, tell: &mpsc::Sender<Heard>, tries: &mut u32) -> Result<()> {
     let Appliance { mut reader, mut writer, .. } =
-        Appliance::connect(&ApplianceArguments::at(terms.appliance.clone())).await?;
+        Appliance::connect(&ApplianceArguments::at(terms.appliance.clone(), terms.identity.clone())).await?;
     reader.set_idle_max(terms.silence);
     writer.set_idle_max(terms.silence);
     let (say, said) = mpsc::channel(QUEUE);

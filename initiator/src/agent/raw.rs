@@ -10,6 +10,7 @@ pub(super) struct Raw {
     pub(super) version: Option<u32>,
     pub(super) include: Vec<String>,
     pub(super) appliance: Option<String>,
+    pub(super) identity: Option<String>,
     pub(super) name: Option<String>,
     pub(super) state_dir: Option<String>,
     pub(super) keep_alive: Option<String>,
@@ -31,6 +32,7 @@ pub(super) struct Limits {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Log {
     pub(super) level: Option<String>,
+    pub(super) format: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -8,7 +8,6 @@
 use super::config::Config;
 use super::desk::{Desk, Order};
 use super::link::{self, Heard, Terms};
-use super::log::Logs;
 use super::run::{self, Told};
 use super::store::{Store, Stored};
 use anyhow::{Context, Result};
@@ -21,6 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, interval};
+use understudy_config::log::Logs;
 use understudy_format::agent::{Assignment, Report};
 use understudy_format::wire::Control;
 use understudy_format::{ErrorKind, agent};
@@ -332,7 +332,8 @@ impl<'a> Service<'a> {
 }
 
 fn terms(config: &Config) -> Terms {
-    Terms { appliance: config.appliance.clone(), silence: config.keep_alive, delay_max: config.reconnect }
+    let (appliance, identity) = (config.appliance.clone(), config.identity.clone());
+    Terms { appliance, identity, silence: config.keep_alive, delay_max: config.reconnect }
 }
 
 /// Tells systemd, where there is one that listens.

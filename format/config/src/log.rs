@@ -1,8 +1,7 @@
-//! The log: lines on standard error, for people, as JSON or as logfmt; how much of it can change while the daemon runs.
+//! The log of a program that stays: lines on standard error, for people, as JSON or as logfmt; how much of it can change while it runs.
 //!
 //! `UNDERSTUDY_LOG`, a filter as tracing-subscriber reads it, comes before what the configuration says.
 
-use crate::config::LogFormat;
 use std::io::IsTerminal;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -10,6 +9,18 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 /// Unless something else is said.
 const LEVEL: &str = "info";
+
+/// How lines of the log are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+    /// Keys and values: `level=info message="..."`.
+    Logfmt,
+}
 
 /// The log of this process.
 #[derive(Debug)]
@@ -37,6 +48,7 @@ impl Logs {
 }
 
 fn filter(level: Option<&str>) -> EnvFilter {
+    // All crates whose names begin so.
     let said = format!("warn,understudy={}", level.unwrap_or(LEVEL));
     EnvFilter::try_from_env("UNDERSTUDY_LOG").unwrap_or_else(|_| EnvFilter::new(said))
 }

@@ -6,7 +6,7 @@
 
 use crate::args::ApplianceArguments;
 use crate::identity::Identity;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use std::io;
 use std::path::PathBuf;
@@ -60,7 +60,8 @@ impl Appliance {
     pub async fn connect(arguments: &ApplianceArguments) -> Result<Self> {
         let address = &arguments.address;
         let Some(identity) = Identity::find(&arguments.identity())? else {
-            return Self::connect_plainly(address).await;
+            let (from, to) = plainly(arguments).await?.into_split();
+            return Self::greet(address, Box::new(from), Box::new(to)).await;
         };
         let (stream, is_due) = identity.encrypt(open(address).await?, address, SESSION_PROTOCOL).await?;
         let (from, to) = tokio::io::split(stream);
@@ -70,11 +71,6 @@ impl Appliance {
             identity.renew(&mut appliance).await?;
         }
         Ok(appliance)
-    }
-
-    async fn connect_plainly(address: &str) -> Result<Self> {
-        let (from, to) = open(address).await?.into_split();
-        Self::greet(address, Box::new(from), Box::new(to)).await
     }
 
     /// Exchanges hellos over a connection.
@@ -189,14 +185,25 @@ impl Appliance {
 /// Connects to the API of an appliance, as who this host is to it.
 pub async fn api(arguments: &ApplianceArguments) -> Result<http::Connection> {
     let address = &arguments.address;
-    let stream = open(address).await?;
     Ok(match Identity::find(&arguments.identity())? {
         Some(identity) => {
-            let (stream, _) = identity.encrypt(stream, address, HTTP_PROTOCOL).await?;
+            let (stream, _) = identity.encrypt(open(address).await?, address, HTTP_PROTOCOL).await?;
             http::Connection::new(stream, address).await?
         }
-        None => http::Connection::new(stream, address).await?,
+        None => http::Connection::new(plainly(arguments).await?, address).await?,
     })
+}
+
+/// A connection that is not encrypted: to this host, or where that was asked for.
+async fn plainly(arguments: &ApplianceArguments) -> Result<TcpStream> {
+    let address = &arguments.address;
+    let stream = open(address).await?;
+    ensure!(
+        arguments.plain || stream.peer_addr()?.ip().to_canonical().is_loopback(),
+        "appliance {address}: this host is no client of it, and beyond this host nothing is sent that is not encrypted: become one \
+         (`understudy login {address} --token TOKEN`), name its identity (--identity DIR), or say --plain"
+    );
+    Ok(stream)
 }
 
 /// Why there is no connection at all.

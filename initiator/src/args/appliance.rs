@@ -20,13 +20,16 @@ pub struct ApplianceArguments {
     /// Who this host is to the appliance: ca-cert.pem, client-cert.pem and client-key.pem [default: what `understudy login` stored]
     #[arg(long, value_name = "DIR", env = "UNDERSTUDY_IDENTITY")]
     identity: Option<PathBuf>,
+    /// Speak without TLS to an appliance that is not on this host, where this host has no identity for it
+    #[arg(long, env = "UNDERSTUDY_PLAIN")]
+    pub plain: bool,
 }
 
 impl ApplianceArguments {
     /// The appliance at an address, as who a directory says, or else as whom `understudy login` made this host.
     pub fn at(address: String, identity: Option<PathBuf>) -> Self {
         let set = || std::env::var_os("UNDERSTUDY_IDENTITY").filter(|dir| !dir.is_empty()).map(PathBuf::from);
-        Self { address, identity: identity.or_else(set) }
+        Self { address, identity: identity.or_else(set), plain: false }
     }
 
     /// Where it stands who this host is to the appliance, if that stands anywhere.
@@ -63,7 +66,7 @@ pub struct Login {
 impl Login {
     /// The appliance, as other commands name it.
     pub fn appliance(&self) -> ApplianceArguments {
-        ApplianceArguments { address: self.address.clone(), identity: self.identity.clone() }
+        ApplianceArguments { address: self.address.clone(), identity: self.identity.clone(), plain: false }
     }
 }
 

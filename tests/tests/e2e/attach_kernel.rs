@@ -27,7 +27,7 @@ fn mounts_outlive_the_daemon_and_lose_nothing() {
     let appliance_port = port(appliance.address()).to_owned();
     let script = format!(
         r#"
-  export UNDERSTUDY_APPLIANCE={HOST}:{appliance_port} UNDERSTUDY_STATE_DIR=/state
+  export UNDERSTUDY_APPLIANCE={HOST}:{appliance_port} UNDERSTUDY_STATE_DIR=/state UNDERSTUDY_PLAIN=true
   understudy attach ext4 --mount /mnt/ro
   echo "{witness}  /mnt/ro/{WITNESS}" > /tmp/sum
   md5sum -c /tmp/sum

@@ -118,3 +118,18 @@ fn a_group_over_a_network_survives_what_happens_to_its_hosts() {
     scene.appliance.stop();
     scene.appliance.assert_pool_sound();
 }
+
+#[test]
+fn a_host_that_is_no_client_sends_nothing_in_the_clear() {
+    if !have_root("a network of namespaces") {
+        return;
+    }
+    let scene = Scene::new();
+    let stranger = scene.appliance.initiator(args!["volumes"]).env("UNDERSTUDY_IDENTITY", scene.lab.file("nobody"));
+    scene.hosts[0]
+        .on(stranger)
+        .run()
+        .expect_refusal()
+        .says("nothing is sent that is not encrypted")
+        .says("understudy login");
+}

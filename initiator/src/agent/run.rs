@@ -22,6 +22,8 @@ use uuid::Uuid;
 
 /// Names the process that a command of the agent must not outlive.
 pub const PARENT: &str = "UNDERSTUDY_AGENT_PID";
+/// This very program.
+const PROGRAM: &str = "/proc/self/exe";
 /// The exit code of what is done with warnings.
 const WARNINGS: u8 = 3;
 
@@ -174,10 +176,10 @@ async fn listen(
     if let Some(target) = &task.target {
         words.splice(1..1, force(target)?);
     }
-    let program = std::env::current_exe().map_err(|e| format!("this program cannot be found: {e}"))?;
-    let mut command = command(&program, &words);
+    // Not by its path: there may be another version by now, or none.
+    let mut command = command(Path::new(PROGRAM), &words);
     command.env(PARENT, std::process::id().to_string());
-    let mut child = command.spawn().map_err(|e| format!("{} cannot be started: {e}", program.display()))?;
+    let mut child = command.spawn().map_err(|e| format!("{PROGRAM} cannot be started: {e}"))?;
     let errors = Tail::of(child.stderr.take());
     let lines = child.stdout.take().map(|out| BufReader::new(out).lines());
     let told = tell_lines(lines, task, run, heard, tell);

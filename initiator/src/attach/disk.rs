@@ -77,7 +77,7 @@ pub fn any_device() -> Result<PathBuf> {
 /// Has a process of our own connect a device of the kernel with a mark, and hold it; what goes wrong stands in `log`.
 pub async fn kernel(device: &Path, mark: &str, log: &Path, attachment: &Attachment) -> Result<PathBuf> {
     let Attachment { export, server, .. } = attachment;
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new("/proc/self/exe");
     command.args(["attach", "hold", "--server", server, "--export", export, "--mark", mark, "--device"]).arg(device);
     let size = about(device, "size");
     let is_ready = || is_held(device, mark) && std::fs::read_to_string(&size).is_ok_and(|size| size.trim() != "0");

@@ -6,9 +6,9 @@
 //! same map. Losing the directory costs time, never data: maps are fetched again.
 
 use anyhow::{Context, Result, bail};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use understudy_format::FormatError;
 use understudy_format::bitmap::SeenBitmap;
@@ -33,7 +33,7 @@ impl VolumeState {
     /// Locks the state of a volume of a pool; fails when another initiator has it.
     pub fn lock(state_dir: &Path, pool: Uuid, volume: &VolumeName) -> Result<Self> {
         let directory = state_dir.join(pool.to_string());
-        fs::create_dir_all(&directory)
+        make_private(&directory)
             .with_context(|| format!("state directory {}: cannot be created", directory.display()))?;
         let path = directory.join(format!("{volume}.lock"));
         let lock = OpenOptions::new().create(true).append(true).open(&path);
@@ -177,10 +177,14 @@ impl Drop for NewFile {
     }
 }
 
+/// Makes a directory, and those above it, that nobody but their owner reads: digests tell of content.
+pub fn make_private(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
 /// A file without a name, in the state directory: maps of volumes are too large for memory.
 pub fn scratch_file(state_dir: &Path) -> Result<File> {
-    fs::create_dir_all(state_dir)
-        .with_context(|| format!("state directory {}: cannot be created", state_dir.display()))?;
+    make_private(state_dir).with_context(|| format!("state directory {}: cannot be created", state_dir.display()))?;
     NewFile::create(&state_dir.join(format!("scratch-{}", crate::clock::random_id())))?.file()
 }
 

@@ -11,9 +11,9 @@
 mod device;
 
 pub use device::Device;
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -133,7 +133,8 @@ impl Disk for RealDisk {
     }
 
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(dir)
+        // What volumes hold is nobody's but the owner's.
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)
     }
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {

@@ -4,7 +4,7 @@
 //! replaced as a whole and gone only when the appliance took the report. A file that cannot be read is told of and removed: it is litter of
 //! a disk that failed, and no run waits for it.
 
-use crate::state::{NewFile, remove};
+use crate::state::{NewFile, make_private, remove};
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ impl Store {
     /// In this state directory.
     pub fn open(state_dir: &Path) -> Result<Self> {
         let directory = state_dir.join("runs");
-        std::fs::create_dir_all(&directory)
+        make_private(&directory)
             .with_context(|| format!("state directory {}: cannot be created", directory.display()))?;
         Ok(Self(directory))
     }

@@ -151,7 +151,7 @@ pub struct Status {
     #[command(flatten)]
     pub appliance: ApplianceArguments,
     /// Ask over the socket in the pool's directory (POOL/control) instead
-    #[arg(long, value_name = "PATH", conflicts_with = "address")]
+    #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
     /// Print what the appliance answers, a JSON object
     #[arg(long, conflicts_with = "check")]

@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use understudy_format::ErrorKind;
 use understudy_format::agent::{Announcement, Assignment, LocalName, Replicate, Report, UNDER_WAY_MAX, Work};
+use understudy_format::group::MEMBERS_MAX;
 use understudy_format::point::VolumeName;
 use uuid::Uuid;
 
@@ -161,6 +162,9 @@ impl Desk {
         let volumes = &replicate.volumes;
         if let Some(twice) = volumes.iter().enumerate().find(|(at, volume)| volumes[..*at].contains(volume)) {
             return Err(refused(format!("volume {} is named twice", twice.1)));
+        }
+        if replicate.group && volumes.len() > usize::from(MEMBERS_MAX) {
+            return Err(refused(format!("a group has at most {MEMBERS_MAX} volumes, not {}", volumes.len())));
         }
         let bracket = match &replicate.bracket {
             None => None,

@@ -2,7 +2,8 @@
 //!
 //! A client that accepts a stream of events gets them as they come ([`TOLD`], then [`ENDED`] or [`FAILED`]); any other gets all of it when it
 //! is over. Invariants: who left, and the end of the daemon, stop the command; a client that does not read delays nothing but what it
-//! asked for; whatever is told is told to whoever listens to the daemon as well.
+//! asked for; whatever is told is told to whoever listens to the daemon as well, but for what is about clients, tokens among it: that is for who
+//! asked alone.
 
 use super::context::{Context, Works};
 use super::input::{InBody, InPath};
@@ -120,7 +121,9 @@ fn start(context: &Context, name: String, command: Command) -> UnderWay {
         // Nobody may listen any more: then the stop flag is set.
         let send = |message| drop(tell.blocking_send(message));
         let mut told = |told: Told| {
-            context.daemon.events.tell(&name, &told);
+            if !matches!(command, Command::Clients(_)) {
+                context.daemon.events.tell(&name, &told);
+            }
             send(Message::Told(told));
         };
         let result = jobs::run::survived(|| act(&context, &command, &own, &mut told));

@@ -103,6 +103,8 @@ fn what_happens_is_told_to_who_listens() {
     let mut listener = command.stdout(Stdio::piped()).spawn().expect("curl starts");
     let mut lines = BufReader::new(listener.stdout.take().expect("a pipe")).lines().map(|line| line.expect("text"));
     assert!(lines.next().is_some_and(|line| line.contains("200 OK")), "who is answered listens");
+    // A token is for who asked for it alone.
+    scene.appliance.upkeep(&["enroll", "web"]).expect_code(0);
     scene.appliance.upkeep(&["protect", "disk@1"]).expect_code(0);
     let told = lines.find_map(|line| line.strip_prefix("data: ").map(str::to_owned)).expect("an event");
     let told: Value = serde_json::from_str(&told).expect("JSON");

@@ -154,24 +154,58 @@ impl Access {
         Err(error)
     }
 
-    /// Fails unless `peer` may add a point to a volume. One that does not exist yet is the client's own from now on.
+    /// Fails unless `peer` may add a point to a volume. One that does not exist yet is the client's own from now on, and nobody else's.
     pub fn claim(&self, peer: &Peer, volume: &VolumeName) -> Result<()> {
-        let Peer::Client(name) = peer else { return Ok(()) };
-        if self.holds(name, Right::Replicate, Some(volume)) {
-            return Ok(());
-        }
-        let claimed = self.change(|register| {
-            let free = self.pool.volume(volume).is_none() && register.owner(volume).is_none();
-            let client = register.clients.get_mut(name).filter(|client| free && client.may_create());
-            let client = client.ok_or_else(|| denied(name, Right::Replicate, Some(volume)))?;
-            client.owned.insert(volume.clone());
-            Ok(())
-        });
+        let claimed = match peer {
+            Peer::Local => return self.disown(volume),
+            Peer::Client(name) if self.adds(name, volume) => return Ok(()),
+            Peer::Client(name) => self.change(|register| self.own(register, name, volume)),
+        };
         match &claimed {
             Ok(()) => self.audit.record("create", peer, &format!("volume {volume} is its own"))?,
             Err(error) => self.audit.note("denied", peer, &error.to_string()),
         }
         claimed
+    }
+
+    fn exists(&self, volume: &VolumeName) -> bool {
+        self.pool.volume(volume).is_some()
+    }
+
+    fn owner(&self, volume: &VolumeName) -> Option<ClientName> {
+        read(&self.register).owner(volume).cloned()
+    }
+
+    /// Whether a client adds to a volume without more ado: it holds the right to one that exists, or that is its own.
+    fn adds(&self, name: &ClientName, volume: &VolumeName) -> bool {
+        let is_settled = self.exists(volume) || self.owner(volume).as_ref() == Some(name);
+        is_settled && self.holds(name, Right::Replicate, Some(volume))
+    }
+
+    /// Makes a volume that nobody has a client's own.
+    fn own(&self, register: &mut Register, name: &ClientName, volume: &VolumeName) -> Result<()> {
+        let (exists, is_owned) = (self.exists(volume), register.owner(volume).is_some());
+        let client = register.clients.get_mut(name).ok_or_else(|| denied(name, Right::Replicate, Some(volume)))?;
+        let is_granted = client.holds(Right::Replicate, Some(volume));
+        match (exists || is_owned, is_granted || client.may_create()) {
+            (false, true) => {
+                client.owned.insert(volume.clone());
+                Ok(())
+            }
+            (true, _) if is_granted && !exists => Err(taken(name, volume)),
+            _ => Err(denied(name, Right::Replicate, Some(volume))),
+        }
+    }
+
+    /// Ends what a client has of a volume that does not exist: who is local takes the name.
+    fn disown(&self, volume: &VolumeName) -> Result<()> {
+        let owner = self.owner(volume).filter(|_| !self.exists(volume));
+        let Some(owner) = owner else { return Ok(()) };
+        self.audit.record("disown", &Peer::Local, &format!("volume {volume} is no longer of client {owner}"))?;
+        self.change(|register| {
+            register.clients.values_mut().for_each(|client| client.owned.retain(|owned| owned != volume));
+            Ok(())
+        })
     }
 
     /// Changes the register: durable when this returns, or not changed at all.
@@ -237,6 +271,13 @@ fn denied(client: &ClientName, right: Right, volume: Option<&VolumeName>) -> Err
     Error::Refused(format!(
         "client {client} has no right to {right} {of}; who administers the appliance can give it: \
          `understudyd grant {client} --role {right} {option}`"
+    ))
+}
+
+fn taken(client: &ClientName, volume: &VolumeName) -> Error {
+    Error::Refused(format!(
+        "volume {volume} is of another client than {client}, and has no points yet; take another name, or have who administers the \
+         appliance replicate to it on the appliance's own host first"
     ))
 }
 

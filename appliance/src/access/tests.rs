@@ -61,6 +61,30 @@ fn a_client_with_a_pattern_creates_what_matches_and_nothing_else() {
 }
 
 #[test]
+fn a_name_that_another_client_has_is_taken_before_its_first_point_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = Access::open(pool(dir.path()), false).unwrap();
+    add(&access, "bob", None, &[Right::Replicate, Right::Read]);
+    add(&access, "dba", Some("db-*"), &[Right::Replicate]);
+    access.claim(&peer("bob"), &volume("db-secret")).unwrap();
+    let error = access.claim(&peer("dba"), &volume("db-secret")).unwrap_err().to_string();
+    assert!(error.contains("is of another client than dba"), "{error}");
+    access.claim(&peer("dba"), &volume("db-1")).unwrap();
+    assert!(access.claim(&peer("bob"), &volume("db-1")).is_err(), "it belongs to who creates it");
+    access.claim(&peer("dba"), &volume("db-1")).unwrap();
+}
+
+#[test]
+fn who_is_local_takes_a_name_from_a_client_that_brought_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = Access::open(pool(dir.path()), false).unwrap();
+    add(&access, "bob", None, &[Right::Replicate, Right::Read]);
+    access.claim(&peer("bob"), &volume("db-secret")).unwrap();
+    access.claim(&Peer::Local, &volume("db-secret")).unwrap();
+    assert!(!access.sees(&peer("bob"), &volume("db-secret")));
+}
+
+#[test]
 fn an_unknown_client_may_nothing_and_who_is_local_everything() {
     let dir = tempfile::tempdir().unwrap();
     let access = Access::open(pool(dir.path()), false).unwrap();

@@ -4,8 +4,8 @@
 //! comes is local and the first bytes tell the protocol.
 //!
 //! Invariants: until it is known who comes, a connection has [`HANDSHAKE_MAX`], and there are so many of them at once and no more, from one
-//! address and in all; nobody is served anything before that, but for a host with a token, which is served that; a connection ends when its
-//! client is revoked.
+//! address and in all; nobody is served anything before that, but for a host with a token, which is served that: it counts among those who are
+//! not known until it leaves, within [`STRANGER_MAX`]; a connection ends when its client is revoked.
 
 mod handshakes;
 
@@ -36,6 +36,8 @@ use understudy_net::tls::{HTTP_PROTOCOL, SESSION_PROTOCOL};
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// How long a connection may take until it is known who comes.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// How long a connection may last that shows no certificate.
+const STRANGER_MAX: Duration = HANDSHAKE_MAX.saturating_mul(3);
 /// With what a session begins that is not encrypted.
 const HELLO: [u8; 4] = *b"HELO";
 
@@ -119,22 +121,33 @@ impl Front {
         let greeted =
             greeted.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long")));
         match greeted {
-            Ok(Some(guest)) => {
-                // Who waits for a seat holds the place: so there are never more connections than both together.
-                let seat = tokio::select! {
-                    biased;
-                    () = until(self.stopped.clone()) => return,
-                    seat = self.seats.clone().acquire_owned() => seat,
-                };
-                let Ok(_seat) = seat else { return };
-                drop(place);
-                self.attend(guest, address).await;
-            }
+            Ok(Some(guest)) => self.admit(guest, address, place).await,
             Ok(None) => {}
             Err(error) if self.tls.is_some() => {
                 self.access.note("refused", address, format!("handshake: {error}")).await;
             }
             Err(error) => tracing::debug!(%address, %error, "a connection ended before it said anything"),
+        }
+    }
+
+    /// Gives who is known a seat, which others wait for in the place that they have; who is not known keeps his place.
+    async fn admit(&self, guest: Guest, address: SocketAddr, place: Place) {
+        let Some(peer) = self.peer(&guest) else { return self.attend_stranger(guest, address).await };
+        let seat = tokio::select! {
+            biased;
+            () = until(self.stopped.clone()) => return,
+            seat = self.seats.clone().acquire_owned() => seat,
+        };
+        let Ok(_seat) = seat else { return };
+        drop(place);
+        self.attend(guest, peer, address).await;
+    }
+
+    /// Who a guest is, if that is known.
+    fn peer(&self, guest: &Guest) -> Option<Peer> {
+        match &guest.certificate {
+            Some(certificate) => self.access.by_certificate(certificate).map(Peer::Client),
+            None => self.tls.is_none().then_some(Peer::Local),
         }
     }
 
@@ -166,13 +179,8 @@ impl Front {
     }
 
     /// Serves a guest to the end, or until its client is revoked.
-    async fn attend(&self, guest: Guest, address: SocketAddr) {
+    async fn attend(&self, guest: Guest, peer: Peer, address: SocketAddr) {
         let Guest { from, to, certificate, protocol } = guest;
-        let peer = match &certificate {
-            Some(certificate) => self.access.by_certificate(certificate).map(Peer::Client),
-            None if self.tls.is_none() => Some(Peer::Local),
-            None => None,
-        };
         let lost = async {
             match &certificate {
                 Some(certificate) => self.access.until_unknown(certificate).await,
@@ -180,31 +188,41 @@ impl Front {
             }
         };
         let served = async {
-            match (protocol, peer) {
-                (Protocol::Session, Some(peer)) => {
-                    self.until_stopped(session::serve(self.shared.clone(), from, to, peer)).await
-                }
-                (Protocol::Session, None) => {
-                    self.until_stopped(session::enrol::serve(self.shared.clone(), from, to, address)).await
-                }
-                (Protocol::Http, Some(peer)) => {
+            match protocol {
+                Protocol::Session => self.until_stopped(session::serve(self.shared.clone(), from, to, peer)).await,
+                Protocol::Http => {
                     let (io, stopped) = (tokio::io::join(from, to), until(self.stopped.clone()));
                     api::serve(self.daemon.clone(), io, peer, stopped).await;
                     Ok(())
-                }
-                (Protocol::Http, None) => {
-                    self.access.note("refused", address, "a request without a certificate".into()).await;
-                    Ok(refuse_http(to).await?)
                 }
             }
         };
         tokio::select! {
             biased;
             () = lost => self.access.note("ended", address, "a connection: its client was revoked".into()).await,
-            served = served => if let Err(error) = served {
-                tracing::warn!(%address, %error, "a session failed");
-            },
+            served = served => tell_failure(served, address),
         }
+    }
+
+    /// Serves who shows no certificate of a client: a session may bring a token.
+    async fn attend_stranger(&self, Guest { from, to, protocol, .. }: Guest, address: SocketAddr) {
+        let served = async {
+            match protocol {
+                Protocol::Session => session::enrol::serve(self.shared.clone(), from, to, address).await,
+                Protocol::Http => {
+                    self.access.note("refused", address, "a request without a certificate".into()).await;
+                    Ok(refuse_http(to).await?)
+                }
+            }
+        };
+        let served = tokio::time::timeout(STRANGER_MAX, self.until_stopped(served)).await;
+        tell_failure(served.unwrap_or(Err(NetError::Silent { seconds: STRANGER_MAX.as_secs() })), address);
+    }
+}
+
+fn tell_failure(served: Result<(), NetError>, address: SocketAddr) {
+    if let Err(error) = served {
+        tracing::warn!(%address, %error, "a session failed");
     }
 }
 

@@ -1,8 +1,8 @@
 //! The session of a host that has no certificate: it may become a client by a token, and nothing else.
 //!
-//! Invariants: it learns nothing of the pool, not even its name; whatever it says, the session ends with the answer.
+//! Invariants: it learns nothing of the pool, not even its name; what it sends is short; whatever it says, the session ends with the answer.
 
-use super::{HELLO_MAX, IDLE_MAX, SOFTWARE, Shared, check_version, fail, linger};
+use super::{HELLO_MAX, SOFTWARE, Shared, check_version, fail, linger};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use understudy_format::wire::Message;
@@ -10,9 +10,13 @@ use understudy_net::NetError;
 use understudy_net::framed::{Incoming, MessageReader, MessageWriter, Outgoing};
 use uuid::Uuid;
 
+/// Most bytes of the body of a message.
+const BODY_MAX: u32 = 4 << 10;
+
 /// Serves a connection from `address` that showed no certificate.
 pub async fn serve(shared: Arc<Shared>, from: Incoming, to: Outgoing, address: SocketAddr) -> Result<(), NetError> {
-    let (mut reader, mut writer) = (MessageReader::new(from, HELLO_MAX), MessageWriter::new(to, IDLE_MAX));
+    let (mut reader, mut writer) = (MessageReader::new(from, HELLO_MAX), MessageWriter::new(to, HELLO_MAX));
+    reader.set_body_max(BODY_MAX);
     let result = answer(&shared, &mut reader, &mut writer, address).await;
     if let Err(error) = &result {
         shared.access.note("refused", address, format!("no certificate: {error}")).await;

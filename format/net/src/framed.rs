@@ -1,6 +1,7 @@
 //! Messages over an asynchronous byte stream: one half reads, the other writes.
 //!
-//! Invariants: memory for a body is taken only after its frame header was checked; the bytes of a
+//! Invariants: memory for a body is taken only after its frame header was checked, and there is a time for each message, with all
+//! that is skipped before it; the bytes of a
 //! chunk are received into one buffer and shared from there on, never copied, and the buffer is used again; an end of
 //! the connection is clean only between two messages. Nothing here decides what is said.
 
@@ -12,7 +13,8 @@ use std::time::Duration;
 use std::{fmt, io};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use understudy_format::FormatError;
-use understudy_format::frame::FrameHeader;
+use understudy_format::frame::{BODY_MAX, FrameHeader};
+use understudy_format::layout::check_range;
 use understudy_format::wire::Message;
 
 /// The receiving half of a connection, whatever it is.
@@ -24,6 +26,7 @@ pub type Outgoing = Box<dyn AsyncWrite + Send + Unpin>;
 pub struct MessageReader<R> {
     from: R,
     idle_max: Duration,
+    body_max: u32,
     bytes_received: u64,
     buffers: Ring,
     limit: Limit,
@@ -38,12 +41,18 @@ impl<R> fmt::Debug for MessageReader<R> {
 impl<R: AsyncRead + Unpin> MessageReader<R> {
     /// Reads messages from a byte stream; each must have come `idle_max` after it was asked for.
     pub fn new(from: R, idle_max: Duration) -> Self {
-        Self { from, idle_max, bytes_received: 0, buffers: Ring::default(), limit: Limit::default() }
+        let (buffers, limit) = (Ring::default(), Limit::default());
+        Self { from, idle_max, body_max: BODY_MAX, bytes_received: 0, buffers, limit }
     }
 
     /// From now on each message must have come this long after it was asked for.
     pub fn set_idle_max(&mut self, idle_max: Duration) {
         self.idle_max = idle_max;
+    }
+
+    /// From now on no body is longer than this.
+    pub fn set_body_max(&mut self, body_max: u32) {
+        self.body_max = body_max;
     }
 
     /// From now on at most so many bytes a second are received; `None`: as fast as it goes.
@@ -58,16 +67,19 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
 
     /// The next message; `None` when the peer closed the connection between two messages.
     pub async fn next(&mut self) -> Result<Option<Message>> {
-        loop {
-            let idle_max = self.idle_max;
-            let frame = tokio::time::timeout(idle_max, self.frame()).await;
-            let Some((header, body)) = frame.map_err(|_| NetError::Silent { seconds: idle_max.as_secs() })?? else {
-                return Ok(None);
-            };
+        let idle_max = self.idle_max;
+        let message = tokio::time::timeout(idle_max, self.message()).await;
+        message.map_err(|_| NetError::Silent { seconds: idle_max.as_secs() })?
+    }
+
+    /// The next message that this version knows; others are skipped.
+    async fn message(&mut self) -> Result<Option<Message>> {
+        while let Some((header, body)) = self.frame().await? {
             if let Some(message) = Message::decode(&header, &body)? {
                 return Ok(Some(message));
             }
         }
+        Ok(None)
     }
 
     /// The next message, where one must come; a failure that the peer reports is an error.
@@ -82,6 +94,7 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
     async fn frame(&mut self) -> Result<Option<(FrameHeader, Bytes)>> {
         let Some(header) = self.exactly(16).await? else { return Ok(None) };
         let header = FrameHeader::decode(header[..].try_into().expect("16 bytes were read"))?;
+        check_range("frame", "body length", header.length.into(), 0, self.body_max.into())?;
         let body = self.exactly(header.length as usize).await?;
         match body {
             Some(body) => Ok(Some((header, body))),

@@ -1,8 +1,9 @@
 //! Hostile peers on every port that listens: whatever they send, nothing is told to them, nothing ends but their connection, nothing leaks.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::access::{audit, enrolled, guarded, token};
@@ -130,6 +131,24 @@ fn who_says_nothing_or_next_to_nothing_takes_no_place_from_others() {
         let _ = socket.read_to_end(&mut Vec::new());
     }
     scene.assert_unharmed(&lab);
+}
+
+#[test]
+fn who_shows_no_certificate_takes_no_seat_from_those_who_are_known() {
+    let lab = Lab::new();
+    let config = lab.write("understudyd.yaml", b"limits: {sessions: 1}\n");
+    let appliance = Appliance::start_with(&lab, &lab.file("pool"), args!["--tls", "on", "--config", &config]);
+    let web = enrolled(&lab, &appliance, "web", &[]);
+    let words = args!["s_client", "-connect", appliance.address(), "-alpn", "understudy/1", "-brief"];
+    let mut command = Run::peer("openssl").args(words).command();
+    let mut stranger = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("openssl starts");
+    let lines = BufReader::new(stranger.stderr.take().expect("a pipe")).lines();
+    let established = lines.map_while(Result::ok).any(|line| line.contains("CONNECTION ESTABLISHED"));
+    assert!(established, "it stays, and says nothing");
+    let volumes = appliance.initiator(args!["volumes"]).env("UNDERSTUDY_IDENTITY", &web).run();
+    volumes.expect_code(0);
+    assert_eq!(stranger.try_wait().expect("it is ours"), None, "it is there all the while");
+    stranger.kill().and_then(|()| stranger.wait()).expect("it ends");
 }
 
 fn socket_from(from: [u8; 4], to: &str) -> TcpStream {

@@ -32,6 +32,15 @@ impl OfAgents {
         }
     }
 
+    /// The agent that is named.
+    pub fn agent(&self) -> Option<&ClientName> {
+        match self {
+            Self::Agents(_) => None,
+            Self::Replicate(ReplicateNow { agent, .. }) | Self::Verify(VerifyNow { agent, .. }) => agent.as_ref(),
+            Self::Restore(RestoreNow { agent, .. }) => Some(agent),
+        }
+    }
+
     /// The right that it takes, and to which volumes; to the pool as a whole when none is named.
     pub fn needs(&self) -> Result<(Right, Vec<VolumeName>), FormatError> {
         Ok(match self {

@@ -89,7 +89,8 @@ fn is_recorded(command: &Command) -> bool {
     }
 }
 
-/// Fails unless whoever asks may have this done: to the volumes that it names, or to the pool as a whole.
+/// Fails unless whoever asks may have this done: to the volumes that it names, or to the pool as a whole. A client instructs the agent of its own
+/// name; for another one, or whichever offers the volumes, it needs the right to the whole pool.
 fn may(context: &Context, command: &Command) -> Result<(), Problem> {
     let misunderstood = |error: FormatError| Problem::misunderstood(error.to_string());
     let (right, volumes) = match command {
@@ -98,7 +99,8 @@ fn may(context: &Context, command: &Command) -> Result<(), Problem> {
         Command::OfAgents(of_agents) => of_agents.needs().map_err(misunderstood)?,
         _ => (Right::Read, Vec::new()),
     };
-    if volumes.is_empty() {
+    let is_of_another = matches!(command, Command::OfAgents(what) if !context.is_agent(what.agent()));
+    if volumes.is_empty() || is_of_another {
         context.may(right, None)?;
     }
     volumes.iter().try_for_each(|volume| context.may(right, Some(volume)))?;

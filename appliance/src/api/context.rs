@@ -1,7 +1,7 @@
 //! What a request has to do with: the daemon, who asks, and what is under way for the connection.
 
 use super::problem::Problem;
-use crate::access::{Peer, Right};
+use crate::access::{ClientName, Peer, Right};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::overlay::asked::Asked;
@@ -36,6 +36,11 @@ impl Context {
     /// Fails unless whoever asks has this right to a volume; without one, to the pool as a whole.
     pub(super) fn may(&self, right: Right, volume: Option<&VolumeName>) -> Result<()> {
         self.daemon.access.may(&self.peer, right, volume)
+    }
+
+    /// Whether whoever asks is this agent.
+    pub(super) fn is_agent(&self, agent: Option<&ClientName>) -> bool {
+        matches!(&self.peer, Peer::Client(name) if Some(name) == agent)
     }
 
     /// Whether whoever asks may know that there is this volume.

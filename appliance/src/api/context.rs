@@ -38,6 +38,11 @@ impl Context {
         self.daemon.access.may(&self.peer, right, volume)
     }
 
+    /// Whether whoever asks has this right to the pool as a whole; nothing is refused by that.
+    pub(super) fn has_all(&self, right: Right) -> bool {
+        self.daemon.access.allows(&self.peer, right, None)
+    }
+
     /// Whether whoever asks is this agent.
     pub(super) fn is_agent(&self, agent: Option<&ClientName>) -> bool {
         matches!(&self.peer, Peer::Client(name) if Some(name) == agent)

@@ -54,7 +54,7 @@ impl Listening {
     fn may_hear(&self, happening: &Happening) -> bool {
         match happening.told.event["volume"].as_str().map(str::parse) {
             Some(Ok(volume)) => self.context.sees(&volume),
-            _ => self.context.may(Right::Read, None).is_ok(),
+            _ => self.context.has_all(Right::Read),
         }
     }
 }

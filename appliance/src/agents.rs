@@ -6,15 +6,17 @@
 
 pub mod args;
 pub mod commands;
+mod patience;
 mod run;
 pub mod session;
 #[cfg(test)]
 mod tests;
 
-use crate::clock;
+use crate::clock::{self, Clock, SystemClock};
 use crate::error::{Error, Result};
 use crate::locks::lock;
 use crate::upkeep::Told;
+use patience::Patience;
 use run::Run;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,10 +31,6 @@ use uuid::Uuid;
 
 /// Most agents that are remembered.
 pub const AGENTS_MAX: usize = 4096;
-/// How long a run of an agent that is gone is waited for.
-const RETURN_MAX: Duration = Duration::from_secs(300);
-/// How long the report of a run is waited for that was told to end.
-const CANCEL_MAX: Duration = Duration::from_secs(60);
 /// How often who waits for a run looks whether it is still to go on.
 const LOOK: Duration = Duration::from_millis(200);
 /// Messages that wait for an agent.
@@ -180,7 +178,7 @@ impl Agents {
 
     /// Waits for the end of a run.
     fn wait(&self, name: &ClientName, run: Uuid, stop: &AtomicBool, tell: &mut dyn FnMut(Told)) -> Result<Report> {
-        let (mut patience, mut cancelled) = (None, None);
+        let (clock, mut patience, mut cancelled) = (SystemClock::start(), Patience::default(), None);
         loop {
             let Seen { told, end, session } = self.look(name, run)?;
             told.into_iter().for_each(&mut *tell);
@@ -191,18 +189,12 @@ impl Agents {
                 cancelled = session;
                 self.cancel(name, run);
             }
-            patience = match (session, stop.load(Ordering::SeqCst)) {
-                (Some(_), false) => None,
-                (None, _) => Some(patience.unwrap_or(RETURN_MAX)),
-                (Some(_), true) => Some(patience.unwrap_or(CANCEL_MAX).min(CANCEL_MAX)),
-            };
-            let timed_out = self.pause();
-            patience = patience.map(|patience| if timed_out { patience.saturating_sub(LOOK) } else { patience });
-            if patience.is_some_and(|patience| patience.is_zero()) {
+            if patience.is_over(session, stop.load(Ordering::SeqCst), clock.elapsed_ns()) {
                 return Err(Error::Busy(format!(
                     "agent {name} gives no sign of run {run} any more; the log tells how it ended, should the agent come back"
                 )));
             }
+            self.pause();
         }
     }
 
@@ -227,10 +219,10 @@ impl Agents {
         }
     }
 
-    /// Returns when something changed, or `true` after a while.
-    fn pause(&self) -> bool {
+    /// Returns when something changed, or after a while.
+    fn pause(&self) {
         let state = lock(&self.state);
-        self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        drop(self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner));
     }
 }
 

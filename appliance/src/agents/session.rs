@@ -111,7 +111,8 @@ impl Seat {
     /// Takes what the agent said; what is answered to that.
     pub(super) fn hear(&self, control: Control) -> Result<Option<Control>, NetError> {
         let answer = match control {
-            Control::Ping => Some(Control::Pong),
+            // Nothing is new.
+            Control::Ping => return Ok(Some(Control::Pong)),
             Control::Report(report) => {
                 let run = report.run;
                 self.reported(report);

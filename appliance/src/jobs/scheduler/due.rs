@@ -4,7 +4,7 @@ use super::entry::Entry;
 use super::time;
 use crate::schedule::delay;
 use jiff::Timestamp;
-use understudy_format::history::{Ended, Why};
+use understudy_format::history::{Ended, Run, Why};
 
 /// Why a job is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,13 +63,26 @@ impl Entry {
         Some(Due { starts: self.job.windows.opens(at)?, at, nominal, cause: Cause::Schedule })
     }
 
-    /// The next attempt, after a run that failed and that nobody asked for.
+    /// The next attempt, after a run that failed and that nobody asked for; one that was cut is made again.
     fn retry(&self) -> Option<Due> {
-        let last = self.history.runs.last().filter(|run| run.why != Why::Asked)?;
-        let (ended_ns, _) = last.ended.filter(|(_, ended)| *ended == Ended::Failed)?;
-        let at = time(ended_ns).checked_add(self.job.retry.after(last.attempt)?).ok()?;
+        let last = self.settling().filter(|run| run.why != Why::Asked)?;
+        let (at, attempt) = match last.ended? {
+            (ended_ns, Ended::Failed) => {
+                (time(ended_ns).checked_add(self.job.retry.after(last.attempt)?).ok()?, last.attempt.saturating_add(1))
+            }
+            (ended_ns, Ended::Cut | Ended::Closed) if last.why == Why::Retried => (time(ended_ns), last.attempt),
+            _ => return None,
+        };
         let (starts, nominal) = (self.job.windows.opens(at)?, time(last.nominal_ns));
-        Some(Due { starts, at, nominal, cause: Cause::Retry(last.attempt.saturating_add(1)) })
+        // What came while nobody could do it is made up for only when that is wanted.
+        let is_wanted = self.job.catch_up || at > self.done();
+        is_wanted.then_some(Due { starts, at, nominal, cause: Cause::Retry(attempt) })
+    }
+
+    /// The run that says whether there is another attempt: who asked for one in vain changes nothing.
+    fn settling(&self) -> Option<&Run> {
+        let settles = |run: &&Run| run.why != Why::Asked || run.ended.is_some_and(|(_, ended)| ended.is_good());
+        self.history.runs.iter().rfind(settles)
     }
 }
 

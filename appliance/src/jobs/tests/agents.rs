@@ -153,6 +153,45 @@ fn what_fails_is_tried_again_ever_later_until_its_next_time() {
     assert_eq!(world.scheduler.next("a", world.now).next().unwrap().cause, Cause::Schedule);
 }
 
+#[test]
+fn a_try_that_is_cut_or_in_vain_by_hand_is_made_again() {
+    let text = "  a: {replicate: [x], agent: web1, schedule: daily, retry: {count: 3, delay: 10m}}\n";
+    let mut world = World::new(text, "2026-11-21T10:10:00Z");
+    let failed_at = |world: &mut World, time: &str| {
+        world.now = at(time);
+        let run = world.start().unwrap();
+        world.end(Ended::Failed);
+        (run.why, run.attempt)
+    };
+    assert_eq!(failed_at(&mut world, "2026-11-21T23:00:00Z"), (Why::Due, 1));
+    assert!(world.scheduler.ask("a"));
+    assert_eq!(failed_at(&mut world, "2026-11-21T23:05:00Z"), (Why::Asked, 1));
+    world.now = at("2026-11-21T23:10:00Z");
+    let run = world.start().unwrap();
+    assert_eq!((run.why, run.attempt), (Why::Retried, 2), "who asked in vain leaves it");
+    world.restart("2026-11-21T23:12:00Z");
+    let run = world.start().unwrap();
+    assert_eq!((run.why, run.attempt, run.nominal), (Why::Retried, 2, at("2026-11-21T23:00:00Z")), "it was cut");
+    world.end_of("a", Ended::Failed);
+    assert!(world.scheduler.ask("a") && world.start().is_some());
+    world.end_of("a", Ended::Done);
+    assert_eq!(world.scheduler.next("a", world.now).next().unwrap().cause, Cause::Schedule, "it is done by hand");
+}
+
+#[test]
+fn a_try_that_an_agent_was_away_for_is_made_up_for_only_when_that_is_wanted() {
+    let text = "  a: {replicate: [x], agent: web1, schedule: daily, catch-up: false, retry: {count: 3, delay: 10m}}\n";
+    let mut world = World::new(text, "2026-11-21T10:10:00Z");
+    world.now = at("2026-11-21T23:00:00Z");
+    assert!(world.start().is_some());
+    world.end(Ended::Failed);
+    world.agents(&[]);
+    world.now = at("2026-11-21T23:30:00Z");
+    assert_eq!(world.start_all(), []);
+    world.agents(&["web1"]);
+    assert_eq!(world.start_all(), []);
+}
+
 /// What a run did to the volume x.
 fn done(full_reason: &str) -> End {
     let figures = VolumeFigures {

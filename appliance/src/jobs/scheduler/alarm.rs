@@ -1,6 +1,6 @@
 //! What somebody is to be told of jobs: that one fails and does well again, that it fell behind and caught up.
 //!
-//! A job fails when its last run failed and is not tried again before its next time; it is behind while the newest point of one of its
+//! A job fails when its last run failed, none is under way, and it is not tried again before its next time; it is behind while the newest point of one of its
 //! volumes is older than its RPO. Invariants: each is told once, and again only after it went on for the time of `repeat`; the end of each
 //! is told once, and only of what was told. What was told is in the history, so the end of a daemon repeats nothing.
 
@@ -81,6 +81,9 @@ fn is_to_be_told(told_ns: i64, repeat: SignedDuration, now: Timestamp) -> bool {
 
 impl Entry {
     fn failure(&mut self, repeat: SignedDuration, now: Timestamp) -> Option<Notice> {
+        if self.history.runs.last().is_some_and(|run| run.ended.is_none()) {
+            return None;
+        }
         let counts = |run: &&Run| !matches!(run.ended, None | Some((_, Ended::Cut | Ended::Closed)));
         let run = self.history.runs.iter().rfind(counts).cloned()?;
         let is_good = run.ended.is_some_and(|(_, ended)| ended.is_good());

@@ -50,9 +50,12 @@ fn a_failure_is_told_when_it_is_not_tried_again_before_the_next_time() {
     );
     run(&mut world, "2026-11-21T11:00:00Z", Ended::Failed);
     assert_eq!(told(&mut world, "2026-11-21T11:00:00Z", None), []);
-    run(&mut world, "2026-11-21T11:20:00Z", Ended::Failed);
+    world.now = at("2026-11-21T11:20:00Z");
+    assert!(world.start().is_some());
+    assert_eq!(told(&mut world, "2026-11-21T11:20:30Z", None), [], "it is being tried again");
+    world.end(Ended::Failed);
     // The third attempt would come when the next time comes.
-    assert_eq!(told(&mut world, "2026-11-21T11:20:00Z", None), [Event::Failure]);
+    assert_eq!(told(&mut world, "2026-11-21T11:21:00Z", None), [Event::Failure]);
 }
 
 #[test]

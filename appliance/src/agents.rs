@@ -18,7 +18,7 @@ use crate::locks::lock;
 use crate::upkeep::Told;
 use patience::Patience;
 use run::Run;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,6 +31,8 @@ use uuid::Uuid;
 
 /// Most agents that are remembered.
 pub const AGENTS_MAX: usize = 4096;
+/// Most reports of runs that nobody waits for that are kept.
+const LATE_MAX: usize = 1024;
 /// How often who waits for a run looks whether it is still to go on.
 const LOOK: Duration = Duration::from_millis(200);
 /// Messages that wait for an agent.
@@ -77,6 +79,17 @@ pub struct Arrival {
     pub announcement: Announcement,
 }
 
+/// How a run ended that nobody waited for any more.
+#[derive(Debug)]
+pub struct Late {
+    /// Who did it.
+    pub agent: ClientName,
+    /// What was to be done.
+    pub work: Work,
+    /// How it ended.
+    pub report: Report,
+}
+
 /// See the module documentation.
 #[derive(Debug, Default)]
 pub struct Agents {
@@ -90,6 +103,8 @@ struct State {
     agents: BTreeMap<ClientName, Agent>,
     /// Sessions that there were: each has a number.
     sessions: u64,
+    /// What nobody asked for yet, oldest first.
+    late: VecDeque<Late>,
     closing: bool,
 }
 
@@ -122,6 +137,18 @@ impl Agents {
         lock(&self.state).agents.iter().map(|(name, agent)| agent.info(name)).collect()
     }
 
+    /// The agents that are connected, each with the volumes that it does something with.
+    pub fn present(&self) -> BTreeMap<ClientName, BTreeSet<VolumeName>> {
+        let state = lock(&self.state);
+        let connected = state.agents.iter().filter(|(_, agent)| agent.session.is_some());
+        connected.map(|(name, agent)| (name.clone(), agent.busy())).collect()
+    }
+
+    /// How runs ended that nobody waited for; each is told once.
+    pub fn late(&self) -> Vec<Late> {
+        lock(&self.state).late.drain(..).collect()
+    }
+
     /// The one agent that offers all these volumes.
     pub fn offering(&self, volumes: &[VolumeName]) -> Result<ClientName> {
         let state = lock(&self.state);
@@ -151,10 +178,12 @@ impl Agents {
         if let Some(agent) = lock(&self.state).agents.get_mut(agent) {
             agent.let_go(run);
         }
+        // Its volumes are free.
+        self.arrivals.notify_one();
         result
     }
 
-    /// Waits for an agent to come, or for one that came since this was waited for before.
+    /// Waits for an agent to come, or to end a run; also for what happened since this was waited for before.
     pub async fn arrival(&self) {
         self.arrivals.notified().await;
     }
@@ -240,6 +269,10 @@ impl Agent {
 
     fn offers(&self, volume: &VolumeName) -> bool {
         self.announcement.volumes.iter().any(|offer| offer.name == *volume)
+    }
+
+    fn busy(&self) -> BTreeSet<VolumeName> {
+        self.runs.values().flat_map(|run| run.work().volumes()).cloned().collect()
     }
 
     fn say(&self, name: &ClientName, control: Control) -> Result<()> {

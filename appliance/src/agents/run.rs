@@ -42,6 +42,10 @@ impl Run {
         Self { waited: Some(Waited::default()), ..Self::of(work) }
     }
 
+    pub(super) fn work(&self) -> &Work {
+        &self.work
+    }
+
     pub(super) fn is_waited_for(&self) -> bool {
         self.waited.is_some()
     }

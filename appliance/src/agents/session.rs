@@ -4,7 +4,7 @@
 //! session; a silence as long as the agent announced is the end, as is a later session of the same name.
 
 use super::run::declined;
-use super::{AGENTS_MAX, Agent, Agents, Arrival, QUEUE, Session};
+use super::{AGENTS_MAX, Agent, Agents, Arrival, LATE_MAX, Late, QUEUE, Session, State};
 use crate::clock;
 use crate::locks::lock;
 use std::sync::Arc;
@@ -149,17 +149,20 @@ impl Seat {
         lock(&self.agents.state).agents.get_mut(&self.name).map(act)
     }
 
+    /// A run ended: who waits for it hears that; otherwise it is kept for who asks.
     fn reported(&self, report: Report) {
-        let (run, code, text) = (report.run, report.code, report.text.clone());
-        let is_waited_for = self.with(|agent| {
-            let is_waited_for = agent.runs.get_mut(&run).is_some_and(|known| known.end(Ok(report)));
-            if !is_waited_for {
-                agent.runs.remove(&run);
-            }
-            is_waited_for
-        });
-        if is_waited_for != Some(true) {
-            tracing::info!(agent = %self.name, %run, code, text, "a run ended that nobody waits for any more");
+        let mut state = lock(&self.agents.state);
+        let State { agents, late, .. } = &mut *state;
+        let Some(agent) = agents.get_mut(&self.name) else { return };
+        if agent.runs.get_mut(&report.run).is_some_and(|known| known.end(Ok(report.clone()))) {
+            return;
+        }
+        let Report { run, code, text, .. } = &report;
+        tracing::info!(agent = %self.name, %run, code, text, "a run ended that nobody waits for any more");
+        if let Some(known) = agent.runs.remove(run) {
+            late.push_back(Late { agent: self.name.clone(), work: known.work().clone(), report });
+            late.drain(..late.len().saturating_sub(LATE_MAX));
+            self.agents.arrivals.notify_one();
         }
     }
 

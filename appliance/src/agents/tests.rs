@@ -109,8 +109,13 @@ fn a_run_that_the_appliance_does_not_know_is_listed_until_its_report_is_taken() 
     let run = Uuid::from_u128(7);
     let (seat, _outgoing) = arrive(&agents, "a", vec![Assignment { run, work: work() }]);
     assert_eq!(agents.list()[0].runs[0].work, work());
+    assert_eq!(agents.present(), [(name("a"), ["mail".parse().unwrap()].into())].into());
     assert_eq!(seat.hear(Control::Report(report(run))).unwrap(), Some(Control::Taken { run }));
     assert!(agents.list()[0].runs.is_empty());
+    assert_eq!(agents.present(), [(name("a"), [].into())].into());
+    let [late] = &agents.late()[..] else { panic!("it is kept for who asks") };
+    assert_eq!((&late.agent, &late.work, &late.report), (&name("a"), &work(), &report(run)));
+    assert!(agents.late().is_empty(), "once");
 }
 
 #[test]

@@ -4,11 +4,11 @@
 //! one that makes room) and that is said. Settings that the configuration wants are in force before any run. Who asked for a run
 //! hears of its end, also when it panics, or never comes because its job was taken out. Nobody who is to be told of something is waited for.
 
-use super::hands::Hands;
 use super::history;
 use super::notify::Notifier;
 use super::run;
 use super::scheduler::{Notice, Scheduler, Started, Step, time};
+use crate::agents::Late;
 use crate::clock;
 use crate::config::{Job, JobLimits};
 use crate::daemon::Daemon;
@@ -169,12 +169,25 @@ pub async fn drive(daemon: Arc<Daemon>, stopped: impl Future<Output = ()>) {
 /// Looks around, and asks the scheduler what is to be done.
 fn turn(daemon: &Daemon, notifier: &Notifier) -> (Step, Vec<Sender<Heard>>) {
     daemon.govern();
+    // Before what ended: a run is in one of them.
+    let agents = daemon.agents.present();
+    daemon.agents.late().into_iter().for_each(|late| end_late(daemon, late));
     let again = notifier.look(daemon, now());
-    let agents = daemon.agents.connected();
     lock(&daemon.jobs.scheduler).connected(agents);
     match daemon.jobs.poll(now()) {
         (Step::Wait(until), listeners) => (Step::Wait(until.into_iter().chain(again).min()), listeners),
         step => step,
+    }
+}
+
+/// Enters how a run ended that was cut here, and that its agent went on with.
+fn end_late(daemon: &Daemon, Late { agent, work, report }: Late) {
+    let end = run::end_late(report);
+    end.volumes.iter().for_each(|report| daemon.counters.reported(report));
+    let job = lock(&daemon.jobs.scheduler).ended_late(&agent, &work, end, now());
+    if let Some(job) = job {
+        tracing::info!(job, %agent, "the agent ended the run that was cut");
+        record(daemon);
     }
 }
 

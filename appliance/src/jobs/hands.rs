@@ -5,7 +5,6 @@ use crate::agents::Agents;
 use crate::config::Task;
 use crate::error::Result;
 use crate::upkeep::Told;
-use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::atomic::AtomicBool;
 use understudy_format::access::ClientName;
@@ -13,8 +12,6 @@ use understudy_format::agent::{Replicate, Report, Work};
 
 /// See the module documentation.
 pub trait Hands: Debug + Send + Sync {
-    /// The agents that can be asked.
-    fn connected(&self) -> BTreeSet<ClientName>;
     /// Has this agent do this, and waits for the end of it; an error when it is not there, refuses, or is lost.
     fn carry_out(
         &self,
@@ -26,10 +23,6 @@ pub trait Hands: Debug + Send + Sync {
 }
 
 impl Hands for Agents {
-    fn connected(&self) -> BTreeSet<ClientName> {
-        self.list().into_iter().filter(|agent| agent.connected).map(|agent| agent.name).collect()
-    }
-
     fn carry_out(
         &self,
         agent: &ClientName,

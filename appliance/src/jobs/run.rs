@@ -76,6 +76,13 @@ pub(super) fn run(
     (end, outcome)
 }
 
+/// How a run ended that its agent went on with while nobody waited.
+pub(super) fn end_late(report: Report) -> End {
+    let mut all = Carried::default();
+    all.add(report);
+    end(Ok(all), false)
+}
+
 fn end(result: Result<Carried>, is_stopped: bool) -> End {
     let (ended, text, volumes) = match result {
         Ok(Carried { ended, text, volumes }) => (ended, text, volumes),
@@ -143,7 +150,7 @@ fn by_agent(
     stop: &AtomicBool,
     tell: &mut dyn FnMut(Told),
 ) -> Result<Carried> {
-    let mut all = Carried { ended: Ended::Done, text: String::new(), volumes: Vec::new() };
+    let mut all = Carried::default();
     for work in works(started) {
         let report = hands.carry_out(agent, work, stop, tell)?;
         all.add(report);
@@ -151,6 +158,13 @@ fn by_agent(
     match all.ended {
         Ended::Failed if stop.load(Ordering::SeqCst) => Err(Error::Closing),
         _ => Ok(all),
+    }
+}
+
+impl Default for Carried {
+    /// Nothing was to be done.
+    fn default() -> Self {
+        Self { ended: Ended::Done, text: String::new(), volumes: Vec::new() }
     }
 }
 
@@ -175,7 +189,6 @@ impl Carried {
 mod tests {
     use super::*;
     use crate::jobs::tests::started;
-    use std::collections::BTreeSet;
     use std::sync::Mutex;
     use understudy_format::agent::Work;
     use uuid::Uuid;
@@ -185,10 +198,6 @@ mod tests {
     struct Fake(Mutex<Vec<u8>>);
 
     impl Hands for Fake {
-        fn connected(&self) -> BTreeSet<ClientName> {
-            BTreeSet::new()
-        }
-
         fn carry_out(
             &self,
             agent: &ClientName,

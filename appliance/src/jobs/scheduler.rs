@@ -2,11 +2,11 @@
 //!
 //! A job is done up to some time; the first time of its schedule after that, and a delay, is when it is due ([`due`]). What else was due by
 //! then is done with it. What may run beside what already runs is decided by [`claims`], when a run is full by [`full`], who is told of it by [`alarm`]. Events go in
-//! ([`Scheduler::configure`], [`Scheduler::ask`], [`Scheduler::ended`], [`Scheduler::connected`]); what to do comes out of
+//! ([`Scheduler::configure`], [`Scheduler::ask`], [`Scheduler::ended`], [`Scheduler::ended_late`], [`Scheduler::connected`]); what to do comes out of
 //! [`Scheduler::poll`].
 //!
 //! Invariants: a job has one run at a time, a volume has one, the pool's upkeep has one; asking comes first, in the order of asking, then
-//! what is due longest; what cannot run yet keeps others from its volumes, so it is not passed by for ever; what was due before the
+//! what is due longest; a job leaves its agent to end what it does with the job's volumes; what cannot run yet keeps others from its volumes, so it is not passed by for ever; what was due before the
 //! daemon started, or while the agent was away, is told as such; a clock that was put back by more than a day does not stop a job.
 
 mod alarm;
@@ -25,8 +25,9 @@ use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use understudy_format::access::ClientName;
-use understudy_format::agent::VolumeReport;
+use understudy_format::agent::{VolumeReport, Work};
 use understudy_format::history::{Ended, JOBS_MAX, JobHistory, Why};
+use understudy_format::point::VolumeName;
 
 /// How far a job can be done ahead of the clock before the clock is believed.
 const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
@@ -44,7 +45,8 @@ pub struct Scheduler {
     asked: VecDeque<String>,
     /// By the names of their jobs.
     running: BTreeMap<String, Running>,
-    agents: BTreeSet<ClientName>,
+    /// Those that are connected, with the volumes that they do something with.
+    agents: BTreeMap<ClientName, BTreeSet<VolumeName>>,
 }
 
 #[derive(Debug)]
@@ -112,7 +114,7 @@ impl Scheduler {
             former,
             asked: VecDeque::new(),
             running: BTreeMap::new(),
-            agents: BTreeSet::new(),
+            agents: BTreeMap::new(),
         }
     }
 
@@ -136,8 +138,8 @@ impl Scheduler {
         self.asked.retain(|name| self.jobs.contains_key(name));
     }
 
-    /// From now on these agents are connected.
-    pub fn connected(&mut self, agents: BTreeSet<ClientName>) {
+    /// From now on these agents are connected, and do something with these volumes.
+    pub fn connected(&mut self, agents: BTreeMap<ClientName, BTreeSet<VolumeName>>) {
         self.agents = agents;
     }
 
@@ -167,7 +169,7 @@ impl Scheduler {
     fn note_late(&mut self, now: Timestamp) {
         let Self { jobs, running, agents, seed, .. } = self;
         for (name, entry) in jobs {
-            let is_away = entry.job.agent().is_some_and(|agent| !agents.contains(agent));
+            let is_away = entry.job.agent().is_some_and(|agent| !agents.contains_key(agent));
             if is_away && !running.contains_key(name) && entry.due(seed, now).is_some_and(|due| due.starts <= now) {
                 entry.is_late = entry.job.catch_up;
                 if !entry.job.catch_up {
@@ -230,16 +232,18 @@ impl Scheduler {
             },
         };
         let ended = if end.ended == Ended::Cut && is_stopped { Ended::Closed } else { end.ended };
-        if ended.is_good() {
-            history.success_ns = nanoseconds(now);
-            full::note(history, &end.volumes, started.number);
-        }
-        if let Some(run) = history.runs.iter_mut().rfind(|run| run.number == started.number) {
-            (run.ended, run.detail, run.volumes) = (Some((nanoseconds(now), ended)), end.detail, end.volumes);
-        }
-        if started.why != Why::Asked && !matches!(ended, Ended::Cut | Ended::Closed) {
-            history.done_ns = history.done_ns.max(nanoseconds(started.nominal));
-        }
+        entry::settle(history, started.number, End { ended, ..end }, now);
+    }
+
+    /// An agent ended work that nobody waited for: of which job a run was cut that is over now.
+    pub fn ended_late(&mut self, agent: &ClientName, work: &Work, end: End, now: Timestamp) -> Option<String> {
+        let Self { jobs, running, .. } = self;
+        let is_meant =
+            |(name, entry): &(&String, &mut Entry)| !running.contains_key(*name) && entry.was_cut_in(agent, work);
+        let (name, entry) = jobs.iter_mut().find(is_meant)?;
+        let number = entry.history.count;
+        entry::settle(&mut entry.history, number, end, now);
+        Some(name.clone())
     }
 
     /// Whether somebody asked for this job, and it did not start yet.

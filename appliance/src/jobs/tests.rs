@@ -7,8 +7,11 @@ use crate::config::{Config, Job, read};
 use crate::upkeep::Outcome;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use understudy_format::access::ClientName;
 use understudy_format::history::{Ended, JobHistory, RUNS_MAX, Why, decode, encode};
+use understudy_format::point::VolumeName;
 
 mod agents;
 mod alarms;
@@ -39,6 +42,11 @@ fn end(ended: Ended) -> End {
     End { ended, detail: String::new(), volumes: Vec::new() }
 }
 
+/// Agents that do nothing.
+fn idle(names: &[&str]) -> BTreeMap<ClientName, BTreeSet<VolumeName>> {
+    names.iter().map(|name| (name.parse().unwrap(), BTreeSet::new())).collect()
+}
+
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
@@ -60,7 +68,7 @@ impl World {
         let (config, now) = (config(text), at(now));
         let mut scheduler = Scheduler::new(b"seed".to_vec(), Vec::new(), now);
         scheduler.configure(&config.jobs, config.job_limits, now);
-        scheduler.connected(["web1", "web2"].map(|name| name.parse().unwrap()).into());
+        scheduler.connected(idle(&["web1", "web2"]));
         Self { config, scheduler, now, last: String::new() }
     }
 
@@ -70,7 +78,7 @@ impl World {
         self.now = at(now);
         self.scheduler = Scheduler::new(b"seed".to_vec(), known, self.now);
         self.scheduler.configure(&self.config.jobs, self.config.job_limits, self.now);
-        self.scheduler.connected(["web1", "web2"].map(|name| name.parse().unwrap()).into());
+        self.scheduler.connected(idle(&["web1", "web2"]));
     }
 
     fn configure(&mut self, text: &str) {
@@ -138,7 +146,7 @@ fn years_have_as_many_runs_as_days() {
     assert_eq!(ran.len(), 3653);
     let late = |run: &(String, Why, String, String)| at(&run.2).duration_since(at(&run.3));
     assert!(ran.iter().all(|run| (SignedDuration::ZERO..SignedDuration::from_mins(45)).contains(&late(run))));
-    let days: std::collections::BTreeSet<&str> = ran.iter().map(|run| &run.2[..10]).collect();
+    let days: BTreeSet<&str> = ran.iter().map(|run| &run.2[..10]).collect();
     assert_eq!(days.len(), 3653, "one a day");
     assert!(
         world.scheduler.jobs().all(|(_, history)| history.runs.len() == RUNS_MAX as usize),
@@ -270,7 +278,7 @@ proptest! {
     fn nothing_is_lost_and_nothing_is_done_twice(steps in prop::collection::vec((1i64..4000, 0u8..6), 1..60)) {
         let text = "  a: {run: prune, schedule: '*:0/20', random-delay: 15m}\n  b: {run: collect, schedule: '0 */7 * * *'}\n";
         let mut world = World::new(text, "2026-10-20T00:00:00Z");
-        let mut last = std::collections::BTreeMap::new();
+        let mut last = BTreeMap::new();
         for (minutes, what) in steps {
             world.now += SignedDuration::from_mins(minutes);
             if what == 0 {

@@ -21,6 +21,8 @@ pub enum Hindrance {
     Agent(ClientName, usize),
     /// Another job does something with one of its volumes.
     Volume(VolumeName),
+    /// Its agent does something with one of its volumes that is no run of a job.
+    Busy(ClientName, VolumeName),
 }
 
 impl fmt::Display for Hindrance {
@@ -32,6 +34,7 @@ impl fmt::Display for Hindrance {
             Self::Away(agent) => write!(f, "agent {agent} is not connected"),
             Self::Agent(agent, limit) => write!(f, "{limit} jobs run on agent {agent} (limits.jobs-per-agent)"),
             Self::Volume(volume) => write!(f, "another job has volume {volume}"),
+            Self::Busy(agent, volume) => write!(f, "agent {agent} still does something with volume {volume}"),
         }
     }
 }
@@ -69,12 +72,12 @@ impl<'a> Claims<'a> {
         &self,
         job: &Job,
         limits: JobLimits,
-        connected: &BTreeSet<ClientName>,
+        connected: &BTreeMap<ClientName, BTreeSet<VolumeName>>,
     ) -> Option<Hindrance> {
         if self.jobs.contains(job.name.as_str()) {
             return Some(Hindrance::Itself);
         }
-        if let Some(agent) = job.agent().filter(|agent| !connected.contains(*agent)) {
+        if let Some(agent) = job.agent().filter(|agent| !connected.contains_key(*agent)) {
             return Some(Hindrance::Away(agent.clone()));
         }
         if self.jobs.len() >= limits.jobs {
@@ -88,6 +91,13 @@ impl<'a> Claims<'a> {
             return Some(Hindrance::Agent(agent.clone(), limits.per_agent));
         }
         let taken = job.volumes().iter().find(|volume| self.volumes.contains(volume));
-        taken.map(|volume| Hindrance::Volume(volume.clone()))
+        taken.map(|volume| Hindrance::Volume(volume.clone())).or_else(|| busy(job, connected))
     }
+}
+
+/// What the agent of this job still does with its volumes: a run that another daemon began, or that somebody asked for.
+fn busy(job: &Job, connected: &BTreeMap<ClientName, BTreeSet<VolumeName>>) -> Option<Hindrance> {
+    let agent = job.agent()?;
+    let volume = connected.get(agent)?.iter().find(|volume| job.volumes().contains(volume))?;
+    Some(Hindrance::Busy(agent.clone(), volume.clone()))
 }

@@ -1,9 +1,11 @@
 //! One job of the scheduler, with its history: which run comes next, and its start.
 
-use super::{Cause, Due, Started, full, nanoseconds};
+use super::{Cause, Due, End, Started, full, nanoseconds};
 use crate::config::{Job, Task};
 use jiff::Timestamp;
 use std::sync::Arc;
+use understudy_format::access::ClientName;
+use understudy_format::agent::Work;
 use understudy_format::history::{Ended, JobHistory, RUNS_MAX, Run, Why};
 
 /// See the module documentation.
@@ -67,6 +69,17 @@ impl Entry {
         started
     }
 
+    /// Whether its last run was cut, and was of this work of this agent.
+    pub(super) fn was_cut_in(&self, agent: &ClientName, work: &Work) -> bool {
+        let is_cut = self.history.runs.last().is_some_and(|run| matches!(run.ended, Some((_, Ended::Cut))));
+        let is_its_work = match (&self.job.task, work) {
+            (Task::Replicate(own), Work::Replicate(work)) => own.volumes == work.volumes && own.group == work.group,
+            (Task::Verify { volumes, .. }, Work::Verify { volume, point: 0 }) => volumes[..] == [volume.clone()],
+            _ => false,
+        };
+        is_cut && is_its_work && self.job.agent() == Some(agent)
+    }
+
     fn record(&mut self, started: &Started, now: Timestamp) {
         let runs = &mut self.history.runs;
         runs.push(Run {
@@ -81,5 +94,19 @@ impl Entry {
             volumes: Vec::new(),
         });
         runs.drain(..runs.len().saturating_sub(RUNS_MAX as usize));
+    }
+}
+
+/// A run ended. What was cut, or closed by its window, is not done.
+pub(super) fn settle(history: &mut JobHistory, number: u64, end: End, now: Timestamp) {
+    let End { ended, detail, volumes } = end;
+    if ended.is_good() {
+        history.success_ns = nanoseconds(now);
+        full::note(history, &volumes, number);
+    }
+    let Some(run) = history.runs.iter_mut().rfind(|run| run.number == number) else { return };
+    (run.ended, run.detail, run.volumes) = (Some((nanoseconds(now), ended)), detail, volumes);
+    if run.why != Why::Asked && !matches!(ended, Ended::Cut | Ended::Closed) {
+        history.done_ns = history.done_ns.max(run.nominal_ns);
     }
 }

@@ -8,7 +8,7 @@ use understudy_format::agent::{VolumeFigures, VolumeReport, Work};
 
 impl World {
     fn agents(&mut self, names: &[&str]) {
-        self.scheduler.connected(names.iter().map(|name| name.parse().unwrap()).collect());
+        self.scheduler.connected(idle(names));
     }
 
     /// All that may start now.
@@ -190,6 +190,29 @@ fn a_try_that_an_agent_was_away_for_is_made_up_for_only_when_that_is_wanted() {
     assert_eq!(world.start_all(), []);
     world.agents(&["web1"]);
     assert_eq!(world.start_all(), []);
+}
+
+#[test]
+fn what_an_agent_went_on_with_is_not_begun_again_and_ends_the_run_that_was_cut() {
+    let text = "  a: {replicate: [x, y], agent: web1, schedule: hourly}\n";
+    let mut world = World::new(text, "2026-11-21T10:10:00Z");
+    world.now = at("2026-11-21T11:00:00Z");
+    let work = works(&world.start().unwrap()).remove(0);
+    world.restart("2026-11-21T11:05:00Z");
+    let (web1, y): (ClientName, VolumeName) = ("web1".parse().unwrap(), "y".parse().unwrap());
+    world.scheduler.connected([(web1.clone(), [y.clone()].into())].into());
+    assert_eq!(world.start_all(), []);
+    assert_eq!(world.waits("a"), Some(Hindrance::Busy(web1.clone(), y)));
+    let other = Work::Verify { volume: "x".parse().unwrap(), point: 0 };
+    assert_eq!(world.scheduler.ended_late(&web1, &other, done(""), world.now), None, "it is other work");
+    assert_eq!(world.scheduler.ended_late(&web1, &work, done("first point"), world.now), Some("a".to_owned()));
+    assert_eq!(world.scheduler.ended_late(&web1, &work, done(""), world.now), None, "it ends once");
+    world.agents(&["web1"]);
+    assert_eq!(world.start_all(), [], "its time is done");
+    let run = world.last_run("a");
+    assert_eq!((run.number, run.ended), (1, Some((nanoseconds(world.now), Ended::Done))));
+    let (_, history) = world.scheduler.jobs().next().unwrap();
+    assert_eq!((history.full_ns, history.success_ns), (run.started_ns, nanoseconds(world.now)));
 }
 
 /// What a run did to the volume x.

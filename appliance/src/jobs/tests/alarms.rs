@@ -71,7 +71,7 @@ fn falling_behind_and_catching_up_are_told_once_each() {
     assert_eq!(told(&mut world, "2026-11-22T14:10:31Z", Some("2026-11-21T12:10:30Z")), [Event::Behind], "a day later");
     // The volume that is the furthest behind counts, and when that will be is known.
     let asked = Cell::new(0);
-    let newest = |volume: &understudy_format::point::VolumeName| {
+    let newest = |volume: &VolumeName| {
         asked.set(asked.get() + 1);
         Some(at(if volume.as_str() == "y" { "2026-11-22T15:00:00Z" } else { "2026-11-22T16:00:00Z" }))
     };

@@ -83,7 +83,7 @@ fn live(world: &mut World, model: &mut Model, end: Timestamp, mut dice: impl FnM
                     world.end_of(&name, ended);
                 }
                 let here = ["web1", "web2"].into_iter().filter(|_| dice(10) > 0);
-                world.scheduler.connected(here.map(|name| name.parse().unwrap()).collect());
+                world.scheduler.connected(idle(&here.collect::<Vec<_>>()));
             }
         }
     }
@@ -92,7 +92,7 @@ fn live(world: &mut World, model: &mut Model, end: Timestamp, mut dice: impl FnM
 
 /// With all agents there and nothing under way, nothing that is due and inside its window is left.
 fn assert_nothing_is_left(world: &mut World, model: &mut Model) {
-    world.scheduler.connected(["web1", "web2"].map(|name| name.parse().unwrap()).into());
+    world.scheduler.connected(idle(&["web1", "web2"]));
     loop {
         match world.scheduler.poll(world.now) {
             Step::Start(started) => {

@@ -127,7 +127,8 @@ impl Scheduler {
             let schedule = job.schedule.to_string();
             let known = self.former.remove(&job.name);
             let mut history = known.unwrap_or_else(|| JobHistory::new(&job.name, nanoseconds(now)));
-            let is_new = history.schedule != schedule || time(history.done_ns) > now + AHEAD_MAX;
+            believe(&mut history, now);
+            let is_new = history.schedule != schedule;
             if is_new || (is_first && !job.catch_up) {
                 history.done_ns = nanoseconds(now);
             }
@@ -158,6 +159,7 @@ impl Scheduler {
             run.is_stopped = true;
             return Step::Stop(name.clone());
         }
+        self.jobs.values_mut().for_each(|entry| believe(&mut entry.history, now));
         self.note_late(now);
         match self.pick(now) {
             Some(pick) => self.start(pick, now),
@@ -283,6 +285,13 @@ impl Scheduler {
         let running = self.running(name).filter(|run| run.why != Why::Asked).map(|run| run.nominal);
         due::all(entry, running, &self.seed, now)
     }
+}
+
+/// What was done far ahead of the clock was done by a clock that was wrong.
+fn believe(history: &mut JobHistory, now: Timestamp) {
+    let JobHistory { done_ns, full_ns, .. } = history;
+    let far = nanoseconds(now.checked_add(AHEAD_MAX).unwrap_or(Timestamp::MAX));
+    [done_ns, full_ns].into_iter().filter(|ns| **ns > far).for_each(|ns| *ns = nanoseconds(now));
 }
 
 impl Running {

@@ -268,6 +268,11 @@ fn a_clock_that_jumps_stops_no_job() {
     assert_eq!(world.live("2027-11-21T11:00:01Z", MINUTE).len(), 1);
     world.restart("2026-11-21T14:30:00Z");
     assert_eq!(brief(&world.live("2026-11-21T15:00:01Z", MINUTE)), [("p", Why::Due, "2026-11-21T15:00:00Z")]);
+    // The same while the daemon runs.
+    world.now = at("2027-11-21T11:00:00Z");
+    assert_eq!(world.live("2027-11-21T11:00:01Z", MINUTE).len(), 1);
+    world.now = at("2026-11-21T15:30:00Z");
+    assert_eq!(brief(&world.live("2026-11-21T16:00:01Z", MINUTE)), [("p", Why::Due, "2026-11-21T16:00:00Z")]);
 }
 
 proptest! {

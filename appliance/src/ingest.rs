@@ -228,7 +228,8 @@ impl Ingest {
             volume: self.volume.uuid,
             number: self.number,
             base: self.base,
-            created_ns: self.receiver.begin().created_ns,
+            // A client whose clock is ahead must not hide that it falls behind.
+            created_ns: self.receiver.begin().created_ns.min(self.began_ns),
             map,
             stream: commit.stream,
             changed_blocks: totals.data + totals.reference + if self.base.is_some() { totals.zero } else { 0 },

@@ -249,3 +249,15 @@ fn who_may_not_learn_what_the_pool_has_brings_every_block_and_refers_to_none() {
     assert_eq!(refused(1), refused(9));
     assert!(refused(1).contains("not in the pool"), "{}", refused(1));
 }
+
+#[test]
+fn a_client_whose_clock_is_ahead_makes_no_point_of_the_future() {
+    let (lab, bytes) = (Lab::quick(), volume(&[1, 2]));
+    let pool = lab.open();
+    let begin = begin(None, &bytes, 5);
+    let announced = Announced { now_ns: 3, ..announced("v", 5) };
+    let (mut sender, mut ingest) = (Sender::online(begin, 4), Ingest::begin(pool, announced, begin).unwrap());
+    feed(&mut sender, &mut ingest, None, &bytes, 9).unwrap();
+    let point = ingest.commit(&sender.commit(map(&bytes).root()).unwrap()).unwrap();
+    assert_eq!(point.created_ns, 3);
+}

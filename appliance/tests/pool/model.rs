@@ -176,7 +176,8 @@ pub fn start(
 }
 
 pub fn announced(name: &str, stream: u128) -> Announced {
-    Announced { name: name.parse().unwrap(), label: None, new_uuid: Uuid::from_u128(stream), now_ns: 1, learns: true }
+    let (name, new_uuid, now_ns) = (name.parse().unwrap(), Uuid::from_u128(stream), stream as i64);
+    Announced { name, label: None, new_uuid, now_ns, learns: true }
 }
 
 /// Sends at most `chunks_max` chunks of 16 blocks; returns how many blocks were wanted.

@@ -9,10 +9,11 @@ use super::volumes::volume_json;
 use crate::access::Right;
 use crate::clock;
 use crate::error::Result;
-use crate::jobs::scheduler::{nanoseconds, time};
+use crate::jobs::scheduler::{Lag, lag, nanoseconds, time};
 use crate::pool::{Figures, VolumeEntry};
 use axum::Json;
 use axum::extract::State;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use understudy_format::history::JobHistory;
@@ -69,6 +70,7 @@ fn whole(context: &Context, status: &mut Value, warnings: &mut Warnings) -> Resu
         let jobs = scheduler.jobs();
         jobs.map(|(job, history)| {
             warnings.job(history);
+            warnings.no_point(lag(job, history, &|volume| daemon.newest_point(volume)), job.rpo, at);
             json!({
                 "job": job.name, "run": job.task.to_string(), "next": next(&job.name),
                 "running": scheduler.running(&job.name).is_some(),
@@ -121,6 +123,16 @@ impl Warnings {
             let text =
                 format!("{} blocks or map pages are damaged; `understudyd scrub` tells more", figures.damaged_records);
             self.add("critical", "pool", "damage", text);
+        }
+    }
+
+    /// A volume that has points tells itself how old they are.
+    fn no_point(&mut self, lag: Option<Lag>, rpo: Option<SignedDuration>, now: Timestamp) {
+        let since = |lag: &Lag| now.duration_since(lag.since);
+        let behind = lag.zip(rpo).filter(|(lag, rpo)| !lag.has_point && since(lag) > *rpo);
+        if let Some((lag, rpo)) = behind {
+            let text = format!("has no point for {} s, {} s allowed", since(&lag).as_secs(), rpo.as_secs());
+            self.add("critical", "volume", lag.volume.as_str(), text);
         }
     }
 

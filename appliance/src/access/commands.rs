@@ -1,7 +1,7 @@
 //! What an administrator asks about clients, carried out; who asks could write to the pool's directory anyway.
 
-use super::Access;
 use super::enrol::Granted;
+use super::{Access, Peer};
 use crate::args::{self, Clients, Enroll, Grant, Revoke, Rotate};
 use crate::clock;
 use crate::error::{Error, Result};
@@ -15,15 +15,15 @@ use understudy_format::text::time;
 const USUAL: [Right; 3] = [Right::Replicate, Right::Read, Right::Restore];
 
 impl Access {
-    /// Carries out a command.
-    pub fn carry_out(&self, what: &Clients, tell: &mut dyn FnMut(Told)) -> Result<Outcome> {
+    /// Carries out a command of `peer`.
+    pub fn carry_out(&self, what: &Clients, peer: &Peer, tell: &mut dyn FnMut(Told)) -> Result<Outcome> {
         let mut tell = |text: String, event: Value| tell(Told { text, event });
         match what {
             Clients::Enroll(enroll) => self.tell_token(enroll, &mut tell)?,
             Clients::Clients(_) => self.clients().iter().for_each(|client| tell(text_of(client), json_of(client))),
             Clients::Revoke(revoke) => self.tell_revoked(revoke, &mut tell)?,
             Clients::Grant(grant) => self.tell_granted(grant, &mut tell)?,
-            Clients::Rotate(rotate) => self.rotate(rotate, &mut tell)?,
+            Clients::Rotate(rotate) => self.rotate(rotate, peer, &mut tell)?,
         }
         Ok(Outcome::Done)
     }
@@ -63,13 +63,13 @@ impl Access {
         Ok(())
     }
 
-    fn rotate(&self, rotate: &Rotate, tell: &mut dyn FnMut(String, Value)) -> Result<()> {
+    fn rotate(&self, rotate: &Rotate, peer: &Peer, tell: &mut dyn FnMut(String, Value)) -> Result<()> {
         let what = match (rotate.authority, rotate.finish) {
             (true, _) => "there is a new authority, and the former one is trusted until `understudyd rotate --finish`",
             (_, true) => "the former authority is trusted no longer",
             _ => "the appliance has another key",
         };
-        self.audit.record("rotate", &"local", what)?;
+        self.audit.record("rotate", peer, what)?;
         match (rotate.authority, rotate.finish) {
             (true, _) => self.replace_authority(|authority| authority.succeed(clock::now_ns()))?,
             (_, true) => self.replace_authority(|authority| Ok(authority.alone()))?,

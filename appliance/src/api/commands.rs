@@ -11,7 +11,7 @@ use super::options::{self, Options};
 use super::problem::Problem;
 use crate::access::Right;
 use crate::agents::args::OfAgents;
-use crate::args::{Command, Jobs, Upkeep};
+use crate::args::{Clients, Command, Jobs, Upkeep};
 use crate::error::{Error, Result};
 use crate::upkeep::{Outcome, Told};
 use crate::{agents, jobs};
@@ -84,6 +84,7 @@ fn is_recorded(command: &Command) -> bool {
     match command {
         Command::Upkeep(upkeep) => !matches!(upkeep, Upkeep::Collect(_) | Upkeep::Scrub(_)),
         Command::Jobs(Jobs::Run(_)) => true,
+        Command::Clients(clients) => !matches!(clients, Clients::Clients(_)),
         Command::OfAgents(of_agents) => !matches!(of_agents, OfAgents::Agents(_)),
         _ => false,
     }
@@ -138,7 +139,7 @@ fn act(context: &Context, command: &Command, stop: &AtomicBool, tell: &mut dyn F
     let daemon = &context.daemon;
     match command {
         Command::Upkeep(args) => daemon.check(args).and_then(|()| daemon.upkeep(args, stop, tell)),
-        Command::Clients(args) => daemon.access.carry_out(args, tell),
+        Command::Clients(args) => daemon.access.carry_out(args, &context.peer, tell),
         Command::Jobs(args) => jobs::commands::run(daemon, args, stop, tell),
         Command::OfAgents(args) => agents::commands::run(daemon, args, stop, tell),
         _ => Err(Error::refused("that is not for a running daemon")),

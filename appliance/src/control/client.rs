@@ -1,7 +1,7 @@
 //! The command's end: asks the daemon, or does it itself when there is none.
 
 use super::Address;
-use crate::access::Access;
+use crate::access::{Access, Peer};
 use crate::api::options::{self, Options};
 use crate::api::{ENDED, FAILED, TOLD};
 use crate::args::{Clients, Place, Upkeep as Args};
@@ -63,7 +63,7 @@ pub fn manage(args: &Clients, typed: &ArgMatches) -> Result<Outcome> {
         Some(daemon) => ask(daemon, Asked::of(typed), print),
         None => {
             let pool = Arc::new(crate::open_pool(&place.pool, Settings::default().into())?);
-            Access::open(pool, false)?.carry_out(args, &mut |told| print(&told))
+            Access::open(pool, false)?.carry_out(args, &Peer::Local, &mut |told| print(&told))
         }
     }
 }

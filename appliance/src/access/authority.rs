@@ -153,7 +153,8 @@ fn params(name: &str, now_ns: i64, lasts_ns: i64) -> CertificateParams {
     let (epoch, since) = (date_time_ymd(1970, 1, 1), |ns: i64| Duration::from_nanos(ns.max(0) as u64));
     params.not_before = epoch + since(now_ns - SLACK_NS);
     params.not_after = epoch + since(now_ns + lasts_ns);
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    // What TLS 1.3 needs, and what QEMU looks for besides.
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
     params.use_authority_key_identifier_extension = true;
     params
 }

@@ -189,7 +189,15 @@ impl Front {
         };
         let served = async {
             match protocol {
-                Protocol::Session => self.until_stopped(session::serve(self.shared.clone(), from, to, peer)).await,
+                Protocol::Session => {
+                    self.until_stopped(session::serve(
+                        self.shared.clone(),
+                        from,
+                        to,
+                        session::Guest { peer, certificate },
+                    ))
+                    .await
+                }
                 Protocol::Http => {
                     let (io, stopped) = (tokio::io::join(from, to), until(self.stopped.clone()));
                     api::serve(self.daemon.clone(), io, peer, stopped).await;

@@ -73,11 +73,21 @@ type Writer = MessageWriter<Outgoing>;
 /// What a client is told of the program.
 const SOFTWARE: &str = concat!("understudyd ", env!("CARGO_PKG_VERSION"));
 
-/// Serves one connection of `peer` until it leaves or an error ends it.
-pub async fn serve(shared: Arc<Shared>, from: Incoming, to: Outgoing, peer: Peer) -> Result<(), NetError> {
+/// Who is at the other end.
+#[derive(Debug)]
+pub struct Guest {
+    /// Who it is.
+    pub peer: Peer,
+    /// The certificate that it has shown.
+    pub certificate: Option<Digest>,
+}
+
+/// Serves one connection of `guest` until it leaves or an error ends it.
+pub async fn serve(shared: Arc<Shared>, from: Incoming, to: Outgoing, guest: Guest) -> Result<(), NetError> {
     let _counted = shared.counters.session();
     let (reader, writer) = (MessageReader::new(from, HELLO_MAX), MessageWriter::new(to, IDLE_MAX));
-    let mut session = Session { shared, peer, read: None, reader, writer };
+    let Guest { peer, certificate } = guest;
+    let mut session = Session { shared, peer, certificate, read: None, reader, writer };
     let result = session.run().await;
     if let Err(error) = &result {
         fail(&mut session.writer, error.kind(), error.to_string()).await;
@@ -89,6 +99,7 @@ pub async fn serve(shared: Arc<Shared>, from: Incoming, to: Outgoing, peer: Peer
 struct Session {
     shared: Arc<Shared>,
     peer: Peer,
+    certificate: Option<Digest>,
     /// The point that was read last.
     read: Option<(Uuid, u64)>,
     reader: Reader,
@@ -116,12 +127,11 @@ impl Session {
                 }
                 Message::Push { name, label, group } => stream::receive(self, name, label, group).await?,
                 Message::Read { volume, point, ranges } => read::send(self, volume, point, ranges).await?,
-                request => {
-                    let (shared, peer) = (self.shared.clone(), self.peer.clone());
-                    let answer = tokio::task::spawn_blocking(move || shared.answer(&peer, request));
-                    let answer = answer.await.map_err(|e| std::io::Error::other(e.to_string()))?;
-                    self.reply(answer).await?;
+                Message::Renew { key } => {
+                    let certificate = self.certificate;
+                    self.ask(move |shared, peer| shared.renew(peer, certificate.as_ref(), &key)).await?;
                 }
+                request => self.ask(|shared, peer| shared.answer(peer, request)).await?,
             }
         }
         Ok(())
@@ -132,6 +142,17 @@ impl Session {
         let version = check_version(version)?;
         let (pool, nbd) = (self.shared.pool.uuid(), self.shared.nbd.clone());
         self.writer.send(&Message::Welcome { version, pool, software: SOFTWARE.to_owned(), nbd }).await
+    }
+
+    /// Has an answer made on a thread that may wait for disks, and sends it.
+    async fn ask(
+        &mut self,
+        answer: impl FnOnce(&Shared, &Peer) -> Result<Message> + Send + 'static,
+    ) -> Result<(), NetError> {
+        let (shared, peer) = (self.shared.clone(), self.peer.clone());
+        let answer = tokio::task::spawn_blocking(move || answer(&shared, &peer));
+        let answer = answer.await.map_err(|e| std::io::Error::other(e.to_string()))?;
+        self.reply(answer).await
     }
 
     /// Tells that a point is durable.
@@ -194,7 +215,6 @@ impl Shared {
             }
             Message::ListPoints { name, newest } => self.points(peer, &name, newest),
             Message::GetPages { volume, point, level, indexes } => self.pages(peer, &volume, point, level, &indexes),
-            Message::Renew { key } => self.renew(peer, &key),
             Message::ListOverlays => Ok(Message::Overlays(self.overlays(peer).list())),
             Message::Discard { volume, point, force } => {
                 Ok(Message::Overlays(vec![self.overlays(peer).discard(&volume, point, force)?]))
@@ -207,10 +227,10 @@ impl Shared {
         }
     }
 
-    fn renew(&self, peer: &Peer, key: &PublicKey) -> Result<Message> {
-        match peer {
-            Peer::Client(client) => Ok(Message::Identity(self.access.renew(client, key)?)),
-            Peer::Local => Err(Error::refused("who is local has no certificate, and needs none")),
+    fn renew(&self, peer: &Peer, shown: Option<&Digest>, key: &PublicKey) -> Result<Message> {
+        match (peer, shown) {
+            (Peer::Client(client), Some(shown)) => Ok(Message::Identity(self.access.renew(client, shown, key)?)),
+            _ => Err(Error::refused("who is local has no certificate, and needs none")),
         }
     }
 

@@ -71,11 +71,14 @@ impl Access {
         }
     }
 
-    /// Another certificate for a client.
-    pub fn renew(&self, client: &ClientName, key: &PublicKey) -> Result<Identity> {
+    /// Another certificate for a client that is known by this one.
+    pub fn renew(&self, client: &ClientName, shown: &Digest, key: &PublicKey) -> Result<Identity> {
         let now_ns = clock::now_ns();
         let identity = self.change(|register| {
             register.forget_expired(now_ns);
+            let is_known = register.by_certificate(shown).is_some_and(|known| known.name == *client);
+            let revoked = || Error::refused(format!("the certificate of client {client} is good no more"));
+            is_known.then_some(()).ok_or_else(revoked)?;
             self.certify(register, client, key, now_ns)
         })?;
         self.audit.record("renew", client, "it has another certificate")?;

@@ -147,8 +147,10 @@ fn who_is_revoked_is_unknown_and_keeps_what_it_owns() {
     access.claim(&peer("a"), &volume("v")).unwrap();
     let known = access.clients()[0].certificates[0].certificate;
     assert_eq!(access.by_certificate(&known), Some(name.clone()));
+    access.renew(&name, &known, &public_key()).unwrap();
     access.revoke(&name).unwrap();
     assert_eq!(access.by_certificate(&known), None);
+    access.renew(&name, &known, &public_key()).unwrap_err();
     access.redeem(&second.secret, &public_key(), "here").unwrap_err();
     let third = access.enroll(&name, &granted, false, i64::MAX).unwrap();
     access.redeem(&third.secret, &public_key(), "here").unwrap();

@@ -69,6 +69,24 @@ impl NbdTerms {
         }
     }
 
+    /// Whether certificates of others are named, and who shows none is served all the same.
+    pub fn lets_in_the_clear(&self) -> bool {
+        self.nbd_tls_certificates.is_some() && self.nbd_tls != Some(NbdTls::Require)
+    }
+
+    /// Fails when certificates of others are named, and no authority of the clients with them: then anybody would be served.
+    pub fn check_authority(&self) -> Result<()> {
+        let Some(dir) = &self.nbd_tls_certificates else { return Ok(()) };
+        let path = dir.join("ca-cert.pem");
+        path.exists().then_some(()).ok_or_else(|| {
+            Error::refused(format!(
+                "nbd-tls-certificates: {} is not there, so whoever comes would be served: put the authority there that signs the clients' \
+                 certificates, or leave the directory out",
+                path.display()
+            ))
+        })
+    }
+
     /// Encrypted or not, with the certificates as they are now.
     pub fn encryption(&self) -> Result<Encryption> {
         let terms = self.nbd_tls.unwrap_or(NbdTls::Off);

@@ -128,8 +128,12 @@ fn check_reach(fixed: &Fixed, foreign: Option<&Encryption>) -> Result<()> {
     if !fixed.tls && !resolve(&fixed.listen)?.ip().is_loopback() {
         return refused("listen", &fixed.listen, "add `tls: on` to the configuration (or --tls on) and enrol clients");
     }
+    let is_open = !resolve(&fixed.nbd)?.ip().is_loopback();
+    if fixed.tls || is_open {
+        fixed.nbd_terms.check_authority()?;
+    }
     match foreign {
-        Some(Encryption::Off | Encryption::On(_)) if !resolve(&fixed.nbd)?.ip().is_loopback() => {
+        Some(Encryption::Off | Encryption::On(_)) if is_open => {
             refused("nbd", &fixed.nbd, "add `tls: on`, or `nbd-tls: require` with certificates of your own")
         }
         _ => Ok(()),

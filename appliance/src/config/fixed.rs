@@ -75,6 +75,11 @@ impl Fixed {
                 "nbd-tls: off would let anybody read by NBD what `tls: on` protects: leave nbd-tls out",
             ));
         }
+        if tls && nbd_terms.lets_in_the_clear() {
+            return Err(Error::refused(
+                "nbd-tls-certificates: with `tls: on` NBD must not be served in the clear: add `nbd-tls: require`",
+            ));
+        }
         Ok(Self {
             pool,
             tls,

@@ -85,7 +85,7 @@ impl All<'_> {
     /// Warns of what the daemon refuses, unless its flags say otherwise.
     fn reach(&self, fixed: &Given, warnings: &mut Vec<ConfigError>) {
         if fixed.tls == Some(true) {
-            return;
+            return self.nbd_reach(fixed, warnings);
         }
         let is_open = |raw: &Raw| {
             let address: Option<SocketAddr> = raw.listen.as_deref().and_then(|listen| listen.parse().ok());
@@ -100,6 +100,18 @@ impl All<'_> {
                 let reason = "append-only: there are clients only with `tls: on`";
                 warnings.push(source.wrong(&["append-only"], reason));
             }
+        }
+    }
+
+    /// The same of NBD by certificates of others.
+    fn nbd_reach(&self, fixed: &Given, warnings: &mut Vec<ConfigError>) {
+        let unguarded = fixed.nbd_terms.check_authority().err().map(|error| error.to_string());
+        let in_the_clear = fixed.nbd_terms.lets_in_the_clear();
+        let in_the_clear =
+            in_the_clear.then(|| "nbd-tls-certificates: with `tls: on` add `nbd-tls: require`".to_owned());
+        for source in self.sources().filter(|source| source.raw().nbd_tls_certificates.is_some()) {
+            let reasons = in_the_clear.iter().chain(&unguarded);
+            warnings.extend(reasons.map(|reason| source.wrong(&["nbd-tls-certificates"], reason)));
         }
     }
 

@@ -1,9 +1,10 @@
 //! The groups of streams that come in: their members gather, and the last one that is ready commits for all.
 //!
 //! Invariants: a group settles once, and everybody in it learns of it; what is held of a member goes with its seat, so waiting costs nobody anything
-//! but its own volume; the UUID of a group that is settled is refused for as long as one of its members may come.
+//! but its own volume; a group is of the peer that began it, and nobody else learns of it or comes to it; the UUID of a group that is settled is refused for as long as one of its members may come.
 
 use super::gathering::{AWAY_MAX, Gathering};
+use crate::access::Peer;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
 use crate::ingest::Ready;
@@ -19,6 +20,8 @@ use uuid::Uuid;
 
 /// Groups that are remembered, settled or not.
 const GROUPS_MAX: usize = 1024;
+/// Groups of one peer that are not settled.
+const UNDER_WAY_MAX: usize = 64;
 /// How often it is looked whether somebody is overdue.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -33,6 +36,8 @@ pub enum Outcome {
 
 #[derive(Debug)]
 struct Entry {
+    /// Who began it.
+    peer: Peer,
     /// `None` once everybody is ready, or the group has failed.
     gathering: Option<Gathering<Ready>>,
     outcome: watch::Sender<Option<Outcome>>,
@@ -74,26 +79,41 @@ impl Groups {
         Duration::from_nanos(self.clock.elapsed_ns())
     }
 
-    /// A seat in the group for the stream into a volume.
-    pub fn come(self: &Arc<Self>, group: Group, name: &VolumeName) -> Result<Seat> {
+    /// A seat in the group for the stream of a peer into a volume.
+    pub fn come(self: &Arc<Self>, peer: &Peer, group: Group, name: &VolumeName) -> Result<Seat> {
         let (now, mut all) = (self.now(), lock(&self.all));
         all.values_mut().for_each(|entry| entry.look(now));
         all.retain(|_, entry| entry.settled.is_none_or(|settled| now.saturating_sub(settled) <= AWAY_MAX));
-        if all.len() == GROUPS_MAX && !all.contains_key(&group.uuid) {
-            return Err(Error::Busy(format!("{GROUPS_MAX} groups are under way or were just now; try again later")));
+        if !all.contains_key(&group.uuid) {
+            check_room(&all, peer)?;
         }
         let fresh = || Entry {
+            peer: peer.clone(),
             gathering: Some(Gathering::new(group.members, now)),
             outcome: watch::channel(None).0,
             settled: None,
         };
         let entry = all.entry(group.uuid).or_insert_with(fresh);
+        if entry.peer != *peer {
+            return Err(refused(&group, "its UUID is taken, each attempt takes one of its own"));
+        }
         match &mut entry.gathering {
             Some(gathering) => gathering.come(name, group.members).map_err(|reason| refused(&group, &reason))?,
             None => return Err(refused(&group, &over(entry.outcome.borrow().as_ref()))),
         }
         let outcome = entry.outcome.subscribe();
         Ok(Seat { groups: self.clone(), group, name: name.clone(), outcome })
+    }
+}
+
+/// Fails unless a peer may begin another group.
+fn check_room(all: &HashMap<Uuid, Entry>, peer: &Peer) -> Result<()> {
+    let own = all.values().filter(|entry| entry.settled.is_none() && entry.peer == *peer).count();
+    let full = |count| Err(Error::Busy(format!("{count} groups are under way or were just now; try again later")));
+    match (own, all.len()) {
+        (UNDER_WAY_MAX.., _) => full(own),
+        (_, GROUPS_MAX..) => full(all.len()),
+        _ => Ok(()),
     }
 }
 
@@ -178,5 +198,37 @@ impl Drop for Seat {
         self.with(|entry, now| {
             entry.gathering.iter_mut().for_each(|gathering| gathering.leave(&self.name, now));
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(name: &str) -> Peer {
+        Peer::Client(name.parse().unwrap())
+    }
+
+    fn group(number: u128) -> Group {
+        Group { uuid: Uuid::from_u128(number), members: 2 }
+    }
+
+    #[test]
+    fn nobody_comes_to_the_group_of_another() {
+        let (groups, name) = (Arc::new(Groups::default()), "v".parse().unwrap());
+        let _seat = groups.come(&peer("a"), group(1), &name).unwrap();
+        let error = groups.come(&peer("b"), group(1), &"w".parse().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("its UUID is taken"), "{error}");
+        groups.come(&peer("a"), group(1), &"w".parse().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn one_peer_leaves_room_for_others() {
+        let (groups, name) = (Arc::new(Groups::default()), "v".parse().unwrap());
+        let come = |who: &str, number| groups.come(&peer(who), group(number), &name);
+        let seats: Vec<_> = (0..UNDER_WAY_MAX as u128).map(|number| come("a", number).unwrap()).collect();
+        assert!(matches!(come("a", 100), Err(Error::Busy(_))));
+        come("b", 101).unwrap();
+        drop(seats);
     }
 }

@@ -39,7 +39,7 @@ pub(super) async fn receive(
     // Held until the thread is done: whoever comes with the same stream waits for that.
     let mut turn = shared.running.take_over(begin.stream).await;
     let (pool, announced) = (shared.pool.clone(), announced(name.clone(), label, shared.access.learns(&peer)));
-    let (access, volume) = (shared.access.clone(), name.clone());
+    let (access, volume, own) = (shared.access.clone(), name.clone(), peer.clone());
     let resume = move || {
         access.claim(&peer, &volume)?;
         Ingest::resume(pool, announced, begin)
@@ -48,7 +48,7 @@ pub(super) async fn receive(
         Resumed::Goes(ingest) => ingest,
         Resumed::Stored(point) => return session.stored(*point).await,
     };
-    let seat = group.map(|group| shared.groups.come(group, &name)).transpose().map_err(remote)?.map(Arc::new);
+    let seat = group.map(|group| shared.groups.come(&own, group, &name)).transpose().map_err(remote)?.map(Arc::new);
     let point = stream(session, *ingest, seat.clone(), &mut turn).await;
     match (seat, point) {
         (Some(seat), Ok(point)) => held::wait(session, &seat, point, &mut turn).await,

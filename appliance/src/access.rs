@@ -20,6 +20,7 @@ use files::Files;
 pub use gate::Admission;
 use gate::Doors;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, RwLock};
 use tokio::sync::watch;
 use understudy_format::Digest;
@@ -93,7 +94,7 @@ impl Access {
             return Ok(());
         }
         let error = denied(name, right, volume);
-        self.audit.note("denied", peer, &error.to_string());
+        self.audit.deny(peer, &error.to_string());
         Err(error)
     }
 
@@ -150,7 +151,7 @@ impl Access {
             return Ok(());
         }
         let error = Error::refused(format!("client {name} only adds (append-only): nothing is taken away for it"));
-        self.audit.note("denied", peer, &error.to_string());
+        self.audit.deny(peer, &error.to_string());
         Err(error)
     }
 
@@ -163,7 +164,7 @@ impl Access {
         };
         match &claimed {
             Ok(()) => self.audit.record("create", peer, &format!("volume {volume} is its own"))?,
-            Err(error) => self.audit.note("denied", peer, &error.to_string()),
+            Err(error) => self.audit.deny(peer, &error.to_string()),
         }
         claimed
     }
@@ -226,11 +227,17 @@ impl Access {
         recorded.map_err(|_| Error::Closing)?
     }
 
-    /// The same for what happened anyway.
-    pub async fn note(self: &Arc<Self>, act: &'static str, who: impl fmt::Display, what: String) {
-        if let Err(error) = self.record(act, who, what).await {
-            tracing::error!(%error, act, "the audit log cannot be written");
-        }
+    /// Records that somebody at an address was refused, from a task.
+    pub async fn refuse(self: &Arc<Self>, from: SocketAddr, what: &'static str) {
+        let access = self.clone();
+        // A panic was told by the thread.
+        let _ = tokio::task::spawn_blocking(move || access.audit.refuse(&from, what)).await;
+    }
+
+    /// Records that a client was denied something, from a task.
+    pub async fn deny(self: &Arc<Self>, peer: Peer, what: String) {
+        let access = self.clone();
+        let _ = tokio::task::spawn_blocking(move || access.audit.deny(&peer, &what)).await;
     }
 
     /// Does something with the pool's authority, which is made now if there is none.

@@ -124,7 +124,8 @@ impl Front {
             Ok(Some(guest)) => self.admit(guest, address, place).await,
             Ok(None) => {}
             Err(error) if self.tls.is_some() => {
-                self.access.note("refused", address, format!("handshake: {error}")).await;
+                tracing::debug!(%address, %error, "a handshake failed");
+                self.access.refuse(address, "a handshake that failed").await;
             }
             Err(error) => tracing::debug!(%address, %error, "a connection ended before it said anything"),
         }
@@ -207,8 +208,15 @@ impl Front {
         };
         tokio::select! {
             biased;
-            () = lost => self.access.note("ended", address, "a connection: its client was revoked".into()).await,
+            () = lost => self.tell_end(address).await,
             served = served => tell_failure(served, address),
+        }
+    }
+
+    async fn tell_end(&self, address: SocketAddr) {
+        let what = "a connection: its client was revoked".to_owned();
+        if let Err(error) = self.access.record("ended", address, what).await {
+            tracing::error!(%error, "the audit log cannot be written");
         }
     }
 
@@ -218,7 +226,7 @@ impl Front {
             match protocol {
                 Protocol::Session => session::enrol::serve(self.shared.clone(), from, to, address).await,
                 Protocol::Http => {
-                    self.access.note("refused", address, "a request without a certificate".into()).await;
+                    self.access.refuse(address, "a request without a certificate").await;
                     Ok(refuse_http(to).await?)
                 }
             }

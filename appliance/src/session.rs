@@ -198,7 +198,7 @@ impl Shared {
             Peer::Client(own) if own != announced => {
                 let text =
                     format!("client {own} announces itself as {announced}: an agent has the name of its certificate");
-                self.access.note("denied", peer, text.clone()).await;
+                self.access.deny(peer.clone(), text.clone()).await;
                 Err(NetError::Remote { kind: ErrorKind::Refused, text })
             }
             _ => Ok(()),

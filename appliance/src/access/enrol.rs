@@ -65,7 +65,7 @@ impl Access {
                 Ok(identity)
             }
             Err(error) => {
-                self.audit.note("refused", &from, &format!("login: {error}"));
+                self.audit.refuse(&from, &format!("login: {error}"));
                 Err(error)
             }
         }

@@ -19,7 +19,7 @@ pub async fn serve(shared: Arc<Shared>, from: Incoming, to: Outgoing, address: S
     reader.set_body_max(BODY_MAX);
     let result = answer(&shared, &mut reader, &mut writer, address).await;
     if let Err(error) = &result {
-        shared.access.note("refused", address, format!("no certificate: {error}")).await;
+        shared.access.refuse(address, "a session without a certificate that brought no token").await;
         fail(&mut writer, error.kind(), error.to_string()).await;
     }
     linger(reader, writer).await;

@@ -42,8 +42,10 @@ fn source(lab: &Lab) -> PathBuf {
     source
 }
 
+/// What was done, and what was refused.
 pub fn audit(appliance: &Appliance) -> String {
-    std::fs::read_to_string(appliance.pool().join("access/audit.jsonl")).unwrap_or_default()
+    let read = |name| std::fs::read_to_string(appliance.pool().join("access").join(name)).unwrap_or_default();
+    read("audit.jsonl") + &read("refused.jsonl")
 }
 
 #[test]

@@ -177,7 +177,7 @@ fn who_shows_no_certificate_may_become_a_client_and_nothing_else() {
         s_client(&lab, address, args!["-alpn", "http/1.1", "-quiet"], b"GET /v1/volumes HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(output.contains("401 Unauthorized") && !output.contains("\"v\""), "{output}");
     let log = audit(&scene.appliance);
-    assert!(log.contains("no certificate"), "{log}");
+    assert!(log.contains("without a certificate"), "{log}");
     scene.assert_unharmed(&lab);
 }
 

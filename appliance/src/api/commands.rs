@@ -9,7 +9,7 @@ use super::context::{Context, Works};
 use super::input::{InBody, InPath};
 use super::options::{self, Options};
 use super::problem::Problem;
-use crate::access::Right;
+use crate::access::{ClientName, Right};
 use crate::agents::args::OfAgents;
 use crate::args::{Clients, Command, Jobs, Upkeep};
 use crate::error::{Error, Result};
@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use understudy_format::FormatError;
+use understudy_format::point::VolumeName;
 use understudy_net::http::EVENT_STREAM;
 
 /// Something happened: its `text`, and its `event` for programs.
@@ -105,9 +106,29 @@ fn may(context: &Context, command: &Command) -> Result<(), Problem> {
         context.may(right, None)?;
     }
     volumes.iter().try_for_each(|volume| context.may(right, Some(volume)))?;
+    if !context.has_all(Right::Read) {
+        is_there(context, command, &volumes)?;
+    }
     match command {
         Command::Upkeep(upkeep) if upkeep.takes_away() => Ok(context.daemon.access.may_destroy(&context.peer)?),
         _ => Ok(()),
+    }
+}
+
+/// Fails when what a client names is not there, and tells it nothing of what is: that is for who may read all.
+fn is_there(context: &Context, command: &Command, volumes: &[VolumeName]) -> Result<(), Problem> {
+    let daemon = &context.daemon;
+    if let Command::OfAgents(of_agents) = command {
+        let is_gone = |name: &&ClientName| !daemon.agents.list().iter().any(|agent| agent.name == **name);
+        if let Some(name) = of_agents.agent().filter(is_gone) {
+            return Err(Error::refused(format!("no agent {name} was here; start `understudy agent` on its host")).into());
+        }
+    }
+    // What is replicated may not be there yet.
+    let makes = matches!(command, Command::OfAgents(OfAgents::Replicate(_)));
+    match volumes.iter().find(|name| !makes && daemon.pool.volume(name).is_none()) {
+        Some(name) => Err(Error::refused(format!("there is no volume {name}; /v1/volumes has them all")).into()),
+        None => Ok(()),
     }
 }
 

@@ -33,6 +33,23 @@ use understudy_format::point::VolumeName;
 /// The configuration in force.
 pub type InForce = Arc<RwLock<Arc<Config>>>;
 
+/// Where NBD is served.
+#[derive(Debug, Clone)]
+pub struct NbdPlace {
+    /// `HOST:PORT`; empty when it is not.
+    pub address: String,
+    /// Whether it is through TLS.
+    pub encrypted: bool,
+}
+
+impl NbdPlace {
+    /// Where an export is.
+    pub fn uri(&self, export: &str) -> String {
+        let scheme = if self.encrypted { "nbds" } else { "nbd" };
+        format!("{scheme}://{}/{export}", self.address)
+    }
+}
+
 /// See the module documentation.
 #[derive(Debug)]
 pub struct Daemon {
@@ -44,8 +61,8 @@ pub struct Daemon {
     pub access: Arc<Access>,
     /// Its scratch overlays.
     pub overlays: Arc<Overlays>,
-    /// Where NBD is served (`HOST:PORT`); empty when it is not.
-    pub nbd: String,
+    /// Where NBD is served.
+    pub nbd: NbdPlace,
     /// What happens.
     pub events: Events,
     /// What is counted.
@@ -74,7 +91,7 @@ impl Daemon {
         secondaries: Arc<Secondaries>,
         overlays: Arc<Overlays>,
         access: Arc<Access>,
-        nbd: String,
+        nbd: NbdPlace,
         zone: TimeZone,
         config: InForce,
     ) -> Result<Self> {

@@ -8,7 +8,7 @@ use crate::access::{Access, Admission};
 use crate::args::{NewSecondary, Serve};
 use crate::config::{self, Config, Fixed};
 use crate::control;
-use crate::daemon::{self, Daemon, InForce};
+use crate::daemon::{self, Daemon, InForce, NbdPlace};
 use crate::error::{Error, Result, at};
 use crate::export::PoolCatalog;
 use crate::front::Front;
@@ -65,7 +65,8 @@ async fn serve(args: &Serve, config: Config, fixed: &Fixed, logs: &Logs) -> Resu
     let overlays = Arc::new(Overlays::new(pool.clone()));
     let access = Arc::new(Access::open(pool.clone(), fixed.append_only)?);
     let doors = Doors::open(fixed, &access, &listeners, foreign)?;
-    let nbd = listeners.nbd_address.map_or(String::new(), |address| address.to_string());
+    let address = listeners.nbd_address.map_or(String::new(), |address| address.to_string());
+    let nbd = NbdPlace { address, encrypted: !matches!(doors.nbd, Encryption::Off) };
     let (zone, open) = (fixed.zone.clone(), overlays.clone());
     let daemon = Arc::new(Daemon::new(pool.clone(), secondaries.clone(), open, access, nbd, zone, config)?);
     announce(fixed, &pool, &listeners)?;
@@ -171,7 +172,7 @@ fn start(
 ) -> JoinSet<()> {
     let (pool, secondaries, overlays) = (daemon.pool.clone(), daemon.secondaries.clone(), daemon.overlays.clone());
     let catalog = PoolCatalog::new(daemon.clone(), overlays.clone(), doors.nbd_is_ours);
-    let (access, nbd, agents) = (daemon.access.clone(), daemon.nbd.clone(), daemon.agents.clone());
+    let (access, nbd, agents) = (daemon.access.clone(), daemon.nbd.address.clone(), daemon.agents.clone());
     let (counters, running, groups) = (daemon.counters.clone(), Running::default(), Arc::default());
     let shared = Arc::new(Shared { pool, secondaries, overlays, access, nbd, counters, running, agents, groups });
     let mut tasks = JoinSet::new();

@@ -36,7 +36,7 @@ fn status(context: &Context) -> Result<Value> {
     let mut warnings = Warnings::default();
     let mut status = json!({
         "time": text::time(now), "version": env!("CARGO_PKG_VERSION"), "pool": daemon.pool.uuid().to_string(),
-        "nbd": daemon.nbd,
+        "nbd": daemon.nbd.address,
         "volumes": volumes.iter().map(|entry| volume(context, entry, now, &mut warnings)).collect::<Result<Value>>()?,
     });
     if context.has_all(Right::Read) {

@@ -77,7 +77,7 @@ pub(super) async fn attach(
             let (entry, point) = context.point(&volume, &point)?;
             context.may(Right::Read, Some(&entry.volume.name))?;
             let export = format!("{}@{}", entry.volume.name, point.number);
-            let uri = format!("nbd://{}/{export}", context.daemon.nbd);
+            let uri = context.daemon.nbd.uri(&export);
             Ok(Json(json!({
                 "volume": entry.volume.name.as_str(), "point": point.number, "export": export, "uri": uri,
                 "overlay_export": format!("{export}+w"), "overlay_uri": format!("{uri}+w"),

@@ -136,9 +136,35 @@ impl Notify {
                 .unwrap_or(usual.retries),
             repeat: lengths("repeat", |raw| raw.repeat.as_ref())?.unwrap_or(usual.repeat),
         };
+        files.parsed(&["notify", "on"], |raw| raw.notify.on.as_deref(), |names| notify.reaches(names))?;
+        warnings.extend(notify.missing().into_iter().map(|reason| files.wrong(reason)));
         if notify.webhook.is_none() && (notify.token_file.is_some() || notify.ca_file.is_some()) {
             warnings.push(files.wrong("notify: the token and the CA are those of a webhook, and there is none"));
         }
         Ok(notify)
+    }
+
+    /// Whoever says what is to be told says how.
+    fn reaches(&self, names: &[String]) -> Result<(), String> {
+        match names.is_empty() || self.webhook.is_some() || !self.command.is_empty() {
+            true => Ok(()),
+            false => Err("nobody would be told: expected notify.command, notify.webhook or both as well".to_owned()),
+        }
+    }
+
+    /// What it names that is not there.
+    fn missing(&self) -> Vec<String> {
+        let webhook = |file: &Option<PathBuf>| file.clone().filter(|_| self.webhook.is_some());
+        let named = [
+            ("command", self.command.first().map(PathBuf::from)),
+            ("webhook-token-file", webhook(&self.token_file)),
+            ("webhook-ca-file", webhook(&self.ca_file)),
+        ];
+        let missing = |(key, path): (&str, Option<PathBuf>)| {
+            let path = path?;
+            let error = std::fs::metadata(&path).err()?;
+            Some(format!("notify.{key}: {}: {error}", path.display()))
+        };
+        named.into_iter().filter_map(missing).collect()
     }
 }

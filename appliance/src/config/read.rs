@@ -16,6 +16,7 @@ use std::sync::Arc;
 use understudy_config::meaning::{address, level, limit, log_format, one_of, path};
 use understudy_config::{Files, nearest};
 use understudy_format::catalogue::SecondaryMode;
+use understudy_format::history::JOBS_MAX;
 use understudy_format::point::VolumeName;
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -168,8 +169,12 @@ impl All<'_> {
             job::check_template(raw).map_err(|wrong| wrong_job(source, ["job-templates", name], wrong))?;
         }
         let mut unused: BTreeSet<&str> = templates.keys().copied().collect();
+        let named = self.named("jobs", |raw| &raw.jobs)?;
+        if named.len() > JOBS_MAX as usize {
+            return Err(self.wrong(format!("jobs: {} are too many: expected at most {JOBS_MAX}", named.len())));
+        }
         let mut jobs = Vec::new();
-        for (name, (source, raw)) in self.named("jobs", |raw| &raw.jobs)? {
+        for (name, (source, raw)) in named {
             let template = raw.template.as_deref().map(|template| {
                 let found = templates.get_key_value(template);
                 found.ok_or_else(|| no_template(source, ["jobs", name], template, templates.keys().copied()))

@@ -212,6 +212,8 @@ fn jobs_of_agents_are_read_with_their_templates() {
     assert_eq!((config.job_limits.jobs, config.job_limits.per_agent), (5, 1));
     let notify = &config.notify;
     assert_eq!((&notify.on[..], notify.webhook.as_deref()), (&[Event::Failure][..], Some("https://h/x")));
+    let missing: Vec<_> = config.warnings.iter().map(|warning| warning.reason.as_str()).collect();
+    assert_eq!(missing, ["notify.webhook-token-file: /t: No such file or directory (os error 2)"]);
     assert_eq!((notify.timeout.as_secs(), notify.retries, notify.repeat.as_hours()), (2, 0, 1));
     let tasks: Vec<String> = config.jobs.iter().map(|job| job.task.to_string()).collect();
     assert_eq!(tasks, ["replicate together mail, db of web1", "verify mail of web1", "prune", "replicate db of web2"]);
@@ -285,6 +287,10 @@ fn wrong_jobs_of_agents_are_told_with_their_place() {
             "notify:\n  on: [fail]",
             "3:7: notify.on: \"fail\" is not known: expected some of failure, recovery, behind, caught-up",
         ),
+        (
+            "notify:\n  on: [failure]",
+            "3:7: notify.on: nobody would be told: expected notify.command, notify.webhook or both as well",
+        ),
         ("notify:\n  repeat: 0s", "3:11: notify.repeat: \"0s\" is out of range: expected 1s to 2678400s"),
     ]);
     let files = Files::new(&[("a.yaml", "version: 1\njob-templates:\n  t: {}\nnotify: {webhook-ca-file: /ca}\n")]);
@@ -336,4 +342,14 @@ fn what_is_probably_not_meant_is_a_warning() {
     );
     assert_eq!(warnings[1], ((5, 11), "templates.unused: no volume names it".to_owned()));
     assert_eq!(warnings[2], ((7, 29), "jobs.p.schedule: \"*-02-30\" never comes: no such day exists".to_owned()));
+}
+
+#[test]
+fn jobs_and_members_of_a_group_are_no_more_than_can_be_kept() {
+    let said = |text: &str| said(&[("a.yaml", &format!("version: 1\njobs:\n{text}"))]);
+    let volumes: String = (0..65).map(|number| format!("v{number},")).collect();
+    let group = format!("  a: {{replicate: [{volumes}], group: true, agent: w, schedule: daily}}\n");
+    assert_eq!(said(&group), "a.yaml:3:18: jobs.a.replicate: 65 volumes are too many for a group: at most 64");
+    let jobs: String = (0..1025).map(|number| format!("  j{number}: {{run: prune, schedule: daily}}\n")).collect();
+    assert_eq!(said(&jobs), "a.yaml:1:1: jobs: 1025 are too many: expected at most 1024");
 }

@@ -17,6 +17,7 @@ use understudy_config::meaning;
 use understudy_format::FormatError;
 use understudy_format::access::ClientName;
 use understudy_format::agent::RUN_VOLUMES_MAX;
+use understudy_format::group::MEMBERS_MAX;
 use understudy_format::history::{JOB_NAME_MAX, SCHEDULE_MAX};
 use understudy_format::point::VolumeName;
 use understudy_format::text::parse_bytes;
@@ -155,10 +156,15 @@ impl<'a> Keys<'a> {
     }
 
     fn replicate(&self, volumes: Vec<VolumeName>) -> Result<Task> {
+        let group = self.flag(|raw| raw.group).unwrap_or(false);
+        if group && volumes.len() > usize::from(MEMBERS_MAX) {
+            let count = volumes.len();
+            return Err(wrong("replicate", format!("{count} volumes are too many for a group: at most {MEMBERS_MAX}")));
+        }
         Ok(Task::Replicate(Box::new(Replicate {
             agent: self.agent()?,
             volumes,
-            group: self.flag(|raw| raw.group).unwrap_or(false),
+            group,
             bracket: self.get("bracket", |raw| raw.bracket.as_deref(), named)?,
             full: self.full()?,
             bandwidth: self.bandwidth()?,

@@ -125,6 +125,11 @@ impl Jobs {
         lock(&self.scheduler).alarms(newest, repeat, now)
     }
 
+    /// This could not be told.
+    pub(super) fn untold(&self, notice: &Notice) {
+        lock(&self.scheduler).untold(notice);
+    }
+
     /// What stops the run of this job that starts now.
     fn begin(&self, name: &str) -> Arc<AtomicBool> {
         lock(&self.stops).entry(name.to_owned()).insert_entry(Arc::default()).get().clone()

@@ -1,7 +1,7 @@
 //! Tells whoever is to know that a job failed, does well again, fell behind or caught up: by a command, by a webhook.
 //!
 //! The way of a notice: the scheduler -> a bounded queue -> one task, which tries each way a bounded number of times, with a time limit each.
-//! Invariants: nothing waits for a notice, and what the queue cannot take is in the log, as every notice is; a command is run without a
+//! Invariants: nothing waits for a notice, and what the queue cannot take is told again; every notice is in the log; a command is run without a
 //! shell, with the notice as JSON on its standard input; it is killed when its time is over, or when the daemon ends.
 
 mod webhook;
@@ -9,7 +9,7 @@ mod webhook;
 use super::driver::record;
 use super::scheduler::{Notice, nanoseconds};
 use super::show;
-use crate::config::Notify;
+use crate::config::{Event, Notify};
 use crate::daemon::Daemon;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -18,13 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use understudy_format::history::JOBS_MAX;
 use understudy_format::text;
 
-/// Notices that wait.
-const QUEUE: usize = 64;
+/// Notices that wait: all that jobs can tell at a time.
+const QUEUE: usize = 2 * JOBS_MAX as usize;
 /// How long after the first failure it is tried again; after each further one twice as long.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -54,17 +55,23 @@ impl Notifier {
         let repeat = daemon.config().notify.repeat;
         let newest = |volume: &_| daemon.newest_point(volume);
         let (notices, again) = daemon.jobs.alarms(&newest, repeat, now);
-        if !notices.is_empty() {
+        let is_new = !notices.is_empty();
+        notices.into_iter().for_each(|notice| self.pass(daemon, notice));
+        if is_new {
             record(daemon);
         }
-        notices.into_iter().for_each(|notice| self.pass(notice));
         again
     }
 
-    fn pass(&self, notice: Notice) {
-        tracing::warn!(job = notice.job, event = notice.event.name(), "{}", notice.text);
-        if let Err(error) = self.queue.try_send(notice) {
-            tracing::error!(%error, "too many notices wait: one is in this log only");
+    fn pass(&self, daemon: &Daemon, notice: Notice) {
+        let Notice { event, job, text, .. } = &notice;
+        match event {
+            Event::Failure | Event::Behind => tracing::warn!(job, event = event.name(), "{text}"),
+            Event::Recovery | Event::CaughtUp => tracing::info!(job, event = event.name(), "{text}"),
+        }
+        if let Err(TrySendError::Full(notice)) = self.queue.try_send(notice) {
+            tracing::error!(job = notice.job, "too many notices wait: this one is told again later");
+            daemon.jobs.untold(&notice);
         }
     }
 }

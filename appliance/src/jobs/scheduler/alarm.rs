@@ -2,7 +2,8 @@
 //!
 //! A job fails when its last run failed, none is under way, and it is not tried again before its next time; it is behind while the newest point of one of its
 //! volumes is older than its RPO. Invariants: each is told once, and again only after it went on for the time of `repeat`; the end of each
-//! is told once, and only of what was told. What was told is in the history, so the end of a daemon repeats nothing.
+//! is told once, and only of what was told; what could not be told is told again ([`Scheduler::untold`]). What was told is in the history, so
+//! the end of a daemon repeats nothing.
 
 use super::entry::Entry;
 use super::{Scheduler, nanoseconds, time};
@@ -71,6 +72,18 @@ impl Scheduler {
             }
         }
         (notices, again)
+    }
+
+    /// This could not be told: it is to be told again.
+    pub fn untold(&mut self, notice: &Notice) {
+        let Some(entry) = self.jobs.get_mut(&notice.job) else { return };
+        let (history, then) = (&mut entry.history, nanoseconds(notice.at));
+        match notice.event {
+            Event::Failure => history.failed_told_ns = 0,
+            Event::Recovery => history.failed_told_ns = then,
+            Event::Behind => history.behind_told_ns = 0,
+            Event::CaughtUp => history.behind_told_ns = then,
+        }
     }
 }
 

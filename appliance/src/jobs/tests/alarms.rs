@@ -30,6 +30,8 @@ fn a_failure_is_told_once_then_daily_and_its_end_once() {
     let (notices, _) = world.scheduler.alarms(&|_| None, DAY, world.now);
     assert_eq!(notices.len(), 1);
     assert_eq!((notices[0].event, notices[0].run.as_ref().unwrap().number), (Event::Failure, 2));
+    world.scheduler.untold(&notices[0]);
+    assert_eq!(told(&mut world, "2026-11-21T12:00:00Z", None), [Event::Failure], "nobody was told");
     run(&mut world, "2026-11-21T13:00:00Z", Ended::Damage);
     assert_eq!(told(&mut world, "2026-11-21T13:00:00Z", None), []);
     world.restart("2026-11-22T11:59:59Z");
@@ -38,6 +40,8 @@ fn a_failure_is_told_once_then_daily_and_its_end_once() {
     run(&mut world, "2026-11-22T12:00:00Z", Ended::Cut);
     assert_eq!(told(&mut world, "2026-11-22T12:00:00Z", None), [], "what was cut is neither");
     run(&mut world, "2026-11-22T12:00:00Z", Ended::Warnings);
+    let (notices, _) = world.scheduler.alarms(&|_| None, DAY, world.now);
+    world.scheduler.untold(&notices[0]);
     assert_eq!(told(&mut world, "2026-11-22T12:00:00Z", None), [Event::Recovery]);
     assert_eq!(told(&mut world, "2026-11-22T12:00:01Z", None), []);
 }

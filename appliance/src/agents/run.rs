@@ -1,6 +1,7 @@
 //! One run of an agent, as far as it is known here.
 //!
-//! Invariant: what is kept for who waits is bounded: of the news that were not looked at, the newest.
+//! Invariants: what is kept for who waits is bounded: of the news that were not looked at, the newest; an agent tells only of volumes that
+//! its run is about, and what it says is free of control characters.
 
 use super::RunInfo;
 use crate::error::{Error, Result};
@@ -54,7 +55,20 @@ impl Run {
         RunInfo { run, work: self.work.clone(), progress: self.progress.clone() }
     }
 
+    /// Of a report what is about this run, as text that can be told.
+    pub(super) fn own(&self, report: Report) -> Report {
+        let mut volumes = report.volumes;
+        volumes.retain(|volume| self.work.volumes().contains(&volume.volume));
+        for volume in &mut volumes {
+            (volume.full_reason, volume.text) = (plain(&volume.full_reason), plain(&volume.text));
+        }
+        Report { text: plain(&report.text), volumes, ..report }
+    }
+
     pub(super) fn came_to(&mut self, progress: Progress) {
+        if !self.work.volumes().contains(&progress.volume) {
+            return;
+        }
         if self.progress.len() < RUN_VOLUMES_MAX as usize || self.progress.contains_key(&progress.volume) {
             self.progress.insert(progress.volume.clone(), (progress.done, progress.total));
         }
@@ -100,13 +114,19 @@ impl Run {
 /// Why an agent does not do something, as an error of this program.
 pub(super) fn declined(kind: ErrorKind, text: String) -> Error {
     match kind {
-        ErrorKind::Retry | ErrorKind::Closed => Error::Busy(text),
-        _ => Error::Refused(text),
+        ErrorKind::Retry | ErrorKind::Closed => Error::Busy(plain(&text)),
+        _ => Error::Refused(plain(&text)),
     }
+}
+
+/// Without characters that a terminal obeys; lines stay.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn told(progress: &Progress) -> Told {
     let Progress { run, volume, done, total, text } = progress;
+    let text = plain(text);
     let line = match (text.is_empty(), total) {
         (false, _) => format!("{volume}: {text}"),
         (true, 0) => format!("{volume}: {}", bytes(*done)),

@@ -154,16 +154,18 @@ impl Seat {
         let mut state = lock(&self.agents.state);
         let State { agents, late, .. } = &mut *state;
         let Some(agent) = agents.get_mut(&self.name) else { return };
-        if agent.runs.get_mut(&report.run).is_some_and(|known| known.end(Ok(report.clone()))) {
+        let Some(known) = agent.runs.get_mut(&report.run) else { return };
+        let report = known.own(report);
+        if known.end(Ok(report.clone())) {
             return;
         }
+        let work = known.work().clone();
+        agent.runs.remove(&report.run);
         let Report { run, code, text, .. } = &report;
         tracing::info!(agent = %self.name, %run, code, text, "a run ended that nobody waits for any more");
-        if let Some(known) = agent.runs.remove(run) {
-            late.push_back(Late { agent: self.name.clone(), work: known.work().clone(), report });
-            late.drain(..late.len().saturating_sub(LATE_MAX));
-            self.agents.arrivals.notify_one();
-        }
+        late.push_back(Late { agent: self.name.clone(), work, report });
+        late.drain(..late.len().saturating_sub(LATE_MAX));
+        self.agents.arrivals.notify_one();
     }
 
     /// What the agent offers changed.

@@ -10,7 +10,8 @@ use std::thread;
 use tokio::sync::mpsc::Receiver;
 use understudy_format::ErrorKind;
 use understudy_format::access::ClientName;
-use understudy_format::agent::{Announcement, Assignment, Offer, Progress, Report, Work};
+use understudy_format::agent::{Announcement, Assignment, Offer, Progress, Report, VolumeFigures, VolumeReport, Work};
+use understudy_format::layout::Layout;
 use understudy_format::wire::Control;
 use uuid::Uuid;
 
@@ -73,6 +74,29 @@ fn a_run_is_told_of_and_reported() {
     assert_eq!(waiting.end.join().unwrap().unwrap(), report(run));
     assert!(agents.list()[0].runs.is_empty());
     assert_eq!(seat.hear(Control::Ping).unwrap(), Some(Control::Pong));
+}
+
+#[test]
+fn an_agent_tells_only_of_the_volumes_of_its_run_and_commands_no_terminal() {
+    let agents = Arc::new(Agents::default());
+    let (seat, mut outgoing) = arrive(&agents, "a", vec![]);
+    let waiting = wait(&agents);
+    let run = assigned(&mut outgoing).run;
+    let progress = Progress { run, volume: "db".parse().unwrap(), done: 5, total: 9, text: String::new() };
+    seat.hear(Control::Progress(progress)).unwrap();
+    assert!(agents.list()[0].runs[0].progress.is_empty());
+    let figures = VolumeFigures::get(&[0; VolumeFigures::SIZE]).unwrap();
+    let of = |volume: &str| VolumeReport {
+        volume: volume.parse().unwrap(),
+        figures,
+        full_reason: "\x07".into(),
+        text: "\x1b[2J".into(),
+    };
+    let said = Report { text: "a\nb\r".into(), volumes: vec![of("db"), of("mail")], ..report(run) };
+    seat.hear(Control::Report(said)).unwrap();
+    let heard = waiting.end.join().unwrap().unwrap();
+    let mail = VolumeReport { full_reason: "\u{fffd}".into(), text: "\u{fffd}[2J".into(), ..of("mail") };
+    assert_eq!((heard.text.as_str(), &heard.volumes[..]), ("a\nb\u{fffd}", &[mail][..]));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What adds up from the start of the daemon, counted while it happens; and what only an event tells.
 //!
-//! Invariant: counting never fails and never waits for a disk.
+//! Invariants: counting never fails and never waits for a disk; what agents say of a run does not make a number of its own.
 
 use super::{Family, Labels};
 use crate::locks::lock;
@@ -58,7 +58,7 @@ impl Counters {
         self.add(SENT, vec![of(volume)], figures.sent_bytes);
         self.add(DEDUPLICATED, vec![of(volume)], figures.deduplicated_bytes);
         if !full_reason.is_empty() {
-            self.add(FULLS, vec![of(volume), ("reason", full_reason.clone())], 1);
+            self.add(FULLS, vec![of(volume), ("reason", kind_of(full_reason).to_owned())], 1);
         }
     }
 
@@ -99,13 +99,24 @@ impl Counters {
     }
 
     fn add(&self, name: &'static str, labels: Labels, more: u64) {
-        *lock(&self.totals).entry(name).or_default().entry(labels).or_default() += more;
+        let mut totals = lock(&self.totals);
+        let total = totals.entry(name).or_default().entry(labels).or_default();
+        *total = total.saturating_add(more);
     }
 }
 
 impl Drop for InSession {
     fn drop(&mut self) {
         self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a full was made for: few words, whatever agents say.
+fn kind_of(reason: &str) -> &'static str {
+    match reason {
+        "first point of this volume" => "first point of this volume",
+        reason if reason.starts_with("asked for") => "asked for",
+        _ => "other",
     }
 }
 
@@ -134,12 +145,20 @@ mod tests {
     #[test]
     fn reports_add_up_and_fulls_are_told_apart_by_reason() {
         let counters = Counters::default();
-        ["", "first point", "first point"].into_iter().for_each(|reason| counters.reported(&report(reason)));
+        let (first, asked) = ("first point of this volume", "asked for: full-every: 9, and 9 runs since the last full");
+        ["", first, asked].into_iter().for_each(|reason| counters.reported(&report(reason)));
         let db = || vec![("volume", "db".to_owned())];
         assert_eq!(total(&counters, READ), [(db(), 300.0)]);
         assert_eq!(total(&counters, SENT), [(db(), 21.0)]);
         assert_eq!(total(&counters, DEDUPLICATED), [(db(), 9.0)]);
-        assert_eq!(total(&counters, FULLS), [([db(), vec![("reason", "first point".to_owned())]].concat(), 2.0)]);
+        let of = |reason: &str| ([db(), vec![("reason", reason.to_owned())]].concat(), 1.0);
+        assert_eq!(total(&counters, FULLS), [of("asked for"), of(first)]);
+        counters.reported(&report("whatever\nelse"));
+        assert_eq!(total(&counters, FULLS), [of("asked for"), of(first), of("other")]);
+        let mut most = report("");
+        most.figures.read_bytes = u64::MAX;
+        counters.reported(&most);
+        assert_eq!(total(&counters, READ), [(db(), u64::MAX as f64)], "more than can be counted is no panic");
         assert_eq!(total(&counters, POINTS), []);
     }
 

@@ -85,8 +85,8 @@ fn list(daemon: &Daemon, args: &args::JobsList, tell: &mut dyn FnMut(Told)) -> R
 
 fn told_runs(scheduler: &Scheduler, name: &str) -> Result<Vec<Told>> {
     let found = scheduler.jobs().find(|(job, _)| job.name == name);
-    let (_, history) = found.ok_or_else(|| unknown(scheduler, name))?;
-    Ok(history.runs.iter().map(|run| show::told_run(name, run)).collect())
+    let (job, history) = found.ok_or_else(|| unknown(scheduler, name))?;
+    Ok(history.runs.iter().map(|run| show::told_run(job, run)).collect())
 }
 
 fn told_job(daemon: &Daemon, scheduler: &Scheduler, job: &Job, history: &JobHistory) -> Told {

@@ -2,7 +2,7 @@
 
 use super::commands::{how, said, why};
 use super::scheduler::{Cause, Due, Hindrance, Lag, Started, nanoseconds};
-use crate::config::Job;
+use crate::config::{Job, Task};
 use crate::upkeep::Told;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -106,18 +106,22 @@ pub(super) fn lag_json(lag: &Lag, now: Timestamp) -> Value {
 }
 
 /// A run with what it did to volumes.
-pub(super) fn told_run(job: &str, run: &Run) -> Told {
-    let volumes = run.volumes.iter().map(|volume| format!("\n    {}", volume_line(volume)));
+pub(super) fn told_run(job: &Job, run: &Run) -> Told {
+    let volumes = run.volumes.iter().map(|volume| format!("\n    {}", volume_line(&job.task, volume)));
     let full = if run.full.is_empty() { String::new() } else { format!("\n    to be full: {}", run.full) };
     let text = format!("{:>4}  {}{full}{}", run.number, line(run), volumes.collect::<String>());
-    Told { text, event: run_json(job, run) }
+    Told { text, event: run_json(&job.name, run) }
 }
 
-fn volume_line(report: &VolumeReport) -> String {
+fn volume_line(task: &Task, report: &VolumeReport) -> String {
     let VolumeReport { volume, figures, full_reason, text } = report;
     let point = if figures.point == 0 { String::new() } else { format!("@{}", figures.point) };
     if figures.code == 1 || figures.code == 2 {
         return format!("{volume}: failed: {text}");
+    }
+    if matches!(task, Task::Verify { .. }) {
+        let how = if figures.code == 4 { "not identical" } else { "identical" };
+        return format!("{volume}{point}: {how}");
     }
     let full = if full_reason.is_empty() { String::new() } else { format!("; full: {full_reason}") };
     format!(
@@ -188,4 +192,24 @@ fn reason(due: &Due, job: &Job, hindrance: Option<&Hindrance>, now: Timestamp) -
         Cause::Schedule => format!("{} comes at {nominal}, and {delay:#} later", job.schedule),
     };
     if due.starts <= now.max(due.at) { came } else { format!("{came}; its window opens then ({})", job.windows) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::tests::started;
+    use understudy_format::agent::VolumeFigures;
+    use understudy_format::layout::Layout;
+
+    #[test]
+    fn a_comparison_says_what_it_came_to() {
+        let job = started("  v: {verify: [x], agent: web1, schedule: daily}\n").job;
+        let mut figures = VolumeFigures::get(&[0; VolumeFigures::SIZE]).unwrap();
+        figures.point = 3;
+        let line = |code| {
+            let (volume, figures) = ("x".parse().unwrap(), VolumeFigures { code, ..figures });
+            volume_line(&job.task, &VolumeReport { volume, figures, full_reason: String::new(), text: "why".into() })
+        };
+        assert_eq!([0, 4, 1].map(line), ["x@3: identical", "x@3: not identical", "x: failed: why"]);
+    }
 }

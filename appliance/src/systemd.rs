@@ -1,6 +1,6 @@
 //! What systemd is told of the daemon, where it asked for that (`Type=notify`, `WatchdogSec=`).
 //!
-//! Invariant: a sign of life is given only after timers, worker threads and the locks of pool and agents were seen to work: a daemon that
+//! Invariant: a sign of life is given only after timers, worker threads and the locks of pool, agents and jobs were seen to work: a daemon that
 //! hangs gives none.
 
 use crate::daemon::Daemon;
@@ -34,9 +34,12 @@ pub async fn watch(daemon: Arc<Daemon>, stopped: impl Future<Output = ()>) {
             _ = beat.tick() => {}
         }
         let daemon = daemon.clone();
-        let works = tokio::task::spawn_blocking(move || (daemon.pool.volumes().len(), daemon.agents.list().len()));
-        if let Ok((volumes, agents)) = works.await {
-            let status = format!("{volumes} volumes, {agents} agents");
+        let works = tokio::task::spawn_blocking(move || {
+            let jobs = daemon.jobs.look(|scheduler| scheduler.jobs().count());
+            (daemon.pool.volumes().len(), daemon.agents.list().len(), jobs)
+        });
+        if let Ok((volumes, agents, jobs)) = works.await {
+            let status = format!("{volumes} volumes, {agents} agents, {jobs} jobs");
             notify(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
         }
     }

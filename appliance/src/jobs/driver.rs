@@ -3,6 +3,7 @@
 //! Invariants: the history is written before a run and after it; where the disk does not take it, the job runs all the same (it may be the
 //! one that makes room) and that is said. Settings that the configuration wants are in force before any run. Who asked for a run
 //! hears of its end, also when it panics, or never comes because its job was taken out. Nobody who is to be told of something is waited for.
+//! A turn that panics is not the last one.
 
 use super::history;
 use super::notify::Notifier;
@@ -21,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use understudy_format::history::Why;
 use understudy_format::point::VolumeName;
 
@@ -149,7 +150,14 @@ pub async fn drive(daemon: Arc<Daemon>, stopped: impl Future<Output = ()>) {
     let (notifier, mut runs) = (Arc::new(Notifier::start(&daemon)), JoinSet::new());
     loop {
         let tell = notifier.clone();
-        let Some((step, listeners)) = blocking(&daemon, move |daemon| turn(daemon, &tell)).await else { break };
+        let (step, listeners) = match blocking(&daemon, move |daemon| turn(daemon, &tell)).await {
+            Ok(next) => next,
+            Err(error) if error.is_panic() => {
+                tracing::error!(%error, "internal error: what jobs are due could not be found out; it is tried again");
+                (Step::Wait(None), Vec::new())
+            }
+            Err(_) => break,
+        };
         match step {
             Step::Start(started) => {
                 let stop = daemon.jobs.begin(&started.job.name);
@@ -204,17 +212,18 @@ fn pause(until: Option<Timestamp>) -> Duration {
     until.map_or(LOOK, |until| until.duration_since(now()).try_into().unwrap_or_default()).min(LOOK)
 }
 
-/// On a thread that may wait for disks; `None` when the program is ending.
+/// On a thread that may wait for disks; an error when it panics, or when the program is ending.
 async fn blocking<T: Send + 'static>(
     daemon: &Arc<Daemon>,
     act: impl FnOnce(&Daemon) -> T + Send + 'static,
-) -> Option<T> {
+) -> Result<T, JoinError> {
     let daemon = daemon.clone();
-    tokio::task::spawn_blocking(move || act(&daemon)).await.ok()
+    tokio::task::spawn_blocking(move || act(&daemon)).await
 }
 
 async fn carry_out(daemon: Arc<Daemon>, started: Box<Started>, listeners: Vec<Sender<Heard>>, stop: Arc<AtomicBool>) {
-    blocking(&daemon, move |daemon| {
+    // A run that panics is told of where it is carried out.
+    let _ = blocking(&daemon, move |daemon| {
         record(daemon);
         let (end, outcome) = run::run(daemon, &started, &stop, &listeners);
         let name = started.job.name.as_str();

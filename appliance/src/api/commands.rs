@@ -121,7 +121,9 @@ fn is_there(context: &Context, command: &Command, volumes: &[VolumeName]) -> Res
     if let Command::OfAgents(of_agents) = command {
         let is_gone = |name: &&ClientName| !daemon.agents.list().iter().any(|agent| agent.name == **name);
         if let Some(name) = of_agents.agent().filter(is_gone) {
-            return Err(Error::refused(format!("no agent {name} was here; start `understudy agent` on its host")).into());
+            return Err(
+                Error::refused(format!("no agent {name} was here; start `understudy agent` on its host")).into()
+            );
         }
     }
     // What is replicated may not be there yet.

@@ -150,7 +150,7 @@ impl Access {
         if !read(&self.register).clients.get(name).is_some_and(only_adds) {
             return Ok(());
         }
-        let error = Error::refused(format!("client {name} only adds (append-only): nothing is taken away for it"));
+        let error = Error::Denied(format!("client {name} only adds (append-only): nothing is taken away for it"));
         self.audit.deny(peer, &error.to_string());
         Err(error)
     }
@@ -275,7 +275,7 @@ fn denied(client: &ClientName, right: Right, volume: Option<&VolumeName>) -> Err
         Some(volume) => (format!("volume {volume}"), format!("--volume {volume}")),
         None => ("the pool as a whole".to_owned(), "--volume '*'".to_owned()),
     };
-    Error::Refused(format!(
+    Error::Denied(format!(
         "client {client} has no right to {right} {of}; who administers the appliance can give it: \
          `understudyd grant {client} --role {right} {option}`"
     ))

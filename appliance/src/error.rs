@@ -77,6 +77,9 @@ pub enum Error {
     /// The request is refused.
     #[error("{0}")]
     Refused(String),
+    /// Who asks has no right to it.
+    #[error("{0}")]
+    Denied(String),
     /// Not now.
     #[error("{0}")]
     Busy(String),
@@ -97,7 +100,7 @@ impl Error {
             Self::Full { .. } => ErrorKind::Full,
             Self::Damaged { .. } | Self::Missing { .. } | Self::Format(_) => ErrorKind::Corrupt,
             Self::At { source, .. } => source.kind(),
-            Self::Refused(_) => ErrorKind::Refused,
+            Self::Refused(_) | Self::Denied(_) => ErrorKind::Refused,
             Self::Busy(_) => ErrorKind::Retry,
             Self::Group(_) => ErrorKind::Group,
             Self::Closing => ErrorKind::Closed,

@@ -244,11 +244,13 @@ fn tell_failure(served: Result<(), NetError>, address: SocketAddr) {
 
 /// Says that nothing is served to who shows no certificate.
 async fn refuse_http(mut to: Outgoing) -> io::Result<()> {
-    const BODY: &str = "no certificate of a client was shown: `understudy login` gets one\n";
-    let (status, length) = ("HTTP/1.1 401 Unauthorized", BODY.len());
-    let answer =
-        format!("{status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{BODY}");
-    to.write_all(answer.as_bytes()).await?;
+    let body = api::Problem::stranger().json().to_string();
+    let head = format!(
+        "HTTP/1.1 401 Unauthorized\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        api::PROBLEM,
+        body.len()
+    );
+    to.write_all((head + &body).as_bytes()).await?;
     to.shutdown().await
 }
 

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use understudy_format::ErrorKind;
 
 /// Of what type a problem is.
-pub(super) const PROBLEM: &str = "application/problem+json";
+pub(crate) const PROBLEM: &str = "application/problem+json";
 
 /// See the module documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     status: StatusCode,
     kind: &'static str,
     detail: String,
@@ -38,8 +38,17 @@ impl Problem {
         Self::new(status, "body", detail)
     }
 
+    /// Nobody who is known asks.
+    pub(crate) fn stranger() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "stranger",
+            "no certificate of a client was shown: `understudy login` gets one",
+        )
+    }
+
     /// The object that is answered.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let Self { status, kind, detail } = self;
         json!({
             "type": format!("urn:understudy:problem:{kind}"), "title": status.canonical_reason(),
@@ -51,6 +60,7 @@ impl Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let (status, kind) = match error.kind() {
+            _ if matches!(error, Error::Denied(_)) => (StatusCode::FORBIDDEN, "denied"),
             ErrorKind::Refused => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
             ErrorKind::Retry => (StatusCode::CONFLICT, "busy"),
             ErrorKind::Full => (StatusCode::INSUFFICIENT_STORAGE, "full"),

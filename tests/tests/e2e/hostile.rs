@@ -175,7 +175,12 @@ fn who_shows_no_certificate_may_become_a_client_and_nothing_else() {
     }
     let output =
         s_client(&lab, address, args!["-alpn", "http/1.1", "-quiet"], b"GET /v1/volumes HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert!(output.contains("401 Unauthorized") && !output.contains("\"v\""), "{output}");
+    assert!(
+        output.contains("401 Unauthorized")
+            && output.contains("urn:understudy:problem:stranger")
+            && !output.contains("\"v\""),
+        "{output}"
+    );
     let log = audit(&scene.appliance);
     assert!(log.contains("without a certificate"), "{log}");
     scene.assert_unharmed(&lab);

@@ -136,7 +136,7 @@ fn who_says_nothing_or_next_to_nothing_takes_no_place_from_others() {
 #[test]
 fn who_shows_no_certificate_takes_no_seat_from_those_who_are_known() {
     let lab = Lab::new();
-    let config = lab.write("understudyd.yaml", b"limits: {sessions: 1}\n");
+    let config = lab.write("understudyd.yaml", b"version: 1\nlimits: {sessions: 1}\n");
     let appliance = Appliance::start_with(&lab, &lab.file("pool"), args!["--tls", "on", "--config", &config]);
     let web = enrolled(&lab, &appliance, "web", &[]);
     let words = args!["s_client", "-connect", appliance.address(), "-alpn", "understudy/1", "-brief"];

@@ -149,7 +149,9 @@ fn a_run_is_cut_by_the_end_of_the_daemon_and_made_up_for() {
     open(&lab);
     appliance.restart();
     let after = runs(&appliance, "disks", "it did well", |runs| all(runs, "done") > 0);
-    assert_eq!((text(&after[0], "outcome"), text(&after[1], "why")), ("cut", "missed"), "{after:#?}");
+    // The agent goes on without the daemon, and may say how that ended before the job is made up for.
+    assert!(["cut", "failed"].contains(&text(&after[0], "outcome")), "{after:#?}");
+    assert!(["missed", "away", "retried"].contains(&text(&after[1], "why")), "{after:#?}");
     appliance.assert_secondary("mail", &mail);
     appliance.stop();
     appliance.assert_pool_sound();

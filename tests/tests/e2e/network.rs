@@ -28,18 +28,17 @@ impl Scene {
         let appliance = Appliance::start_on_host(&lab, &hosts.remove(0), Vec::new());
         VOLUMES.iter().for_each(|volume| image::random(&lab.file(volume), SIZE, &mut rng));
         let scene = Scene { appliance, hosts, _network: network, lab, rng };
-        let names = VOLUMES.iter().enumerate();
-        names.for_each(|(at, name)| scene.appliance.enrol(name, &scene.hosts[at], &scene.identity(at)));
+        scene.appliance.enrol("hosts", &scene.hosts[0], &scene.identity());
         scene
     }
 
-    fn identity(&self, at: usize) -> PathBuf {
-        self.lab.file(&format!("identity {at}"))
+    fn identity(&self) -> PathBuf {
+        self.lab.file("identity")
     }
 
-    /// A command of a host, as who it is.
+    /// A command of a host, as the one client that all of them are: a group is of one.
     fn on(&self, at: usize, run: Run) -> Run {
-        self.hosts[at].on(run.env("UNDERSTUDY_IDENTITY", self.identity(at)))
+        self.hosts[at].on(run.env("UNDERSTUDY_IDENTITY", self.identity()))
     }
 
     fn source(&self, at: usize) -> PathBuf {

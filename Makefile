@@ -25,9 +25,7 @@ demo: cargo peers ## watch a real volume being replicated, changed, replicated a
 test: cargo peers ## the gate: format, lints, unit tests, end-to-end tests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo build --workspace --bins
 	cargo test --workspace
-	cargo test -p understudy-sim --features canary --test sim canary::an_appliance
 
 bench: cargo peers ## measure against qemu-img, nbdcopy and dd
 	cargo build --release --workspace --bins

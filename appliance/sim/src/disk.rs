@@ -84,7 +84,7 @@ impl State {
             }
             Some(Fault::Fail(at, errno)) if at == now => Ok(self.fail(errno)),
             Some(Fault::Stuck(from, errno)) if from <= now => Ok(self.fail(errno)),
-            _ if is_sync && self.lie.as_ref().is_some_and(|lie| lie(path)) => Ok(Outcome::Lied),
+            _ if is_sync && self.lie.as_mut().is_some_and(|lie| lie(path)) => Ok(Outcome::Lied),
             _ => Ok(Outcome::Done),
         }
     }
@@ -242,7 +242,7 @@ impl SimDisk {
     }
 
     /// Syncs of files and directories whose path this is true of succeed without doing anything.
-    pub fn lie(&self, lie: impl Fn(&Path) -> bool + Send + 'static) {
+    pub fn lie(&self, lie: impl FnMut(&Path) -> bool + Send + 'static) {
         self.state().lie = Some(Box::new(lie));
     }
 

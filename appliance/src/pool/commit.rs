@@ -29,11 +29,8 @@ impl Pool {
         let Some(epoch) = new.first().map(|first| first.guard.epoch) else { return Ok(()) };
         // All of one epoch, or the first sync fails: what one of them relied on may be gone.
         new.iter().try_for_each(|new| self.log.check(new.guard.epoch))?;
-        // The canary is a build that breaks the order, to prove that the simulation notices.
-        if !cfg!(feature = "canary") {
-            self.log.sync(epoch)?;
-            self.index.sync()?;
-        }
+        self.log.sync(epoch)?;
+        self.index.sync()?;
         let _recording = locks::lock(&self.recording);
         let settings: Vec<Settings> = new.iter().map(|new| self.new_volume.settings(&new.volume.name)).collect();
         self.enter_new_volumes(epoch, new.iter().map(|new| new.volume).zip(&settings))?;

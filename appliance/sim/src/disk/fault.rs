@@ -80,7 +80,7 @@ pub enum Fault {
 }
 
 /// Which syncs report success without doing anything.
-pub type Lie = Box<dyn Fn(&Path) -> bool + Send>;
+pub type Lie = Box<dyn FnMut(&Path) -> bool + Send>;
 
 /// The error of everything that is asked of a disk without power.
 pub fn power_is_off(operation: u64) -> io::Error {

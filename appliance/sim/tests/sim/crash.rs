@@ -226,17 +226,21 @@ fn large_groups() -> Arc<[Step]> {
 
 #[test]
 fn power_lost_while_a_large_group_is_committed_leaves_all_of_it_or_nothing() {
-    let wrong = cut_each_sync(large_groups(), 12);
+    let wrong = cut_each_sync(large_groups(), 12, |_| ());
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Cuts the power at every sync of long commits, with many outcomes each; returns what was found wrong.
-pub fn cut_long_commits(outcomes: u64) -> Vec<String> {
-    cut_each_sync(long_commits(), outcomes)
+/// Cuts the power at every sync of long commits, with many outcomes each, on a disk that was made ready; returns what was found wrong.
+pub fn cut_long_commits(outcomes: u64, ready: impl Fn(&SimDisk)) -> Vec<String> {
+    cut_each_sync(long_commits(), outcomes, ready)
 }
 
-fn cut_each_sync(steps: Arc<[Step]>, outcomes: u64) -> Vec<String> {
-    let start = || Run::new(steps.clone(), 0).with_segments(2 << 20);
+fn cut_each_sync(steps: Arc<[Step]>, outcomes: u64, ready: impl Fn(&SimDisk)) -> Vec<String> {
+    let start = || {
+        let run = Run::new(steps.clone(), 0).with_segments(2 << 20);
+        ready(run.machine.disk());
+        run
+    };
     let mut whole = start();
     whole.go().unwrap();
     let history = whole.machine.disk().history();

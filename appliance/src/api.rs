@@ -71,7 +71,8 @@ fn routes() -> Vec<Route> {
 
 fn router(context: Context) -> Router {
     let routed = routes().into_iter().fold(Router::new(), |router, (_, path, answers)| router.route(path, answers));
-    routed.fallback(problem::no_such_path).method_not_allowed_fallback(problem::no_such_method).with_state(context)
+    let routed = routed.fallback(problem::no_such_path).method_not_allowed_fallback(problem::no_such_method);
+    routed.layer(axum::middleware::from_fn(input::take)).with_state(context)
 }
 
 /// Answers the requests of a connection until it ends, or `stopped`; what it asked for has ended when this returns.

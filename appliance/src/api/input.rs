@@ -1,11 +1,13 @@
 //! What a request says: parts of its path, its query, its body; read strictly, and refused as a [`Problem`].
 //!
-//! Invariants: a body has at most [`BODY_MAX`] bytes and comes within [`BODY_TIME_MAX`]; nothing is passed over that is not known.
+//! Invariants: a body has at most [`BODY_MAX`] bytes comes within [`BODY_TIME_MAX`], and is taken whoever is to answer; nothing is passed over that is not known.
 
 use super::problem::Problem;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONNECTION, CONTENT_TYPE};
 use hyper::http::request::Parts;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -14,6 +16,21 @@ use std::time::Duration;
 const BODY_MAX: usize = 64 << 10;
 /// How long a client may take for a body.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Takes the whole body of a request before anything is answered: bytes that nobody takes would end the connection under the next request.
+pub(super) async fn take(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let taken = tokio::time::timeout(BODY_TIME_MAX, axum::body::to_bytes(body, BODY_MAX)).await;
+    let late = |_| Problem::body(StatusCode::REQUEST_TIMEOUT, "the body did not come in time");
+    let long = |error| {
+        let reason = format!("the body has more than {BODY_MAX} bytes, or was cut: {error}");
+        Problem::body(StatusCode::PAYLOAD_TOO_LARGE, reason)
+    };
+    match taken.map_err(late).and_then(|taken| taken.map_err(long)) {
+        Ok(body) => next.run(Request::from_parts(parts, body.into())).await,
+        Err(problem) => ([(CONNECTION, "close")], problem).into_response(),
+    }
+}
 
 /// The parts of the path.
 pub(super) struct InPath<T>(pub(super) T);
@@ -52,13 +69,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for InBody<T> {
             let reason = "the body is not application/json";
             return Err(Problem::body(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason));
         }
-        let body = tokio::time::timeout(BODY_TIME_MAX, axum::body::to_bytes(request.into_body(), BODY_MAX)).await;
-        let late = |_| Problem::body(StatusCode::REQUEST_TIMEOUT, "the body did not come in time");
-        let long = |error| {
-            let reason = format!("the body has more than {BODY_MAX} bytes, or was cut: {error}");
-            Problem::body(StatusCode::PAYLOAD_TOO_LARGE, reason)
-        };
-        let body = body.map_err(late)?.map_err(long)?;
+        // It is here already, as a whole: [`take`].
+        let body = axum::body::to_bytes(request.into_body(), BODY_MAX).await;
+        let body = body.map_err(|error| Problem::misunderstood(format!("the body: {error}")))?;
         let body = if body.is_empty() { b"{}".as_slice() } else { &body };
         serde_json::from_slice(body).map(Self).map_err(|error| Problem::misunderstood(format!("the body: {error}")))
     }

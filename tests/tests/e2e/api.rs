@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -139,6 +139,34 @@ fn what_cannot_be_is_refused_with_the_reason() {
     scene.refused(remove, &["--json", &format!("@{}", long.display())], 413, "more than 65536 bytes");
     scene.refused("/v1/overlays/disk/1", &["--request", "DELETE"], 422, "no scratch overlay");
     assert_eq!(scene.appliance.point_numbers("disk"), [1, 2]);
+}
+
+/// Bodies that nobody asked for are taken all the same: the connection is good for the next request.
+#[test]
+fn a_refused_request_leaves_its_connection_to_the_next() {
+    let scene = Scene::new();
+    let mut socket = UnixStream::connect(scene.appliance.pool().join("control")).expect("the daemon");
+    let mut answers = BufReader::new(socket.try_clone().expect("a second handle"));
+    for path in ["/v1/commands/prune", "/v1/nothing", "/v1/volumes"] {
+        let head = format!("PUT {path} HTTP/1.1\r\nhost: pool\r\ncontent-length: 65536\r\n\r\n");
+        socket.write_all(head.as_bytes()).expect("the head");
+        // More than the socket holds at once comes after the head was looked at.
+        socket.write_all(&[b' '; 65536]).expect("the body");
+        let status = if path == "/v1/nothing" { 404 } else { 405 };
+        assert_eq!(answer(&mut answers), status, "{path}");
+        socket.write_all(b"GET /v1/volumes HTTP/1.1\r\nhost: pool\r\n\r\n").expect("the next");
+        assert_eq!(answer(&mut answers), 200, "after {path}");
+    }
+}
+
+/// Reads one answer as a whole; its status.
+fn answer(from: &mut impl BufRead) -> u64 {
+    let head: Vec<String> =
+        from.lines().map(|line| line.expect("a line")).take_while(|line| !line.is_empty()).collect();
+    let status = head[0].split(' ').nth(1).and_then(|status| status.parse().ok());
+    let length = head.iter().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    io::copy(&mut from.take(length.expect("a length")), &mut io::sink()).expect("the body");
+    status.expect("a status")
 }
 
 #[test]

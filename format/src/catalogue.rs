@@ -42,7 +42,7 @@ crate::layout! {
 }
 
 crate::layout! {
-    /// The fixed part of the settings of a volume; the texts `keep_within`, `minimum_age` and `device` follow.
+    /// The fixed part of the settings of a volume; the texts `keep_within`, `minimum_age`, `device`, `keep_journal` and `fold_every` follow.
     pub struct SettingsRecord, 64 {
         /// The volume.
         0 volume: Uuid,
@@ -101,6 +101,10 @@ pub struct Settings {
     pub keep_within: String,
     /// Points younger than this are kept; a span of time as text, empty for none.
     pub minimum_age: String,
+    /// How long any moment of a journal can be gone back to; a span of time as text, empty for the usual one.
+    pub keep_journal: String,
+    /// How often a journal is folded into a point; a span of time as text, empty for the usual one.
+    pub fold_every: String,
 }
 
 impl RemovalRecord {
@@ -169,6 +173,8 @@ impl Settings {
         put_text(&mut out, &self.keep_within);
         put_text(&mut out, &self.minimum_age);
         put_text(&mut out, if let SecondaryMode::Device(path) = &self.secondary { path } else { "" });
+        put_text(&mut out, &self.keep_journal);
+        put_text(&mut out, &self.fold_every);
         out
     }
 
@@ -179,6 +185,8 @@ impl Settings {
         let keep_within = reader.text("keep_within", SPAN_MAX)?;
         let minimum_age = reader.text("minimum_age", SPAN_MAX)?;
         let device = reader.text("device", DEVICE_MAX)?;
+        let keep_journal = reader.text("keep_journal", SPAN_MAX)?;
+        let fold_every = reader.text("fold_every", SPAN_MAX)?;
         reader.finish()?;
         let secondary = match (r.secondary_mode, device.is_empty()) {
             (0, true) => SecondaryMode::None,
@@ -190,6 +198,6 @@ impl Settings {
             }
         };
         let keep = [r.keep_last, r.keep_hourly, r.keep_daily, r.keep_weekly, r.keep_monthly, r.keep_yearly];
-        Ok((r.volume, Self { secondary, keep, keep_within, minimum_age }))
+        Ok((r.volume, Self { secondary, keep, keep_within, minimum_age, keep_journal, fold_every }))
     }
 }

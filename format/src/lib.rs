@@ -25,6 +25,7 @@ pub mod frame;
 pub mod geometry;
 pub mod group;
 pub mod history;
+pub mod journal;
 pub mod layout;
 pub mod map;
 pub mod mapfile;

@@ -8,6 +8,7 @@ use crate::digest::Digest;
 use crate::error::{FormatError, Result};
 use crate::geometry::Geometry;
 use crate::group::{MEMBERS_MAX, MEMBERS_MIN};
+use crate::journal::Position;
 use crate::layout::{Field, Layout, Reader, check_range, put_record, put_text};
 use crate::map::Map;
 use std::fmt;
@@ -54,7 +55,7 @@ impl FromStr for VolumeName {
     }
 }
 
-/// A label: 1 to 128 of the characters of a volume name, starting with a letter, and not `latest`.
+/// A label: 1 to 128 of the characters of a volume name, starting with a letter, and neither `latest` nor `now`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Label(String);
 
@@ -70,13 +71,16 @@ impl FromStr for Label {
 
     fn from_str(text: &str) -> Result<Self> {
         let starts = text.starts_with(|c: char| c.is_ascii_alphabetic());
-        let valid = starts && text.len() <= LABEL_MAX && text.parse::<VolumeName>().is_ok() && text != "latest";
+        let valid = starts
+            && text.len() <= LABEL_MAX
+            && text.parse::<VolumeName>().is_ok()
+            && !["latest", "now"].contains(&text);
         match valid {
             true => Ok(Self(text.to_owned())),
             false => Err(FormatError::invalid(
                 "label",
                 format!(
-                    "{text:?}: expected 1 to 128 of letters, digits, '.', '_', '-', starting with a letter, and not \"latest\""
+                    "{text:?}: expected 1 to 128 of letters, digits, '.', '_', '-', starting with a letter, and neither \"latest\" nor \"now\""
                 ),
             )),
         }
@@ -99,7 +103,7 @@ crate::layout! {
 
 crate::layout! {
     /// The fixed part of a point record; its label follows as a text, empty for none.
-    pub struct PointRecord, 176 {
+    pub struct PointRecord, 192 {
         /// The volume.
         0 volume: Uuid,
         /// The number of the point in its volume, from 1.
@@ -126,8 +130,12 @@ crate::layout! {
         144 stored_bytes: u64,
         /// Content bytes of the blocks that the stream added to segments.
         152 new_bytes: u64,
+        /// The journal that the point was made with; nil for none.
+        160 journal: Uuid,
+        /// The number of the last entry of it that is in the point.
+        176 sequence: u64,
         /// 0.
-        160 reserved_tail: [u8; 16],
+        184 reserved_tail: [u8; 8],
     }
 }
 
@@ -188,6 +196,8 @@ pub struct Point {
     pub new_bytes: u64,
     /// A name that people gave to the point.
     pub label: Option<Label>,
+    /// Up to where a journal is in it, when a tap made it.
+    pub position: Option<Position>,
 }
 
 impl Point {
@@ -208,7 +218,9 @@ impl Point {
             changed_blocks: self.changed_blocks,
             stored_bytes: self.stored_bytes,
             new_bytes: self.new_bytes,
-            reserved_tail: [0; 16],
+            journal: self.position.map_or(Uuid::nil(), |position| position.journal),
+            sequence: self.position.map_or(0, |position| position.sequence),
+            reserved_tail: [0; 8],
         }
         .put(&mut out);
         put_text(&mut out, self.label.as_ref().map_or("", Label::as_str));
@@ -222,6 +234,11 @@ impl Point {
         let label = reader.text("label", LABEL_MAX)?;
         reader.finish()?;
         check_range("point record", "point", record.point, 1, u64::MAX)?;
+        let position = match (record.journal, record.sequence) {
+            (journal, 0) if journal.is_nil() => None,
+            (journal, sequence) if !journal.is_nil() => Some(Position { journal, sequence }),
+            _ => return Err(FormatError::invalid("point record", "a number in no journal")),
+        };
         let map = Map { geometry: Geometry::from_wire(record.volume_size, record.block_size)?, top: record.top };
         if map.root() != record.root {
             return Err(FormatError::Digest { what: "point record", expected: record.root, computed: map.root() });
@@ -237,6 +254,7 @@ impl Point {
             stored_bytes: record.stored_bytes,
             new_bytes: record.new_bytes,
             label: if label.is_empty() { None } else { Some(label.parse()?) },
+            position,
         })
     }
 }

@@ -1,4 +1,5 @@
-//! How people name a point: `NAME`, `NAME@3`, `NAME@latest`, `NAME@label`, `NAME@2026-11-21T10:00`.
+//! How people name a point: `NAME`, `NAME@3`, `NAME@latest`, `NAME@label`, `NAME@2026-11-21T10:00`,
+//! `NAME@now`.
 //!
 //! A pure function from text and points to a point; the time zone is passed in. What the choice
 //! means: numbers and labels name one point or none (of several points with the same label the newest);
@@ -13,8 +14,10 @@ use std::fmt;
 /// One point of a volume, as it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selector {
-    /// The newest.
+    /// The newest point.
     Latest,
+    /// The newest moment: what a journal has after the newest point included.
+    Now,
     /// By its number.
     Number(u64),
     /// The newest with this label.
@@ -50,6 +53,7 @@ impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Latest => f.write_str("latest"),
+            Self::Now => f.write_str("now"),
             Self::Number(number) => number.fmt(f),
             Self::Label(label) => f.write_str(label.as_str()),
             Self::AtOrBefore(_, text) => f.write_str(text),
@@ -63,6 +67,9 @@ impl Selector {
         if text == "latest" {
             return Ok(Self::Latest);
         }
+        if text == "now" {
+            return Ok(Self::Now);
+        }
         if let (true, Ok(number)) = (text.bytes().all(|byte| byte.is_ascii_digit()), text.parse()) {
             return Ok(Self::Number(number));
         }
@@ -70,17 +77,26 @@ impl Selector {
             return Ok(Self::Label(label));
         }
         let ns = parse_time(text, zone).ok_or_else(|| {
-            let expected = "expected a number, \"latest\", a label, or a time such as 2026-11-21T10:00";
+            let expected = "expected a number, \"latest\", \"now\", a label, or a time such as 2026-11-21T10:00";
             FormatError::invalid("point", format!("{text:?}: {expected}"))
         })?;
         Ok(Self::AtOrBefore(ns, text.to_owned()))
     }
 
-    /// The point that is meant, out of all points of the volume in ascending order.
+    /// The time that is asked for, where a whole second means all of it; `None` of what names one point.
+    pub fn at_or_before(&self) -> Option<i64> {
+        match self {
+            Self::Now => Some(i64::MAX),
+            Self::AtOrBefore(ns, _) => Some(end_of_second(*ns)),
+            Self::Latest | Self::Number(_) | Self::Label(_) => None,
+        }
+    }
+
+    /// The point that is meant, out of all points of the volume in ascending order; moments between them are not looked at.
     pub fn find<'a>(&self, points: &'a [Point]) -> Option<&'a Point> {
         let mut newest_first = points.iter().rev();
         match self {
-            Self::Latest => newest_first.next(),
+            Self::Latest | Self::Now => newest_first.next(),
             Self::Number(number) => newest_first.find(|point| point.number == *number),
             Self::Label(label) => newest_first.find(|point| point.label.as_ref() == Some(label)),
             Self::AtOrBefore(ns, _) => newest_first.find(|point| point.created_ns <= end_of_second(*ns)),
@@ -117,7 +133,7 @@ mod tests {
     #[test]
     fn signed_numbers_and_bracketed_zones_are_no_selectors() {
         for text in ["+5", "-5", "2026-11-21T10:00[Europe/Berlin]", "2026-11-21T10:00+01:00[Europe/Berlin]"] {
-            let expected = "expected a number, \"latest\", a label, or a time such as 2026-11-21T10:00";
+            let expected = "expected a number, \"latest\", \"now\", a label, or a time such as 2026-11-21T10:00";
             let error = FormatError::invalid("point", format!("{text:?}: {expected}"));
             assert_eq!(Selector::parse(text, &TimeZone::UTC), Err(error));
         }

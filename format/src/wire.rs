@@ -10,14 +10,17 @@
 pub mod access;
 mod agent;
 mod body;
+mod tap;
 
 pub use agent::Control;
+pub use tap::{ENTRIES_BYTES_MAX, MOMENTS_MAX, Moment, Tap};
 
 use crate::chunk::{Chunk, ChunkHead};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Result};
 use crate::frame::FrameHeader;
 use crate::group::Group;
+use crate::journal::Position;
 use crate::layout::{Reader, check_range, seal, unseal};
 use crate::point::{Label, Point, Volume, VolumeName};
 use crate::session::Cursor;
@@ -195,6 +198,9 @@ pub enum Message {
         label: Option<Label>,
         /// The streams that its point is committed with.
         group: Option<Group>,
+        /// Where the journal of what is written meanwhile was when reading began: the point is what was read with all of it that is
+        /// durable at the commit.
+        over: Option<Position>,
     },
     /// Opens a stream.
     Begin(Begin),
@@ -271,6 +277,8 @@ pub enum Message {
     },
     /// What is said in the control session of an agent.
     Control(Control),
+    /// What is said in the session of a tap, or about moments.
+    Tap(Tap),
 }
 
 /// A message as bytes: the frame header and all but the payload, then the payload.
@@ -339,7 +347,7 @@ const TAGS: [([u8; 4], &str); 27] = [
 
 /// Every tag of a session, with what it is for; SPEC.md lists the same.
 pub fn tags() -> impl Iterator<Item = ([u8; 4], &'static str)> {
-    TAGS.into_iter().chain(agent::TAGS)
+    TAGS.into_iter().chain(agent::TAGS).chain(tap::TAGS)
 }
 
 fn name_of(tag: [u8; 4]) -> Option<&'static str> {
@@ -382,6 +390,7 @@ impl Message {
             Self::Renew { .. } => RENEW,
             Self::Identity(_) => IDENTITY,
             Self::Control(control) => control.tag(),
+            Self::Tap(tap) => tap.tag(),
         }
     }
 

@@ -165,6 +165,7 @@ pub(crate) mod tests {
             stored_bytes: 0,
             new_bytes: 0,
             label: None,
+            position: None,
         }
     }
 

@@ -355,7 +355,9 @@ fn begin(plan: &Plan) -> Begin {
 }
 
 async fn open_stream(args: &Replicate, appliance: &mut Appliance, begin: &Begin) -> Result<Answer> {
-    appliance.send(&Message::Push { name: args.volume.clone(), label: args.label.clone(), group: args.group }).await?;
+    appliance
+        .send(&Message::Push { name: args.volume.clone(), label: args.label.clone(), group: args.group, over: None })
+        .await?;
     match appliance.ask(&Message::Begin(*begin), "Accept").await? {
         Message::Accept { window, cursor, again } => Ok(Answer::Accepted(window, cursor, again)),
         Message::Stored(point) => Ok(Answer::Stored(Box::new(point))),

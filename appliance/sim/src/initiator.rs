@@ -59,7 +59,7 @@ pub struct Initiator {
 impl Initiator {
     /// One that sends `job`.
     pub fn new(job: Job) -> Self {
-        let push = Message::Push { name: job.name.clone(), label: None, group: job.group };
+        let push = Message::Push { name: job.name.clone(), label: None, group: job.group, over: None };
         let greeting = [push, Message::Begin(job.begin())].into();
         Self { job, greeting, sender: None, next_block: 0, committing: false, stored: None }
     }

@@ -73,6 +73,7 @@ impl Overlays {
             stored_bytes: sums.stored_bytes,
             new_bytes: sums.new_bytes,
             label: kept.label,
+            position: None,
         };
         let block_size = geometry.block_size();
         let volume = Volume { uuid: kept.uuid, name: kept.name, block_size, created_ns: kept.now_ns };

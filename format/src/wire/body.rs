@@ -3,10 +3,11 @@
 //! Invariant: [`Message::put_body`] and [`Message::read_body`] name the same fields in the same order; a body has no
 //! version of its own, the session has one.
 
+use super::tap::{put_position, read_position};
 use super::{
     ACCEPT, BlockRange, Control, DISCARD, ENROL, FAIL, GET_PAGES, HELLO, IDENTITY, KEEP, LIST_OVERLAYS, LIST_POINTS,
     LIST_VOLUMES, Message, NEED, NEED_MAX, OVERLAYS, OVERLAYS_MAX, OverlayInfo, PAGES, PAGES_MAX, POINTS, POINTS_MAX,
-    PUSH, RANGES_MAX, READ, READ_END, RENEW, STORED, TEXT_MAX, VOLUMES, VOLUMES_MAX, VolumeInfo, WAITING, WELCOME,
+    PUSH, RANGES_MAX, READ, READ_END, RENEW, STORED, TEXT_MAX, Tap, VOLUMES, VOLUMES_MAX, VolumeInfo, WAITING, WELCOME,
     access,
 };
 use crate::error::{ErrorKind, Result};
@@ -56,9 +57,10 @@ impl Message {
                 point.put(out);
                 put_ranges(out, ranges);
             }
-            Self::Push { name, label, group } => {
+            Self::Push { name, label, group, over } => {
                 put_new_point(out, name, label.as_ref());
                 Group::put(group.as_ref(), out);
+                put_list(out, over.as_slice(), put_position);
             }
             Self::Accept { window, cursor, again } => {
                 window.put(out);
@@ -89,6 +91,7 @@ impl Message {
             Self::Enrol { .. } | Self::Renew { .. } | Self::Identity(_) => access::put(self, out),
             Self::ListVolumes | Self::ReadEnd | Self::ListOverlays => {}
             Self::Control(control) => control.put_body(out),
+            Self::Tap(tap) => tap.put_body(out),
             Self::Begin(_) | Self::Offer(_) | Self::Chunk(_) | Self::Commit(_) => {
                 unreachable!("stream records are encoded by their own modules")
             }
@@ -127,7 +130,12 @@ impl Message {
             }
             READ => Self::Read { volume: r.field()?, point: r.field()?, ranges: read_ranges("Read", r)? },
             READ_END => Self::ReadEnd,
-            PUSH => Self::Push { name: read_name(r)?, label: read_label(r)?, group: Group::read("Push", r)? },
+            PUSH => Self::Push {
+                name: read_name(r)?,
+                label: read_label(r)?,
+                group: Group::read("Push", r)?,
+                over: r.list("over", 1, read_position)?.pop(),
+            },
             ACCEPT => Self::Accept {
                 window: r.field()?,
                 cursor: Cursor::read("Accept", r)?,
@@ -146,7 +154,10 @@ impl Message {
                 Self::Discard { volume: r.field()?, point: r.field()?, force: read_bool("Discard", "force", r)? }
             }
             ENROL | RENEW | IDENTITY => access::read(tag, r)?,
-            _ => Self::Control(Control::read_body(tag, r)?.expect("the caller looked the tag up")),
+            _ => match Control::read_body(tag, r)? {
+                Some(control) => Self::Control(control),
+                None => Self::Tap(Tap::read_body(tag, r, body)?.expect("the caller looked the tag up")),
+            },
         })
     }
 }

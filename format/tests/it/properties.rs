@@ -63,7 +63,7 @@ prop_compose! {
         stream in uuid(), counts: [u64; 3], label in prop::option::of(label()),
     ) -> Point {
         let [changed_blocks, stored_bytes, new_bytes] = counts;
-        Point { volume, number, base, created_ns, map, stream, changed_blocks, stored_bytes, new_bytes, label }
+        Point { volume, number, base, created_ns, map, stream, changed_blocks, stored_bytes, new_bytes, label, position: None }
     }
 }
 
@@ -193,7 +193,8 @@ fn requests() -> impl Strategy<Value = Message> {
         (name(), prop::option::of(label()), prop::option::of(group())).prop_map(|(name, label, group)| Message::Push {
             name,
             label,
-            group
+            group,
+            over: None,
         }),
         begin().prop_map(Message::Begin),
         offer().prop_map(|(head, _)| Message::Offer(head)),

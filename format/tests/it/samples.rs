@@ -134,6 +134,7 @@ pub fn point() -> Point {
         stored_bytes: 900,
         new_bytes: 4608,
         label: Some("before-upgrade".parse().unwrap()),
+        position: None,
     }
 }
 
@@ -246,9 +247,9 @@ fn session_messages() -> Vec<(&'static str, Message)> {
         ("pages", Message::Pages(Bytes::copy_from_slice(page().bytes()))),
         ("read", Message::Read { volume: uuid(1), point: 7, ranges: vec![range(0, 2), range(12, 1)] }),
         ("read-end", Message::ReadEnd),
-        ("push", Message::Push { name: name(), label: point().label, group: None }),
-        ("push-no-label", Message::Push { name: name(), label: None, group: None }),
-        ("push-group", Message::Push { name: name(), label: None, group: Some(group()) }),
+        ("push", Message::Push { name: name(), label: point().label, group: None, over: None }),
+        ("push-no-label", Message::Push { name: name(), label: None, group: None, over: None }),
+        ("push-group", Message::Push { name: name(), label: None, group: Some(group()), over: None }),
         ("begin-incremental", Message::Begin(begin())),
         ("begin-full", Message::Begin(Begin { base: None, volume: Uuid::nil(), ..begin() })),
         ("accept", Message::Accept { window: 16, cursor: Cursor::START, again: vec![] }),
@@ -316,7 +317,14 @@ fn protection() -> ProtectionRecord {
 
 fn settings() -> Settings {
     let (keep_within, minimum_age) = ("P1M2D".to_owned(), "PT36H".to_owned());
-    Settings { secondary: SecondaryMode::None, keep: [1, 24, 7, 4, 12, 10], keep_within, minimum_age }
+    Settings {
+        secondary: SecondaryMode::None,
+        keep: [1, 24, 7, 4, 12, 10],
+        keep_within,
+        minimum_age,
+        keep_journal: String::new(),
+        fold_every: String::new(),
+    }
 }
 
 fn settings_sample(name: &str, settings: &Settings) -> Sample {

@@ -334,6 +334,7 @@ impl Store {
             stored_bytes: 0,
             new_bytes: 0,
             label,
+            position: None,
         };
         points.push(point.clone());
         point

@@ -37,7 +37,7 @@ impl Session {
     /// Sends a stream until it is stored.
     pub fn push(&mut self, name: &VolumeName, stream: &Stream, pages: &mut Recent) -> anyhow::Result<Map> {
         let begin = stream.begin();
-        self.send(&Message::Push { name: name.clone(), label: None, group: None })?;
+        self.send(&Message::Push { name: name.clone(), label: None, group: None, over: None })?;
         self.send(&Message::Begin(begin))?;
         let window = match self.answer()? {
             Message::Accept { window, .. } => window,

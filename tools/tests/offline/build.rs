@@ -206,6 +206,7 @@ impl Scene {
             stored_bytes: 0,
             new_bytes: 0,
             label: None,
+            position: None,
         }
     }
 

@@ -21,7 +21,6 @@ use crate::systemd;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::Path;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -240,19 +239,9 @@ async fn bind(fixed: &Fixed) -> Result<Listeners> {
     let nbd_address = tcp.tcp_address();
     let mut nbd = vec![tcp];
     if let Some(path) = &fixed.nbd_socket {
-        nbd.push(bind_unix(path).map_err(|e| busy("NBD", &path.display().to_string(), e))?);
+        nbd.push(Listener::bind_unix(path).map_err(|e| busy("NBD", &path.display().to_string(), e))?);
     }
     Ok(Listeners { sessions, nbd, nbd_address })
-}
-
-/// A socket that nobody listens on any more is left over from a daemon that was killed.
-fn bind_unix(path: &Path) -> std::io::Result<Listener> {
-    use std::os::unix::fs::FileTypeExt;
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
-        std::fs::remove_file(path)?;
-    }
-    Listener::bind_unix(path)
 }
 
 fn resolve(address: &str) -> Result<SocketAddr> {

@@ -8,6 +8,7 @@ use crate::connection::Appliance;
 use crate::digest_map::MapFile;
 use anyhow::{Context, Result, ensure};
 use std::collections::VecDeque;
+use std::ops::Range;
 use understudy_format::Digest;
 use understudy_format::map::{FANOUT, PAGE_SIZE, Page, span};
 use understudy_format::mapfile::Shape;
@@ -45,22 +46,36 @@ pub enum Finding<'a> {
 /// Takes findings.
 pub type Visit<'a> = dyn FnMut(Finding<'_>) -> Result<()> + 'a;
 
+/// Whether some of these blocks are to be looked at.
+pub type Wanted = dyn Fn(Range<u64>) -> bool + Send + Sync;
+
 /// Pages that are still to be fetched, of one level, with the digests they must have.
 type Pending = (u8, VecDeque<(u64, Digest)>);
 
 /// A descent that can be continued; see the module documentation.
-#[derive(Debug)]
 pub struct Descent<'a> {
     point: &'a Point,
     shape: Shape,
     here: Option<&'a MapFile>,
+    wanted: Option<&'a Wanted>,
     stack: Vec<Pending>,
+}
+
+impl std::fmt::Debug for Descent<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Descent").field("point", &self.point.number).field("stack", &self.stack).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Descent<'a> {
     /// A descent of the map of `point`, compared with `here`; nothing here is like all zeros.
     pub fn new(point: &'a Point, here: Option<&'a MapFile>) -> Self {
-        Self { point, shape: Shape::new(&point.map.geometry), here, stack: Vec::new() }
+        Self { point, shape: Shape::new(&point.map.geometry), here, wanted: None, stack: Vec::new() }
+    }
+
+    /// The same, without what is below a node over blocks of which none is wanted.
+    pub fn only(self, wanted: &'a Wanted) -> Self {
+        Self { wanted: Some(wanted), ..self }
     }
 
     /// Compares the tops; what is below them is for [`Descent::step`].
@@ -123,14 +138,19 @@ impl<'a> Descent<'a> {
         match (here == digest && known, digest.is_zero()) {
             (true, _) => visit(Finding::Same { level, index })?,
             (_, true) => visit(Finding::Zero { level, index })?,
-            _ => return Ok(Some((index, digest))),
+            _ if self.is_wanted(level, index) => return Ok(Some((index, digest))),
+            _ => {}
         };
         Ok(None)
+    }
+
+    fn is_wanted(&self, level: u8, index: u64) -> bool {
+        self.wanted.is_none_or(|wanted| wanted(blocks_under(&self.shape, level, index)))
     }
 }
 
 /// The blocks under a node, cut at the end of the volume.
-pub fn blocks_under(shape: &Shape, level: u8, index: u64) -> std::ops::Range<u64> {
+pub fn blocks_under(shape: &Shape, level: u8, index: u64) -> Range<u64> {
     let blocks = shape.nodes(0);
     (index * span(level)).min(blocks)..((index + 1) * span(level)).min(blocks)
 }

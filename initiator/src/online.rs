@@ -50,13 +50,14 @@ pub struct Sent {
 
 /// Sends a stream whose begin was accepted, and waits until its point is durable.
 ///
-/// `sent_before` are the bytes that other connections took for the same run. When the run `gives_up` for what failed, the
-/// appliance is told why: others may wait for the point.
+/// `sent_before` are the bytes that other connections took for the same run. `before_commit` begins when everything was read and sent, and the
+/// commit waits for its end. When the run `gives_up` for what failed, the appliance is told why: others may wait for the point.
 pub async fn send(
     appliance: Appliance,
     engine: Engine<'_>,
     job: Job,
     sent_before: u64,
+    before_commit: impl Future<Output = Result<()>>,
     gives_up: impl Fn(&anyhow::Error) -> bool,
     report: &mut Report,
 ) -> Sent {
@@ -68,7 +69,7 @@ pub async fn send(
     });
     let (outbox, link) = (VecDeque::new(), Link::start(appliance));
     let mut driver = Driver { engine, workers, events, outbox, link, sent_before, commit: None };
-    let stored = driver.whole(&*source, report).await;
+    let stored = driver.whole(&*source, before_commit, report).await;
     let Driver { engine, link, commit, .. } = driver;
     let (counts, bytes_sent) = (*engine.counts(), link.sent.load(Relaxed));
     if let Err(error) = stored.as_ref()
@@ -99,9 +100,22 @@ struct Driver<'a> {
 }
 
 impl Driver<'_> {
-    async fn whole(&mut self, source: &dyn Source, report: &mut Report) -> Result<Point> {
+    async fn whole(
+        &mut self,
+        source: &dyn Source,
+        before_commit: impl Future<Output = Result<()>>,
+        report: &mut Report,
+    ) -> Result<Point> {
         self.run(report).await?;
         source.doubt()?.inspect(|doubt| report.warn(doubt));
+        tokio::select! {
+            held = before_commit => held?,
+            // Nothing is expected of the appliance meanwhile: it tells why it does not go on.
+            message = self.link.incoming.recv() => {
+                let message = message.unwrap_or_else(|| Err(self.link.ended()))?;
+                return Err(self.link.unexpected("nothing", &message));
+            }
+        }
         self.commit(report).await
     }
 

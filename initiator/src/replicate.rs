@@ -184,7 +184,8 @@ impl Run<'_> {
         let (begin, met) = (flight.begin, flight.met);
         let engine = Engine::online(begin, window, cursor, self.args.compress, &mut flight.map, met);
         let gives_up = |error: &anyhow::Error| retry::is_own(error) && bitmap::mistrust(error).is_none();
-        let sent = online::send(appliance, engine, job, self.bytes_sent, gives_up, &mut self.report).await;
+        let at_once = std::future::ready(Ok(()));
+        let sent = online::send(appliance, engine, job, self.bytes_sent, at_once, gives_up, &mut self.report).await;
         self.bytes_sent += sent.bytes_sent;
         flight.came_to(&sent.counts, sent.commit);
         self.flight = Some(flight);

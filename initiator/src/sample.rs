@@ -30,6 +30,11 @@ impl Sample {
         Self { random: Random(seed), room, blocks: Vec::new(), offered: 0, next: 0, weight: 1.0 }
     }
 
+    /// A sample that stays empty: of what is known not to lie.
+    pub fn nothing() -> Self {
+        Self { random: Random(0), room: 0, blocks: Vec::new(), offered: 0, next: u64::MAX, weight: 1.0 }
+    }
+
     /// `count` clean blocks from `first` on went by.
     pub fn offer(&mut self, first: u64, count: u64) {
         let (start, end) = (self.offered, self.offered + count);
@@ -100,6 +105,9 @@ mod tests {
         assert_eq!(sample(1, &[(5, 3), (100, 2)]), [5, 6, 7, 100, 101]);
         assert_eq!(sample(1, &[(0, 128)]), (0..128).collect::<Vec<_>>());
         assert!(sample(1, &[]).is_empty());
+        let mut nothing = Sample::nothing();
+        nothing.offer(0, 1 << 40);
+        assert!(nothing.blocks().is_empty());
     }
 
     #[test]

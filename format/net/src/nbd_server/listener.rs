@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -30,8 +31,13 @@ impl Listener {
         TcpListener::bind(address).await.map(Self::Tcp)
     }
 
-    /// Binds a Unix socket at `path`, which must not exist. Call it within a runtime.
+    /// Binds a Unix socket at `path`, where there is nothing but at most a socket that nobody listens on any more: left over from a server that was
+    /// killed. Call it within a runtime.
     pub fn bind_unix(path: &Path) -> io::Result<Self> {
+        let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+        if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+            std::fs::remove_file(path)?;
+        }
         UnixListener::bind(path).map(Self::Unix)
     }
 

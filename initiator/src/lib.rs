@@ -53,6 +53,7 @@ pub mod scan_map;
 pub mod source;
 pub mod state;
 pub mod status;
+pub mod tap;
 pub mod target;
 pub mod text;
 pub mod trust;

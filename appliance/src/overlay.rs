@@ -8,7 +8,6 @@
 mod alone;
 pub mod asked;
 mod bits;
-mod claims;
 mod files;
 mod keep;
 mod scratch;

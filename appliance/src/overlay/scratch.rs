@@ -8,7 +8,6 @@
 //! durable ([`Overlay::renew`]).
 
 use super::bits::Bits;
-use super::claims::{Claim, Claims};
 use super::files::Files;
 use crate::error::Error;
 use crate::locks::lock;
@@ -20,6 +19,7 @@ use understudy_format::nbd::{
     BASE_ALLOCATION, BlockSizes, EXTENTS_MAX, Errno, Extent, Failure, Geometry, STATE_ZERO, Span, TransmissionFlags,
 };
 use understudy_format::overlay::GRANULE;
+use understudy_net::claims::{Claim, Claims};
 use understudy_net::export::{Content, Export, Parts, Zeroing};
 use uuid::Uuid;
 

@@ -6,7 +6,7 @@
 //! connection, where the messages of [`wire`] go around them and the two ends of [`session`] decide
 //! what is said next. The appliance appends blocks ([`codec`]) and pages of the [`map`] to [`segment`]s, and commits
 //! a [`point`]; people name it by [`select`], and what becomes of it stands in the [`catalogue`]; points of several volumes may be committed
-//! as a [`group`]. What the initiator remembers is a [`mapfile`], and the
+//! as a [`group`]. What is written to a primary is a [`journal`], and what a [`tap`] knows of that. What the initiator remembers is a [`mapfile`], and the
 //! [`bitmap`] that says which blocks of a source it need not read; what is written over a point that is attached is an [`overlay`]. Who
 //! may do what with all that is [`access`]; what an appliance has done on other hosts is the work of an [`agent`].
 //!
@@ -39,6 +39,7 @@ pub mod segment;
 pub mod select;
 pub mod session;
 pub mod stream;
+pub mod tap;
 pub mod text;
 pub mod wire;
 

@@ -181,6 +181,18 @@ impl OwnedPage {
         }
     }
 
+    /// A flushed page with these bits, [`SLOT_BITS`] bytes at most, those that are missing 0; `None` when there are more.
+    pub fn with_bits(sequence: u64, bits: &[u8]) -> Option<Self> {
+        let mut page = Self { sequence, ..Self::default() };
+        page.bits.get_mut(..bits.len())?.copy_from_slice(bits);
+        Some(page)
+    }
+
+    /// [`SLOT_BITS`] bytes, the lowest bit of the first one first.
+    pub fn bits(&self) -> &[u8] {
+        &self.bits
+    }
+
     /// The same bits, to be written once more: to be flushed when `boot` is nil, pending otherwise.
     pub fn next(&self, boot: Uuid) -> Self {
         Self { sequence: self.sequence + 1, boot, ..self.clone() }

@@ -4,10 +4,29 @@
 //! order, and what the appliance has durably is forgotten here. The [`core`] owns where the tap stands: *following*, all that the appliance
 //! lacks is in the journal; *catching up*, the blocks that were dirty when the journal began are on their way as a stream beside it;
 //! *dirty*, there is no journal, and a bitmap says which blocks may differ from what the appliance has ([`snapshot`], [`bits`]).
+//! What that is when a tap begins, and what the appliance's answer means for it, is decided by [`start`].
 //! Whatever goes wrong with journal, state directory, network or appliance ends in the last of these, for a [`reason`] that is told; a
-//! write fails only when the volume fails.
+//! write fails only when the volume fails. All bytes go through [`disk`], which on a machine is [`files`]; clients see an [`export`].
 
+mod active;
 pub mod bits;
 pub mod core;
+mod dirty;
+pub mod disk;
+pub mod export;
+pub mod files;
+mod journal;
+#[cfg(test)]
+mod memory;
+mod pages;
 pub mod reason;
 pub mod snapshot;
+pub mod start;
+mod state;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks; what a lock guards here is valid between any two statements, so it is used also when a holder panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

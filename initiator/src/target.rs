@@ -33,15 +33,10 @@ impl Target {
     /// Opens or creates the target for a volume of `size` bytes.
     pub fn open(path: &Path, size: u64, force: bool) -> Result<Self> {
         let name = path.display().to_string();
-        let metadata = match std::fs::metadata(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Self::create(path, name, size),
-            metadata => metadata.with_context(|| format!("target {name}"))?,
-        };
-        let device = metadata.file_type().is_block_device();
-        if !device && !metadata.is_file() {
-            bail!("target {name}: expected a file or a block device; nothing was written");
+        if matches!(std::fs::metadata(path), Err(e) if e.kind() == io::ErrorKind::NotFound) {
+            return Self::create(path, name, size);
         }
-        let file = if device { open_device(path, &name, force)? } else { open_file(path, &name, force)? };
+        let (file, device) = open_in_place(path, &name, force)?;
         check_size(&file, &name, device, size, force)?;
         Ok(Self { name, file, direct: open_direct(path), created: false })
     }
@@ -84,9 +79,7 @@ impl Target {
 
     /// Makes a range read as zeros: a hole where possible, zeros from the device, or written ones.
     pub fn zero(&self, offset: u64, length: u64) -> Result<()> {
-        let by = |flags| fallocate(&self.file, flags | FallocateFlags::KEEP_SIZE, offset, length);
-        let freed = by(FallocateFlags::PUNCH_HOLE).or_else(|_| by(FallocateFlags::ZERO_RANGE));
-        freed.or_else(|_| self.write_zeros(offset, length))
+        free(&self.file, offset, length).or_else(|_| self.write_zeros(offset, length))
     }
 
     fn write_zeros(&self, offset: u64, length: u64) -> Result<()> {
@@ -105,6 +98,22 @@ impl Target {
     pub fn sync(&self) -> Result<()> {
         self.file.sync_all().with_context(|| format!("target {}: making it durable", self.name))
     }
+}
+
+/// Opens what is there, to be written in place: the file, and whether it is a block device.
+pub(crate) fn open_in_place(path: &Path, name: &str, force: bool) -> Result<(File, bool)> {
+    let metadata = std::fs::metadata(path).with_context(|| format!("target {name}"))?;
+    match (metadata.file_type().is_block_device(), metadata.is_file()) {
+        (true, _) => Ok((open_device(path, name, force)?, true)),
+        (_, true) => Ok((open_file(path, name, force)?, false)),
+        _ => bail!("target {name}: expected a file or a block device; nothing was written"),
+    }
+}
+
+/// Makes a range read as zeros without writing them, where that is possible: a hole, or zeros from the device.
+pub(crate) fn free(file: &File, offset: u64, length: u64) -> rustix::io::Result<()> {
+    let by = |flags| fallocate(file, flags | FallocateFlags::KEEP_SIZE, offset, length);
+    by(FallocateFlags::PUNCH_HOLE).or_else(|_| by(FallocateFlags::ZERO_RANGE))
 }
 
 fn open_direct(path: &Path) -> Option<File> {

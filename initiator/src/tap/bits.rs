@@ -68,6 +68,20 @@ impl Bits {
         self.words.iter_mut().zip(&other.words).for_each(|(own, other)| *own |= other);
     }
 
+    /// The bits of a range that begins with a whole byte, as far as there are such, the lowest bit of the first byte first.
+    pub(super) fn bytes(&self, range: Range<u64>) -> Vec<u8> {
+        let byte = |index: u64| (self.words[(index / 8) as usize] >> (index % 8 * 8)) as u8;
+        (range.start / 8..range.end.min(self.count).div_ceil(8)).map(byte).collect()
+    }
+
+    /// Sets the bits that are set in bytes, from a bit on that is the first of a byte.
+    pub(super) fn put_bytes(&mut self, from: u64, bytes: &[u8]) {
+        for (index, byte) in (from..self.count).step_by(8).zip(bytes) {
+            let valid = u8::MAX >> (8 - (self.count - index).min(8));
+            self.words[(index / WORD) as usize] |= u64::from(byte & valid) << (index % WORD);
+        }
+    }
+
     /// Whether the bit at `at` is set, and where that ends to be so.
     pub fn run(&self, at: u64) -> (bool, u64) {
         let is_set = self.contains(at);

@@ -5,30 +5,41 @@
 //! the appliance has, then [`Core::pending`] after that), or that the new one begins ([`Core::begin_journal`]). Whenever [`Core::dirty`] is
 //! something, that is to be streamed, and [`Core::resynchronised`] once it is a point.
 //! Invariants: an entry is in the journal before its bytes are in the volume; writes that meet are in the journal in the order in which they reach
-//! the volume; a journal begins while no write is under way. No time and no randomness is asked for here.
+//! the volume; a journal begins while no write is under way. What is in the state directory suffices at any moment to know
+//! which blocks may differ from what the appliance has; where that cannot be kept up, there is no state, so everything does.
+//! No time and no randomness is asked for here.
+//!
+//! Locks, in the order in which they are taken: claims, `flushing`, `turning`, `place`, then those of the parts.
 
-use super::bits::Bits;
+mod open;
+#[cfg(test)]
+mod tests;
+mod turn;
+mod write;
+
+use super::active::Active;
+use super::dirty::Dirty;
+use super::disk::{Directory, Volume};
+pub use super::journal::Batch;
+use super::journal::Journal;
+use super::lock;
 use super::reason::Reason;
 use super::snapshot::DirtySnapshot;
-use bytes::Bytes;
-use std::collections::VecDeque;
+pub use super::start::{Decision, Seen};
+use super::{start, state};
+use std::fmt::Debug;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 use understudy_format::Geometry;
-use understudy_format::journal::{Change, Order, Position};
+use understudy_format::journal::Position;
+pub use understudy_format::tap::Phase;
+use understudy_format::tap::TapState;
+use understudy_net::claims::Claims;
 use uuid::Uuid;
-
-/// Where a tap stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// There is no journal; blocks that may differ are dirty.
-    Dirty,
-    /// There is a journal; the blocks that were dirty when it began have to be streamed.
-    CatchingUp,
-    /// Journal and appliance together have everything.
-    Following,
-}
+use write::Flushed;
+pub use write::Mark;
 
 /// What is known of a tap.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,198 +62,201 @@ pub struct Standing {
     pub generation: u64,
 }
 
-/// What the appliance says of the volume when it is asked to follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    /// All entries of the journal that was asked for, up to this one, are durable there.
-    pub durable: u64,
-    /// The number of the newest point; 0 for none.
-    pub newest: u64,
-    /// Where in a journal that point is.
-    pub position: Option<Position>,
+/// Tells the time.
+pub trait Clock: Debug + Send + Sync {
+    /// Nanoseconds since 1970-01-01T00:00:00Z.
+    fn now_ns(&self) -> i64;
 }
 
-/// What follows from that.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
-    /// The journal goes on after what is durable.
-    GoOn,
-    /// The new journal begins; what is dirty is streamed against the newest point, everything for a reason when there is one.
-    Begin(Option<Reason>),
-    /// The journal is of no use any more: [`Core::lost`], then another session with a new one.
-    GiveUp(Reason),
-    /// The appliance has not yet made the point that this tap goes by: another session, later.
-    Wait(String),
-}
-
-/// Entries that are to be shipped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Batch {
-    /// The number of the first entry.
-    pub first: u64,
-    /// The number of the last one.
-    pub through: u64,
-    /// When the first one was written, nanoseconds since 1970-01-01T00:00:00Z.
-    pub oldest_ns: i64,
-    /// Headers and payloads, one after another.
-    pub bytes: Bytes,
+/// What a tap is made of.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// What is served.
+    pub volume: Arc<dyn Volume>,
+    /// What is remembered.
+    pub directory: Arc<dyn Directory>,
+    /// Of the volume.
+    pub geometry: Geometry,
+    /// Most bytes of the journal's files, together.
+    pub journal_max: u64,
+    /// What entries are dated by.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// See the module documentation.
 #[derive(Debug)]
 pub struct Core {
-    geometry: Geometry,
-    state: Mutex<State>,
-    changed: Condvar,
+    parts: Parts,
+    claims: Claims,
+    active: Active,
+    dirty: Dirty,
+    /// One flush at a time; what the last one did.
+    flushing: Mutex<Flushed>,
+    /// Flushes that were asked for.
+    tickets: AtomicU64,
+    /// The state, as it is in its file. Who has it may change `place`.
+    turning: Mutex<TapState>,
+    place: RwLock<Place>,
+    durable: AtomicU64,
+    /// Whether the appliance has a point of the volume, as far as that was seen.
+    has_point: AtomicBool,
+    /// What is waited for may have happened.
+    progress: (Mutex<()>, Condvar),
 }
 
+/// Where what is written goes.
 #[derive(Debug)]
-struct State {
-    standing: Standing,
-    order: Order,
-    entries: VecDeque<(u64, i64, Vec<u8>)>,
-    dirty: Arc<Bits>,
+struct Place {
+    phase: Phase,
+    journal: Option<Arc<Journal>>,
+    reason: Option<Reason>,
+    /// Whether the state directory says what there is; otherwise it says nothing.
+    is_kept: bool,
+    is_closed: bool,
 }
 
 impl Core {
-    /// A tap of which nothing is known, on a volume of this geometry.
-    pub fn new(geometry: Geometry) -> Self {
-        let standing = Standing {
-            phase: Phase::Dirty,
-            journal: None,
-            reason: Some(Reason::New),
-            dirty_bytes: geometry.volume_size(),
-            last: 0,
-            durable: 0,
-            volume: Uuid::nil(),
-            generation: 0,
-        };
-        let (order, dirty) = (Order::new(geometry.volume_size(), 1, 0), Arc::new(Bits::all(geometry.block_count())));
-        Self {
-            geometry,
-            state: Mutex::new(State { standing, order, entries: VecDeque::new(), dirty }),
-            changed: Condvar::new(),
-        }
+    fn read(&self) -> RwLockReadGuard<'_, Place> {
+        self.place.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn change(&self) -> RwLockWriteGuard<'_, Place> {
+        self.place.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn journal(&self) -> Option<Arc<Journal>> {
+        self.read().journal.clone()
+    }
+
+    fn directory(&self) -> &dyn Directory {
+        &*self.parts.directory
+    }
+
+    /// The volume.
+    pub fn volume(&self) -> &dyn Volume {
+        &*self.parts.volume
     }
 
     /// Where the tap stands.
     pub fn standing(&self) -> Standing {
-        self.lock().standing.clone()
+        let (volume, generation) = {
+            let state = lock(&self.turning);
+            (state.volume, state.generation)
+        };
+        let place = self.read();
+        let journal = place.journal.as_ref();
+        Standing {
+            phase: place.phase,
+            journal: journal.map(|journal| journal.id),
+            reason: place.reason.clone(),
+            dirty_bytes: self.dirty.bytes(),
+            last: journal.map_or(0, |journal| journal.last()),
+            durable: self.durable.load(Ordering::SeqCst),
+            volume,
+            generation,
+        }
     }
 
     /// Remembers what the appliance calls the volume, and its generation.
     pub fn remember(&self, volume: Uuid, generation: u64) -> io::Result<()> {
-        let mut state = self.lock();
-        (state.standing.volume, state.standing.generation) = (volume, generation);
-        Ok(())
+        let mut state = lock(&self.turning);
+        if (state.volume, state.generation) == (volume, generation) {
+            return Ok(());
+        }
+        (state.volume, state.generation) = (volume, generation);
+        state::store(self.directory(), &state)
     }
 
     /// What is to be done after the appliance answered.
-    pub fn decide(&self, seen: &Seen) -> Decision {
-        match self.lock().standing.journal {
-            Some(_) if seen.durable >= self.lock().standing.durable => Decision::GoOn,
-            Some(_) => Decision::GiveUp(Reason::JournalGone(format!("it has entries up to {}", seen.durable))),
-            None => Decision::Begin(Some(Reason::New)),
+    pub fn decide(&self, seen: &Seen) -> io::Result<Decision> {
+        let state = lock(&self.turning).clone();
+        let journal = self.journal();
+        let (first_kept, last) = journal.map_or((1, 0), |journal| (journal.first_kept(), journal.last()));
+        let decision = start::decide(&state, first_kept, last, seen);
+        let position = seen.position.filter(|position| position.journal == state.journal);
+        if let (Decision::GoOn, Phase::CatchingUp, Some(position)) = (&decision, state.phase, position) {
+            // It became a point, and the answer did not arrive.
+            self.caught_up(position.journal)?;
         }
-    }
-
-    /// Begins a journal, as decided; it goes by the newest point of `seen`. Waits for the writes that are under way.
-    pub fn begin_journal(&self, journal: Uuid, seen: &Seen, everything: Option<Reason>) -> io::Result<DirtySnapshot> {
-        let _ = seen;
-        let mut state = self.lock();
-        if everything.is_some() {
-            state.dirty = Arc::new(Bits::all(self.geometry.block_count()));
-        }
-        state.order = Order::new(self.geometry.volume_size(), 1, state.order.time_ns());
-        state.entries.clear();
-        let standing = &mut state.standing;
-        (standing.phase, standing.journal, standing.last, standing.durable) = (Phase::CatchingUp, Some(journal), 0, 0);
-        Ok(DirtySnapshot::new(Position { journal, sequence: 0 }, self.geometry, state.dirty.clone()))
+        Ok(decision)
     }
 
     /// What has to be streamed while the journal goes on; `None` unless catching up.
     pub fn dirty(&self) -> Option<DirtySnapshot> {
-        let state = self.lock();
-        let journal = state.standing.journal.filter(|_| state.standing.phase == Phase::CatchingUp)?;
-        Some(DirtySnapshot::new(Position { journal, sequence: 0 }, self.geometry, state.dirty.clone()))
+        let place = self.read();
+        let journal = place.journal.as_ref().filter(|_| place.phase == Phase::CatchingUp)?;
+        Some(self.snapshot(journal.id))
     }
 
-    /// What was streamed is a point now. Tells whether that counts: a journal that was given up meanwhile does not.
-    pub fn resynchronised(&self, snapshot: &DirtySnapshot) -> io::Result<bool> {
-        let mut state = self.lock();
-        if state.standing.journal != Some(snapshot.over.journal) {
-            return Ok(false);
-        }
-        (state.standing.phase, state.standing.reason, state.standing.dirty_bytes) = (Phase::Following, None, 0);
-        self.changed.notify_all();
-        Ok(true)
-    }
-
-    /// The journal is given up: what the appliance lacks is dirty from now on.
-    pub fn lost(&self, reason: Reason) {
-        let mut state = self.lock();
-        (state.standing.phase, state.standing.journal) = (Phase::Dirty, None);
-        state.standing.reason = Some(reason);
-        self.changed.notify_all();
+    fn snapshot(&self, journal: Uuid) -> DirtySnapshot {
+        DirtySnapshot::new(Position { journal, sequence: 0 }, self.parts.geometry, self.dirty.old())
     }
 
     /// Entries after number `after`, at least one when there is one, of at most `max_bytes` unless one is longer.
     pub fn pending(&self, after: u64, max_bytes: usize) -> io::Result<Option<Batch>> {
-        let state = self.lock();
-        let mut batch = Batch { first: after + 1, through: after, oldest_ns: 0, bytes: Bytes::new() };
-        let mut bytes = Vec::new();
-        for (sequence, time_ns, entry) in state.entries.iter().filter(|entry| entry.0 > after) {
-            if !bytes.is_empty() && bytes.len() + entry.len() > max_bytes {
-                break;
+        let Some(journal) = self.journal() else { return Ok(None) };
+        let pending = journal.pending(after, max_bytes);
+        // A journal that is being given up may be gone; then there is nothing to ship.
+        match (pending, self.journal()) {
+            (Err(error), Some(_)) => {
+                self.fall(Reason::JournalFailed(error.to_string()));
+                Err(error)
             }
-            if bytes.is_empty() {
-                batch.oldest_ns = *time_ns;
-            }
-            bytes.extend_from_slice(entry);
-            batch.through = *sequence;
+            (Err(_), None) => Ok(None),
+            (pending, _) => pending,
         }
-        batch.bytes = bytes.into();
-        Ok(Some(batch).filter(|batch| batch.through > after))
     }
 
     /// All entries up to this one are durable at the appliance: they are forgotten here.
     pub fn durable(&self, through: u64) {
-        let mut state = self.lock();
-        state.standing.durable = state.standing.durable.max(through);
-        state.entries.retain(|entry| entry.0 > through);
-        self.changed.notify_all();
+        let place = self.read();
+        let Some(journal) = &place.journal else { return };
+        self.durable.fetch_max(through.min(journal.last()), Ordering::SeqCst);
+        if let Err(error) = journal.forget(through) {
+            tracing::warn!(%error, "a file of the journal could not be removed");
+        }
+        drop(place);
+        self.notify();
     }
 
     /// The number of the last entry.
     pub fn last_sequence(&self) -> u64 {
-        self.lock().standing.last
+        self.journal().map_or(0, |journal| journal.last())
     }
 
     /// Returns when there are entries after number `after`, when the journal is given up, or after `timeout`: the number of the last entry.
     pub fn wait_for_entries(&self, after: u64, timeout: Duration) -> u64 {
-        let none = |state: &mut State| state.standing.last <= after && state.standing.journal.is_some();
-        let waited = self.changed.wait_timeout_while(self.lock(), timeout, none);
-        waited.unwrap_or_else(PoisonError::into_inner).0.standing.last
-    }
-
-    /// A change becomes the next entry of the journal, or makes its blocks dirty.
-    pub fn record(&self, now_ns: i64, change: Change, payload: &[u8]) -> io::Result<()> {
-        let mut state = self.lock();
-        if state.standing.journal.is_some() {
-            let entry = state.order.make(now_ns, change, payload);
-            state.standing.last = entry.sequence;
-            state.entries.push_back((entry.sequence, entry.time_ns, [&entry.encode(), payload].concat()));
-            self.changed.notify_all();
+        if let Some(journal) = self.journal() {
+            journal.wait_for_entries(after, timeout);
         }
-        Ok(())
+        self.last_sequence()
     }
 
-    /// Makes all durable and says that the tap ended as it should; nothing is written after that.
-    pub fn close(&self) -> io::Result<()> {
-        Ok(())
+    /// Writes the journal as it fills, so that who appends need not; returns when the tap is closed. For a thread of its own.
+    pub fn write_behind(&self) {
+        loop {
+            let Some(journal) = self.wait_for_journal() else { return };
+            if let (true, Err(error)) = (journal.wait_for_pieces(), journal.write_out()) {
+                self.fall_from(&journal, Reason::JournalFailed(error.to_string()));
+            }
+        }
+    }
+
+    fn wait_for_journal(&self) -> Option<Arc<Journal>> {
+        let mut waiting = lock(&self.progress.0);
+        loop {
+            let place = self.read();
+            match &place.journal {
+                _ if place.is_closed => return None,
+                Some(journal) => return Some(journal.clone()),
+                None => drop(place),
+            }
+            waiting = self.progress.1.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn notify(&self) {
+        drop(lock(&self.progress.0));
+        self.progress.1.notify_all();
     }
 }

@@ -15,9 +15,11 @@ use understudy_format::select::PointName;
 
 mod appliance;
 mod attach;
+mod tap;
 
 pub use appliance::{ApplianceArguments, Login, RateArguments, StateArguments};
 pub use attach::{Attach, Attached, Attaching, Detach, Discard, Hold, Keep, Overlays};
+pub use tap::{Place, Sync, Tap};
 
 /// Replicates block volumes to an Understudy appliance, and back.
 #[derive(Debug, Parser)]
@@ -51,6 +53,8 @@ pub enum Command {
     Detach(Detach),
     /// List what is attached on this host
     Attached(Attached),
+    /// Serve a volume over NBD, and have the appliance follow whatever is written to it
+    Tap(Tap),
     /// Do what the appliance says, as far as the configuration of this host allows
     Agent(Agent),
     /// Show on one screen how the appliance is; --check for monitoring
@@ -376,9 +380,23 @@ mod tests {
             "restore a target --bandwidth fast",
             "restore a@no:time target",
             "emit disk.raw",
+            "tap disk.raw --volume a",
+            "tap disk.raw --volume a --serve nowhere",
+            "tap disk.raw --volume a --serve unix:",
+            "tap disk.raw --volume a --serve unix:s --journal-max 1M",
+            "tap disk.raw --volume a --serve unix:s --sync sometimes",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }
+    }
+
+    #[test]
+    fn tap_is_read() {
+        let Command::Tap(args) = parse("tap /dev/sdb --volume data --serve unix:/run/tap --state s").unwrap() else {
+            panic!("another command")
+        };
+        assert_eq!((args.serve.clone(), args.sync), (Place::Unix("/run/tap".into()), Sync::Async));
+        assert_eq!((args.delay, args.journal_max, args.state()), (200, 4 << 30, PathBuf::from("s")));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! decided by [`plan`]; whether a source's dirty bitmap spares reading what did not change by [`trust`], and a [`sample`] is read
 //! all the same. The other way, [`descend`] walks a point's map at the appliance only where it
 //! differs from one here: to fetch a map ([`fetch_map`]), to [`verify`] and to [`restore`]. To [`attach`] a point is to
-//! have the kernel, or a program that is not ours, read it over NBD. An [`agent`] does all that when an appliance says so, by running
+//! have the kernel, or a program that is not ours, read it over NBD. A [`tap`] serves a volume itself, so that it can send whatever is written to it. An [`agent`] does all that when an appliance says so, by running
 //! the same commands. Who this host is to an appliance is an [`identity`], which [`login`] gets.
 //!
 //! Memory is the buffers, 1 MiB each: 24 + 2 for each of the 2 to 8 worker threads, so 28 to 40 MiB, touched only as far
@@ -66,8 +66,12 @@ use outcome::Outcome;
 /// Runs a command to its end.
 pub fn run(command: &Command) -> Result<Outcome> {
     agent::end_with_parent()?;
-    // One thread for the connection: the work is done by threads of their own.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = match command {
+        // Whoever uses the volume does not wait for what travels to the appliance.
+        Command::Tap(_) => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
+        // One thread for the connection: the work is done by threads of their own.
+        _ => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+    };
     let outcome = runtime.block_on(dispatch(command));
     // A blocking read that was abandoned must not hold up the end.
     runtime.shutdown_background();
@@ -95,6 +99,7 @@ async fn dispatch(command: &Command) -> Result<Outcome> {
         },
         Command::Detach(args) => attach::detach::run(args).await,
         Command::Attached(args) => attach::detach::list(args),
+        Command::Tap(args) => tap::run::run(args).await,
         Command::Agent(args) => agent::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Completions { shell } => Ok(manual::completions(*shell).map(|()| Outcome::Done)?),

@@ -197,7 +197,8 @@ impl Driver<'_> {
             return Err(link.failure().await);
         }
         let point = link.stored(report).await?;
-        if point.map.root() != commit.root {
+        // Over what was read goes the journal, if there is one.
+        if point.position.is_none() && point.map.root() != commit.root {
             bail!(
                 "appliance {}: stored point {} with root {}, root {} was sent: do not use that point",
                 link.address,

@@ -77,7 +77,8 @@ enum Ended {
 }
 
 /// What the appliance answers to a begin record.
-enum Answer {
+pub(crate) enum Answer {
+    /// With the window, from this cursor on; these blocks of the base are lost.
     Accepted(u32, Cursor, Vec<BlockRange>),
     /// The point of this very stream is there.
     Stored(Box<Point>),
@@ -112,7 +113,9 @@ impl Run<'_> {
         }
         let mut flight = self.flight(&mut appliance, existing).await?;
         let resumed = flight.remembered;
-        let (window, cursor, again) = match open_stream(self.args, &mut appliance, &flight.begin).await {
+        let (name, label, group) = (self.args.volume.clone(), self.args.label.clone(), self.args.group);
+        let push = Message::Push { name, label, group, over: None };
+        let (window, cursor, again) = match open_stream(&mut appliance, push, &flight.begin).await {
             Ok(Answer::Accepted(window, cursor, again)) => (window, cursor, again),
             Ok(Answer::Stored(point)) => return Ok(self.stored_elsewhere(flight, *point)),
             Err(error) if resumed && retry::is_void(&error) => return Ok(self.void(flight, &text::one_line(&error))),
@@ -344,7 +347,8 @@ async fn base_map(
     Ok(Some(Arc::new(map)))
 }
 
-fn begin(plan: &Plan) -> Begin {
+/// The begin record of a stream that was planned.
+pub(crate) fn begin(plan: &Plan) -> Begin {
     let base = tell::base_of(plan);
     Begin {
         volume: plan.volume.unwrap_or_else(clock::random_id),
@@ -355,10 +359,9 @@ fn begin(plan: &Plan) -> Begin {
     }
 }
 
-async fn open_stream(args: &Replicate, appliance: &mut Appliance, begin: &Begin) -> Result<Answer> {
-    appliance
-        .send(&Message::Push { name: args.volume.clone(), label: args.label.clone(), group: args.group, over: None })
-        .await?;
+/// Announces a stream, and begins it or goes on with it.
+pub(crate) async fn open_stream(appliance: &mut Appliance, push: Message, begin: &Begin) -> Result<Answer> {
+    appliance.send(&push).await?;
     match appliance.ask(&Message::Begin(*begin), "Accept").await? {
         Message::Accept { window, cursor, again } => Ok(Answer::Accepted(window, cursor, again)),
         Message::Stored(point) => Ok(Answer::Stored(Box::new(point))),

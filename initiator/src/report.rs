@@ -50,6 +50,15 @@ impl Report {
             false if std::io::stderr().is_terminal() => Style::Bar(ProgressBar::hidden()),
             false => Style::Plain,
         };
+        Self::of(style, lines)
+    }
+
+    /// A report of what goes on for ever: there is no bar, and there may be several.
+    pub fn endless(json: bool) -> Self {
+        Self::of(if json { Style::Json } else { Style::Plain }, Lines::Output)
+    }
+
+    fn of(style: Style, lines: Lines) -> Self {
         Self { style, lines, watch: Stopwatch::start(), told: Duration::ZERO, total: 0, warnings: 0, limit: None }
     }
 

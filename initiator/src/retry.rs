@@ -10,6 +10,8 @@ use tokio::time::error::Elapsed;
 use understudy_format::{ErrorKind, FormatError};
 use understudy_net::NetError;
 
+/// The first wait of tries without end.
+const DELAY: Duration = Duration::from_secs(1);
 /// Longest wait before a try.
 const DELAY_MAX: Duration = Duration::from_secs(60);
 
@@ -59,6 +61,14 @@ impl Tries {
     }
 }
 
+/// The wait before a try, after so many, where there is no end of them: twice as long with each, up to a maximum; between half of that and all of
+/// it, so never the same for two hosts.
+pub fn endless(tries: u32, random: u64, max: Duration) -> Duration {
+    let longest = DELAY.min(max).saturating_mul(1u32.checked_shl(tries).unwrap_or(u32::MAX)).min(max);
+    let half = longest / 2;
+    half + half.mul_f64(random as f64 / u64::MAX as f64)
+}
+
 /// Whether the connection is what failed, so that another one may help.
 pub fn may_help(error: &Error) -> bool {
     error.chain().any(|cause| match cause.downcast_ref::<NetError>() {
@@ -100,6 +110,16 @@ mod tests {
         let mut many = Tries::new(u32::MAX, Duration::from_secs(1));
         assert_eq!((0..100).filter_map(|_| many.next_try()).last().unwrap().delay, DELAY_MAX);
         assert_eq!(Tries::new(0, Duration::from_secs(1)).next_try(), None);
+    }
+
+    #[test]
+    fn endless_waits_double_up_to_the_maximum_and_are_spread() {
+        let max = Duration::from_secs(60);
+        let longest: Vec<u64> = (0..9).map(|tries| endless(tries, u64::MAX, max).as_secs()).collect();
+        assert_eq!(longest, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(endless(u32::MAX, 0, max), Duration::from_secs(30));
+        assert_eq!(endless(0, 0, max), Duration::from_millis(500));
+        assert_eq!(endless(5, u64::MAX, Duration::from_millis(100)), Duration::from_millis(100));
     }
 
     #[test]

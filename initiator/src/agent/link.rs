@@ -6,6 +6,7 @@
 use crate::args::ApplianceArguments;
 use crate::clock;
 use crate::connection::Appliance;
+use crate::retry;
 use crate::text::one_line;
 use anyhow::{Result, bail};
 use std::path::PathBuf;
@@ -15,8 +16,6 @@ use tokio::sync::mpsc;
 use understudy_format::wire::{Control, Message};
 use understudy_net::framed::{MessageReader, MessageWriter};
 
-/// The first wait before connecting again.
-const DELAY: Duration = Duration::from_secs(1);
 /// Signs of life within the silence that ends a session.
 const SIGNS: u32 = 3;
 /// Messages that wait for the appliance: more than there can be reports.
@@ -52,18 +51,11 @@ pub async fn hold(terms: Terms, tell: mpsc::Sender<Heard>) {
     while !tell.is_closed() {
         let ended = session(&terms, &tell, &mut tries).await;
         let why = ended.err().map_or("the session is over".to_owned(), |error| one_line(&error));
-        let wait = delay(tries, clock::random_number(), terms.delay_max);
+        let wait = retry::endless(tries, clock::random_number(), terms.delay_max);
         tries += 1;
         let _ = tell.send(Heard::Down(why, wait)).await;
         tokio::time::sleep(wait).await;
     }
-}
-
-/// Twice as long with each try, up to a maximum; between half of that and all of it.
-fn delay(tries: u32, random: u64, max: Duration) -> Duration {
-    let longest = DELAY.min(max).saturating_mul(1u32.checked_shl(tries).unwrap_or(u32::MAX)).min(max);
-    let half = longest / 2;
-    half + half.mul_f64(random as f64 / u64::MAX as f64)
 }
 
 async fn session(terms: &Terms, tell: &mpsc::Sender<Heard>, tries: &mut u32) -> Result<()> {
@@ -118,16 +110,6 @@ async fn speak<W: AsyncWrite + Unpin>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn waits_double_up_to_the_maximum_and_are_spread() {
-        let max = Duration::from_secs(60);
-        let longest: Vec<u64> = (0..9).map(|tries| delay(tries, u64::MAX, max).as_secs()).collect();
-        assert_eq!(longest, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(delay(u32::MAX, 0, max), Duration::from_secs(30));
-        assert_eq!(delay(0, 0, max), Duration::from_millis(500));
-        assert_eq!(delay(5, u64::MAX, Duration::from_millis(100)), Duration::from_millis(100));
-    }
 
     /// Both ends of a session over a pipe.
     fn pipe() -> (tokio::io::DuplexStream, tokio::io::DuplexStream) {

@@ -80,7 +80,7 @@ pub struct StateArguments {
 
 impl StateArguments {
     /// Where state is kept when no argument says it.
-    fn from_environment() -> Self {
+    pub(super) fn from_environment() -> Self {
         let directory = std::env::var_os("UNDERSTUDY_STATE_DIR").filter(|value| !value.is_empty());
         Self { directory: directory.map(PathBuf::from) }
     }
@@ -105,7 +105,7 @@ pub struct RateArguments {
 /// The lowest rate: what is answered in one message must come before the answer is given up.
 const RATE_MIN: u64 = 128 << 10;
 
-fn rate(text: &str) -> Result<u64, String> {
+pub(super) fn rate(text: &str) -> Result<u64, String> {
     let rate = parse_bytes(text)?;
     if rate >= RATE_MIN { Ok(rate) } else { Err(format!("expected at least {}K bytes a second", RATE_MIN >> 10)) }
 }

@@ -32,4 +32,5 @@ fn systemd_understands_the_units() {
     verify(&lab, "understudyd.service", "understudyd.service");
     verify(&lab, "understudy-attach@.service", "understudy-attach@disk.service");
     verify(&lab, "understudy-agent.service", "understudy-agent.service");
+    verify(&lab, "understudy-tap@.service", "understudy-tap@disk.service");
 }

@@ -24,6 +24,7 @@ mod proxy;
 mod rng;
 mod run;
 mod running;
+mod tap;
 pub mod wait;
 mod webhook;
 
@@ -39,6 +40,7 @@ pub use rng::{Rng, seed};
 pub use run::{Outcome, Run, Summary, count, text, tool};
 pub use running::Running;
 pub use rustix::process::Signal;
+pub use tap::Tap;
 pub use webhook::Webhook;
 
 /// Mixes strings and paths into one argument list.

@@ -49,6 +49,7 @@ mod since;
 mod source;
 mod state;
 mod status;
+mod tap;
 mod tls;
 mod upkeep;
 mod verify;

@@ -1,12 +1,12 @@
 //! Continuous replication: what is written through a tap is at the appliance, whatever happens to tap, network and appliance meanwhile,
 //! and no more is read than has to be.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 use understudy_tests::image::{self, Filesystem, MIB, WITNESS};
 use understudy_tests::wait::wait_until;
-use understudy_tests::{Appliance, Lab, NbdFuse, Proxy, Rng, Run, Tap, args, count, have_root, seed, tool};
+use understudy_tests::{Appliance, Lab, NbdFuse, Proxy, Rng, Run, Tap, args, count, have_root, seed};
 
 /// Accidents in a run of `make test`; `UNDERSTUDY_TEST_ROUNDS` says how many in others.
 const ROUNDS: u64 = 4;
@@ -100,11 +100,15 @@ fn a_filesystem_in_use_is_consistent_at_every_point() {
     let mut tap = Tap::start(&lab, &volume, appliance.address(), &[]);
     let fuse = NbdFuse::new(&tap.uri(), &lab.dir("fuse"));
     let mount = Filesystem::Ext4.mount(&fuse.disk(), &lab.dir("mount"));
-    let mut day = 0;
-    tap.wait("the baseline is stored, while files change", |tap| {
-        day += 1;
-        image::change(mount.path(), day, &mut rng.clone_for(day));
-        tap.phase().as_deref() == Some("following")
+    let mut days = 0;
+    wait_until("the baseline is stored, while files change", || {
+        days += 1;
+        std::fs::write(mount.path().join(format!("new {}", days % 50)), rng.bytes(200_000)).expect("a new file");
+        image::patch(&mount.path().join(WITNESS), rng.below(2_900_000), &rng.bytes(5_000));
+        match tap.phase().as_deref() {
+            Some("following") => Ok(()),
+            other => Err(format!("the tap is {other:?}")),
+        }
     });
     check_point(&lab, &appliance, "v@1");
     image::patch(&mount.path().join(WITNESS), 1000, &rng.bytes(5_000));
@@ -168,10 +172,10 @@ fn a_tap_that_is_killed_reads_what_is_uncertain_and_no_more() {
     for _ in 0..rounds() {
         let writing = fio(&tap, 30, "16m").start();
         let enough = rng.below(400);
-        let before = tap.events().len();
-        wait_until("some of it is written", || {
-            let journal = tap.written();
-            if journal > enough << 10 { Ok(()) } else { Err(format!("{journal} bytes, {before} events")) }
+        let before = tap.written();
+        wait_until("some of it is written", || match tap.written() - before {
+            written if written > enough << 12 => Ok(()),
+            written => Err(format!("{written} bytes")),
         });
         tap.kill();
         writing.finish();

@@ -26,6 +26,7 @@ pub mod daemon;
 pub mod error;
 pub mod events;
 pub mod export;
+pub mod fold;
 pub mod front;
 pub mod ingest;
 pub mod jobs;

@@ -45,7 +45,7 @@ use directory::{identity, lock, open_index, prepare};
 use disk::{Disk, Lock};
 pub use figures::Figures;
 use index::Index;
-use live::{Lease, Live, OVERLAY};
+use live::{HolderId, Lease, Live, OVERLAY};
 use log::{Epoch, Log, Parts, Purpose};
 pub use new_volumes::NewVolumes;
 use quick_cache::Weighter;
@@ -230,11 +230,10 @@ impl Pool {
     /// Reserves a volume for one stream, by name and, unless that is nil, by UUID.
     pub fn begin_stream(self: &Arc<Self>, name: &VolumeName, uuid: Uuid) -> Result<StreamGuard> {
         let epoch = self.log.begin()?;
-        if !self.live.begin_stream(name, uuid) {
-            let reason = format!("volume {name} is being written by another stream; try again when it is done");
-            return Err(Error::Busy(reason));
-        }
-        Ok(StreamGuard { pool: self.clone(), name: name.clone(), epoch })
+        let busy =
+            || Error::Busy(format!("volume {name} is being written by another stream; try again when it is done"));
+        let holder = self.live.begin_stream(name, uuid).ok_or_else(busy)?;
+        Ok(StreamGuard { pool: self.clone(), holder, epoch })
     }
 
     /// What must stay free on the pool's disk.
@@ -248,7 +247,7 @@ impl Pool {
     pub fn block_length(&self, guard: &StreamGuard, digest: &Digest) -> Result<Option<u32>> {
         let _pinning = self.live.pinning();
         let location = self.log.location(digest)?.filter(|location| location.kind == Kind::Block as u8);
-        location.iter().for_each(|location| self.live.pin(&guard.name, location));
+        location.iter().for_each(|location| self.live.pin(guard.holder, location));
         Ok(location.map(|location| location.content_length))
     }
 
@@ -272,7 +271,7 @@ impl Pool {
     fn store(&self, guard: &StreamGuard, record: &NewRecord<'_>) -> Result<u64> {
         let pinning = self.live.pinning();
         let (location, added) = self.log.store(guard.epoch, record, Purpose::Stream)?;
-        self.live.pin(&guard.name, &location);
+        self.live.pin(guard.holder, &location);
         drop(pinning);
         if added > 0
             && let Some(damaged) = self.index.get_damaged(&record.digest)?
@@ -463,17 +462,17 @@ impl PageStore for Pages<'_> {
     }
 }
 
-/// One volume reserved for one stream; free again when this is dropped.
+/// Of a stream, for which a volume is reserved, or of a moment: what it relies on stays until this is dropped.
 #[derive(Debug)]
 pub struct StreamGuard {
     pool: Arc<Pool>,
-    name: VolumeName,
+    holder: HolderId,
     epoch: Epoch,
 }
 
 impl Drop for StreamGuard {
     fn drop(&mut self) {
-        self.pool.live.end_stream(&self.name);
+        self.pool.live.end(self.holder);
     }
 }
 

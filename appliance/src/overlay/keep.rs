@@ -6,13 +6,13 @@
 
 use super::{Overlay, Overlays};
 use crate::error::{Error, Result, at};
-use crate::pool::{NewPoint, Pool, StreamGuard};
+use crate::fold::{Folded, Folding};
+use crate::pool::{NewPoint, StreamGuard};
 use std::sync::Arc;
-use understudy_format::codec::encode_into;
-use understudy_format::map::Builder;
+use understudy_format::BlockId;
+use understudy_format::map::Map;
 use understudy_format::nbd::Failure;
 use understudy_format::point::{Label, Point, Volume, VolumeName};
-use understudy_format::{BlockId, Digest, Geometry};
 use understudy_net::export::{Content, Export};
 use uuid::Uuid;
 
@@ -58,92 +58,43 @@ impl Overlays {
             return Err(Error::Refused(format!("there is a volume {name} already; name a new one with --as")));
         }
         let _still = overlay.hold_still();
-        let geometry = source.map.geometry;
-        let builder = Builder::new(geometry, Some(source.map));
-        let keeper = Keeper { pool: &self.pool, guard: &guard, overlay, geometry, builder, sums: Sums::default() };
-        let (map, sums) = keeper.run()?;
+        let folded = self.fold(&guard, overlay, source.map)?;
         let point = Point {
             volume: kept.uuid,
             number: 1,
             base: None,
             created_ns: kept.now_ns,
-            map,
+            map: folded.map,
             stream: kept.stream,
-            changed_blocks: sums.changed_blocks,
-            stored_bytes: sums.stored_bytes,
-            new_bytes: sums.new_bytes,
+            changed_blocks: folded.changed_blocks,
+            stored_bytes: folded.stored_bytes,
+            new_bytes: folded.new_bytes,
             label: kept.label,
             position: None,
         };
-        let block_size = geometry.block_size();
+        let block_size = source.map.geometry.block_size();
         let volume = Volume { uuid: kept.uuid, name: kept.name, block_size, created_ns: kept.now_ns };
         self.pool.commit(vec![NewPoint { guard: &guard, volume: &volume, point: point.clone() }])?;
         Ok((volume, point))
     }
-}
 
-/// What keeping added.
-#[derive(Debug, Default)]
-struct Sums {
-    changed_blocks: u64,
-    stored_bytes: u64,
-    new_bytes: u64,
-}
-
-struct Keeper<'a> {
-    pool: &'a Arc<Pool>,
-    guard: &'a StreamGuard,
-    overlay: &'a Overlay,
-    geometry: Geometry,
-    builder: Builder,
-    sums: Sums,
-}
-
-impl Keeper<'_> {
-    fn run(mut self) -> Result<(understudy_format::map::Map, Sums)> {
-        let (blocks, mut next) = (self.geometry.block_count(), 0);
-        let mut pages = self.pool.pages(Some(self.guard));
-        while next < blocks {
-            let owned = self.overlay.next_owned(self.geometry.offset(BlockId(next)));
-            let owned = owned.map_err(|error| self.failed(error.into()))?;
-            let block = owned.map_or(blocks, |offset| self.geometry.block_at(offset).0);
-            self.builder.unchanged(block - next, &mut pages)?;
-            if block < blocks {
-                match self.block(BlockId(block))? {
-                    None => self.builder.zero(1, &mut pages)?,
-                    Some(digest) => self.builder.block(digest, &mut pages)?,
-                }
+    /// Stores the blocks of which the overlay owns anything, as it shows them.
+    fn fold(&self, guard: &StreamGuard, overlay: &Overlay, base: Map) -> Result<Folded> {
+        let geometry = base.geometry;
+        let failed = |failure: Failure| Error::Refused(format!("{} cannot be kept: {failure}", overlay.name()));
+        let mut folding = Folding::over(&self.pool, guard, base);
+        let (mut content, mut next) = (Vec::new(), 0);
+        while next < geometry.block_count() {
+            let owned = overlay.next_owned(geometry.offset(BlockId(next)));
+            let Some(offset) = owned.map_err(|error| failed(error.into()))? else { break };
+            let block = geometry.block_at(offset);
+            content.resize(geometry.block_len(block) as usize, 0);
+            if overlay.read(geometry.offset(block), &mut content).map_err(failed)? == Content::Zeroes {
+                content.fill(0);
             }
-            next = block + 1;
+            folding.put(block, &content)?;
+            next = block.0 + 1;
         }
-        let map = self.builder.finish(&mut pages)?;
-        self.sums.stored_bytes += pages.stored_bytes;
-        Ok((map, self.sums))
-    }
-
-    /// Stores a block as the overlay shows it; `None` when it is zero.
-    fn block(&mut self, block: BlockId) -> Result<Option<Digest>> {
-        let mut content = vec![0; self.geometry.block_len(block) as usize];
-        let read = self.overlay.read(self.geometry.offset(block), &mut content);
-        self.sums.changed_blocks += 1;
-        if read.map_err(|failure| self.failed(failure))? == Content::Zeroes {
-            return Ok(None);
-        }
-        let digest = Digest::of_block(&content);
-        if digest.is_zero() {
-            return Ok(None);
-        }
-        if self.pool.block_length(self.guard, &digest)?.is_none() {
-            let mut stored = Vec::new();
-            let codec = encode_into(&content, &mut stored);
-            let length = content.len() as u32;
-            self.sums.stored_bytes += self.pool.store_block(self.guard, digest, codec, length, &stored)?;
-            self.sums.new_bytes += u64::from(length);
-        }
-        Ok(Some(digest))
-    }
-
-    fn failed(&self, failure: Failure) -> Error {
-        Error::Refused(format!("{} cannot be kept: {failure}", self.overlay.name()))
+        folding.finish()
     }
 }

@@ -1,10 +1,10 @@
-//! Who still needs which records: what unfinished streams rely on, what a collection found live, which points are in use.
+//! Who still needs which records: what is under way relies on, what a collection found live, which points are in use.
 //!
-//! A stream may rely on a record that no point names: one that it stored itself, or one that it was told not to send. Invariants:
-//! looking a record up for a stream and pinning it is one step against the decision that the record is dead
-//! ([`Live::sweep`]); what an ended stream relied on counts as live for a collection that is under way, because the
+//! A stream may rely on a record that no point names: one that it stored itself, or one that it was told not to send; so may a moment
+//! that is open. Both are *holders*. Invariants: looking a record up for a holder and pinning it is one step against the decision that the
+//! record is dead ([`Live::sweep`]); what an ended holder relied on counts as live for a collection that is under way, because a
 //! stream's point may be newer than the roots that the collection walked; it is never taken for walked, for what lies
-//! under a page that a stream relied on may be pinned by nobody.
+//! under a page that a holder relied on may be pinned by nobody.
 
 use super::index::Location;
 use crate::locks::{lock, read, write};
@@ -59,11 +59,26 @@ impl Bits {
     }
 }
 
-/// A stream that is under way.
+/// Which holder: no two of one run of the system are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HolderId(u64);
+
+/// Who relies on records.
 #[derive(Debug)]
-struct Stream {
-    volume: Uuid,
+struct Holder {
+    /// The volume that a stream goes into, by name and UUID; `None` of a moment.
+    into: Option<(VolumeName, Uuid)>,
     pins: Bits,
+}
+
+impl Holder {
+    fn is_into(&self, name: &VolumeName) -> bool {
+        self.into.as_ref().is_some_and(|(own, _)| own == name)
+    }
+
+    fn is_of(&self, volume: &Uuid) -> bool {
+        !volume.is_nil() && self.into.as_ref().is_some_and(|(_, own)| own == volume)
+    }
 }
 
 /// What the collection that is under way knows to be live.
@@ -71,7 +86,7 @@ struct Stream {
 struct Marks {
     /// What the walk from the roots came by.
     walked: Bits,
-    /// What streams relied on that ended meanwhile, and copies.
+    /// What holders relied on that ended meanwhile, and copies.
     kept: Bits,
 }
 
@@ -83,10 +98,21 @@ impl Marks {
 
 #[derive(Debug, Default)]
 struct State {
-    streams: HashMap<VolumeName, Stream>,
+    holders: BTreeMap<HolderId, Holder>,
+    /// How many holders there were.
+    count: u64,
     marks: Option<Marks>,
     /// Points in use: by volume and number, with who uses them.
     leases: HashMap<(Uuid, u64), Vec<&'static str>>,
+}
+
+impl State {
+    fn begin(&mut self, into: Option<(VolumeName, Uuid)>) -> HolderId {
+        self.count += 1;
+        let id = HolderId(self.count);
+        self.holders.insert(id, Holder { into, pins: Bits::default() });
+        id
+    }
 }
 
 /// See the module documentation.
@@ -97,26 +123,27 @@ pub struct Live {
 }
 
 impl Live {
-    /// Reserves a volume for one stream, by name and, unless that is nil, by UUID; whether it was free.
-    pub fn begin_stream(&self, name: &VolumeName, volume: Uuid) -> bool {
+    /// A stream, for which a volume is reserved by name and, unless that is nil, by UUID; `None` when it was not free.
+    pub fn begin_stream(&self, name: &VolumeName, volume: Uuid) -> Option<HolderId> {
         let mut state = lock(&self.state);
-        let same_uuid = !volume.is_nil() && state.streams.values().any(|stream| stream.volume == volume);
-        if state.streams.contains_key(name) || same_uuid {
-            return false;
-        }
-        state.streams.insert(name.clone(), Stream { volume, pins: Bits::default() });
-        true
+        let is_taken = state.holders.values().any(|holder| holder.is_into(name) || holder.is_of(&volume));
+        (!is_taken).then(|| state.begin(Some((name.clone(), volume))))
     }
 
-    /// Ends the stream into a volume; what it relied on is live for a collection that is under way.
-    pub fn end_stream(&self, name: &VolumeName) {
+    /// A moment, for which nothing is reserved.
+    pub fn begin_moment(&self) -> HolderId {
+        lock(&self.state).begin(None)
+    }
+
+    /// Ends a holder; what it relied on is live for a collection that is under way.
+    pub fn end(&self, holder: HolderId) {
         let mut state = lock(&self.state);
-        if let (Some(stream), Some(marks)) = (state.streams.remove(name), &mut state.marks) {
-            marks.kept.merge(&stream.pins);
+        if let (Some(holder), Some(marks)) = (state.holders.remove(&holder), &mut state.marks) {
+            marks.kept.merge(&holder.pins);
         }
     }
 
-    /// Held while a record is looked up for a stream and pinned.
+    /// Held while a record is looked up for a holder and pinned.
     pub fn pinning(&self) -> RwLockReadGuard<'_, ()> {
         read(&self.sweeping)
     }
@@ -126,10 +153,10 @@ impl Live {
         write(&self.sweeping)
     }
 
-    /// The stream into a volume relies on a record.
-    pub fn pin(&self, name: &VolumeName, location: &Location) {
-        if let Some(stream) = lock(&self.state).streams.get_mut(name) {
-            stream.pins.insert(location);
+    /// A holder relies on a record.
+    pub fn pin(&self, holder: HolderId, location: &Location) {
+        if let Some(holder) = lock(&self.state).holders.get_mut(&holder) {
+            holder.pins.insert(location);
         }
     }
 
@@ -137,8 +164,8 @@ impl Live {
     /// finds the other place any more.
     pub fn moved(&self, from: &Location, to: &Location) {
         let mut state = lock(&self.state);
-        for stream in state.streams.values_mut().filter(|stream| stream.pins.contains(from)) {
-            stream.pins.insert(to);
+        for holder in state.holders.values_mut().filter(|holder| holder.pins.contains(from)) {
+            holder.pins.insert(to);
         }
         if let Some(marks) = state.marks.as_mut().filter(|marks| marks.contains(from)) {
             marks.kept.insert(to);
@@ -164,13 +191,13 @@ impl Live {
     pub fn is_live(&self, location: &Location) -> bool {
         let state = lock(&self.state);
         state.marks.as_ref().is_none_or(|marks| marks.contains(location))
-            || state.streams.values().any(|stream| stream.pins.contains(location))
+            || state.holders.values().any(|holder| holder.pins.contains(location))
     }
 
     /// Forgets a segment that is gone.
     pub fn forget(&self, segment: u64) {
         let mut state = lock(&self.state);
-        state.streams.values_mut().for_each(|stream| stream.pins.forget(segment));
+        state.holders.values_mut().for_each(|holder| holder.pins.forget(segment));
         if let Some(marks) = &mut state.marks {
             marks.walked.forget(segment);
             marks.kept.forget(segment);
@@ -179,7 +206,7 @@ impl Live {
 
     /// Whether a stream into the volume is under way.
     pub fn is_streaming(&self, name: &VolumeName) -> bool {
-        lock(&self.state).streams.contains_key(name)
+        lock(&self.state).holders.values().any(|holder| holder.is_into(name))
     }
 
     /// Keeps a point from being removed; the caller made sure that it is there, under a lock that removing takes, too.
@@ -232,13 +259,13 @@ mod tests {
     #[test]
     fn what_a_stream_relied_on_stays_live_after_its_end() {
         let (live, name) = (Live::default(), "v".parse().unwrap());
-        assert!(live.begin_stream(&name, Uuid::nil()));
-        assert!(!live.begin_stream(&name, Uuid::nil()));
-        live.pin(&name, &location(3, 700));
+        let stream = live.begin_stream(&name, Uuid::nil()).unwrap();
+        assert_eq!(live.begin_stream(&name, Uuid::nil()), None);
+        live.pin(stream, &location(3, 700));
         live.begin_marks();
         assert!(live.is_live(&location(3, 700)) && !live.is_live(&location(3, 701)));
         live.moved(&location(3, 700), &location(9, 2));
-        live.end_stream(&name);
+        live.end(stream);
         assert!(live.is_live(&location(3, 700)) && live.is_live(&location(9, 2)));
         live.forget(3);
         assert!(!live.is_live(&location(3, 700)));
@@ -251,9 +278,9 @@ mod tests {
     fn what_an_ended_stream_relied_on_is_not_taken_for_walked() {
         let (live, name) = (Live::default(), "v".parse().unwrap());
         live.begin_marks();
-        assert!(live.begin_stream(&name, Uuid::nil()));
-        live.pin(&name, &location(3, 7));
-        live.end_stream(&name);
+        let stream = live.begin_stream(&name, Uuid::nil()).unwrap();
+        live.pin(stream, &location(3, 7));
+        live.end(stream);
         assert!(live.is_live(&location(3, 7)));
         assert!(live.mark(&location(3, 7)), "the walk has not come by it");
         assert!(!live.mark(&location(3, 7)));

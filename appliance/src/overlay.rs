@@ -22,6 +22,7 @@ use crate::error::{Error, Result, at};
 use crate::export::PointExport;
 use crate::locks::lock;
 use crate::pool::Pool;
+use crate::pool::ephemeral::is_ephemeral;
 use crate::pool::live::{Lease, OVERLAY};
 use crate::view::PointView;
 use std::collections::BTreeMap;
@@ -54,6 +55,18 @@ struct Entry {
     _lease: Option<Lease>,
     /// What is done with it as a whole ([`alone`]).
     busy: Option<&'static str>,
+}
+
+/// What an overlay is over must be there as long as the overlay, also after a restart.
+fn check_recorded(volume: &Volume, point: &Point) -> Result<()> {
+    let name = &volume.name;
+    let refused = || {
+        Error::Refused(format!(
+            "that is a moment between two points of {name}: attach it read-only, or make a point of now with `understudyd fold {name}` \
+             and attach that"
+        ))
+    };
+    if is_ephemeral(point.number) { Err(refused()) } else { Ok(()) }
 }
 
 impl Overlays {
@@ -112,14 +125,14 @@ impl Overlays {
     /// The overlay over a point, which is made when there is none.
     pub fn open(&self, volume: &Volume, point: &Point, now_ns: i64) -> Result<Arc<Overlay>> {
         let (mut all, key) = (lock(&self.all), (volume.name.clone(), point.number));
+        check_recorded(volume, point)?;
         let dir = self.directory(&key);
         if let Some(entry) = all.get_mut(&key) {
             entry.check_alone(&key)?;
             return self.again(&key, &dir, entry);
         }
         // Made only when the point is sure to stay.
-        let gone = || Error::refused(format!("point {}@{} was removed", volume.name, point.number));
-        let lease = self.pool.lease(&volume.uuid, point.number, OVERLAY).ok_or_else(gone)?;
+        let lease = self.pool.leased(volume, point, OVERLAY)?;
         self.pool.space().check(0)?;
         let header = of(&self.pool, volume, point, now_ns);
         let made = files::create(&**self.pool.disk(), &dir, &header);

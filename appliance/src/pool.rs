@@ -20,6 +20,7 @@ pub mod collect;
 mod commit;
 pub mod directory;
 pub mod disk;
+pub mod ephemeral;
 mod figures;
 pub mod heal;
 pub mod index;
@@ -43,6 +44,7 @@ pub use catalogue::VolumeEntry;
 pub use commit::NewPoint;
 use directory::{identity, lock, open_index, prepare};
 use disk::{Disk, Lock};
+use ephemeral::{Ephemerals, is_ephemeral};
 pub use figures::Figures;
 use index::Index;
 use live::{HolderId, Lease, Live, OVERLAY};
@@ -116,6 +118,7 @@ pub struct Pool {
     recording: Mutex<()>,
     collecting: Mutex<()>,
     live: Arc<Live>,
+    ephemerals: Ephemerals,
     new_volume: NewVolumes,
     pages: Cache<Digest, Arc<Page>>,
     blocks: Cache<Digest, Bytes, ByLength>,
@@ -159,6 +162,7 @@ impl Pool {
             recording: Mutex::default(),
             collecting: Mutex::default(),
             live: Arc::default(),
+            ephemerals: Ephemerals::default(),
             new_volume: options.new_volume,
             pages: Cache::new(PAGE_CACHE_PAGES),
             blocks: Cache::with_weighter(blocks as usize, BLOCK_CACHE_BYTES, ByLength),
@@ -199,8 +203,11 @@ impl Pool {
         locks::read(&self.catalogue).volume(name)
     }
 
-    /// A point by the volume's UUID and its number.
+    /// A point by the volume's UUID and its number; also of a moment that is open.
     pub fn point(&self, volume: &Uuid, number: u64) -> Option<(Volume, Point)> {
+        if is_ephemeral(number) {
+            return Some(self.ephemerals.find(volume, number)?.point());
+        }
         let entry = locks::read(&self.catalogue).volume_by_uuid(volume)?;
         Some((entry.volume.clone(), entry.point(number)?.clone()))
     }
@@ -217,9 +224,19 @@ impl Pool {
 
     /// Keeps a point from being removed while the lease exists; `None` when it is gone already.
     pub fn lease(&self, volume: &Uuid, number: u64, by: &'static str) -> Option<Lease> {
+        if is_ephemeral(number) {
+            let moment = self.ephemerals.find(volume, number)?;
+            return Some(self.live.lease(*volume, number, by, Some(moment)));
+        }
         let catalogue = locks::read(&self.catalogue);
         catalogue.volume_by_uuid(volume)?.point(number)?;
-        Some(self.live.lease(*volume, number, by))
+        Some(self.live.lease(*volume, number, by, None))
+    }
+
+    /// The same of a point that was there when it was looked up.
+    pub fn leased(&self, volume: &Volume, point: &Point, by: &'static str) -> Result<Lease> {
+        let gone = || Error::refused(format!("point {}@{} was removed", volume.name, point.number));
+        self.lease(&volume.uuid, point.number, by).ok_or_else(gone)
     }
 
     /// Who uses a point at present.

@@ -24,8 +24,7 @@ pub struct PointView {
 impl PointView {
     /// A view of `point`, which stays while there is a view of it; `by` says for people who looks.
     pub fn open(pool: &Arc<Pool>, volume: &Volume, point: &Point, by: &'static str) -> Result<Self> {
-        let gone = || Error::refused(format!("point {}@{} was removed", volume.name, point.number));
-        let lease = pool.lease(&volume.uuid, point.number, by).ok_or_else(gone)?;
+        let lease = pool.leased(volume, point, by)?;
         Ok(Self { pool: pool.clone(), volume: volume.clone(), point: point.clone(), _lease: Arc::new(lease) })
     }
 

@@ -6,6 +6,7 @@
 //! stream's point may be newer than the roots that the collection walked; it is never taken for walked, for what lies
 //! under a page that a holder relied on may be pinned by nobody.
 
+use super::ephemeral::Ephemeral;
 use super::index::Location;
 use crate::locks::{lock, read, write};
 use std::collections::{BTreeMap, HashMap};
@@ -210,9 +211,15 @@ impl Live {
     }
 
     /// Keeps a point from being removed; the caller made sure that it is there, under a lock that removing takes, too.
-    pub fn lease(self: &Arc<Self>, volume: Uuid, point: u64, by: &'static str) -> Lease {
+    pub fn lease(
+        self: &Arc<Self>,
+        volume: Uuid,
+        point: u64,
+        by: &'static str,
+        moment: Option<Arc<Ephemeral>>,
+    ) -> Lease {
         lock(&self.state).leases.entry((volume, point)).or_default().push(by);
-        Lease { live: self.clone(), volume, point, by }
+        Lease { live: self.clone(), volume, point, by, _moment: moment }
     }
 
     /// How many use any point for this purpose.
@@ -233,6 +240,8 @@ pub struct Lease {
     volume: Uuid,
     point: u64,
     by: &'static str,
+    /// What is there only while this exists.
+    _moment: Option<Arc<Ephemeral>>,
 }
 
 impl Drop for Lease {
@@ -289,7 +298,7 @@ mod tests {
     #[test]
     fn leases_end_one_by_one() {
         let live = Arc::new(Live::default());
-        let (one, two) = (live.lease(Uuid::nil(), 1, "an export"), live.lease(Uuid::nil(), 1, "a stream"));
+        let (one, two) = (live.lease(Uuid::nil(), 1, "an export", None), live.lease(Uuid::nil(), 1, "a stream", None));
         drop(one);
         assert_eq!(live.users(Uuid::nil(), 1), ["a stream"]);
         drop(two);

@@ -8,6 +8,7 @@ mod commit;
 mod crash;
 mod damage;
 mod device;
+mod fold;
 mod full;
 mod group;
 mod model;

@@ -13,6 +13,7 @@ use crate::events::Events;
 use crate::jobs::driver::{self, Jobs};
 use crate::jobs::history;
 use crate::jobs::scheduler::{Scheduler, time};
+use crate::journals::Journals;
 use crate::locks::{lock, read, write};
 use crate::metrics::counters::Counters;
 use crate::overlay::Overlays;
@@ -61,6 +62,8 @@ pub struct Daemon {
     pub access: Arc<Access>,
     /// Its scratch overlays.
     pub overlays: Arc<Overlays>,
+    /// What taps write down.
+    pub journals: Arc<Journals>,
     /// Where NBD is served.
     pub nbd: NbdPlace,
     /// What happens.
@@ -103,8 +106,22 @@ impl Daemon {
         scheduler.configure(&in_force.jobs, in_force.job_limits, now);
         let (events, jobs, agents) = (Events::default(), Jobs::new(scheduler), Arc::default());
         let (counters, refused) = (Arc::default(), Mutex::default());
-        let daemon =
-            Self { pool, secondaries, access, overlays, nbd, events, counters, zone, jobs, agents, config, refused };
+        let journals = Arc::new(Journals::open(&pool)?);
+        let daemon = Self {
+            pool,
+            secondaries,
+            access,
+            overlays,
+            journals,
+            nbd,
+            events,
+            counters,
+            zone,
+            jobs,
+            agents,
+            config,
+            refused,
+        };
         if had_jobs || !in_force.jobs.is_empty() {
             driver::record(&daemon);
         }

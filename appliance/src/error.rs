@@ -49,6 +49,14 @@ pub enum Error {
         /// In which way.
         reason: String,
     },
+    /// A file of a journal cannot be read.
+    #[error("damaged journal {}: {reason}", path.display())]
+    Journal {
+        /// Which file.
+        path: PathBuf,
+        /// In which way.
+        reason: FormatError,
+    },
     /// A block or page is named by a map but not in the pool.
     #[error("{what} {digest} is not in the pool")]
     Missing {
@@ -98,7 +106,7 @@ impl Error {
             Self::Disk { source, .. } if is_full(source) => ErrorKind::Full,
             Self::Disk { .. } | Self::Broken(_) | Self::Index(_) => ErrorKind::Bug,
             Self::Full { .. } => ErrorKind::Full,
-            Self::Damaged { .. } | Self::Missing { .. } | Self::Format(_) => ErrorKind::Corrupt,
+            Self::Damaged { .. } | Self::Missing { .. } | Self::Format(_) | Self::Journal { .. } => ErrorKind::Corrupt,
             Self::At { source, .. } => source.kind(),
             Self::Refused(_) | Self::Denied(_) => ErrorKind::Refused,
             Self::Busy(_) => ErrorKind::Retry,

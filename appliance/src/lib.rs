@@ -12,7 +12,8 @@
 //! what is [`access`], and whoever comes comes in by the [`front`] door. What is to be done on other hosts, their [`agents`] do.
 //!
 //! What must not happen here: the initiator's code is unknown; the time and randomness come from [`clock`] alone;
-//! nothing but [`pool`] touches segments and index, nothing but [`secondary`] touches images and devices, nothing but [`overlay`] what is written over points.
+//! nothing but [`pool`] touches segments and index, nothing but [`secondary`] touches images and devices, nothing but [`overlay`] what is written over points, nothing but
+//! [`journals`] what taps write down of their primaries.
 
 pub mod access;
 pub mod agents;
@@ -30,6 +31,7 @@ pub mod fold;
 pub mod front;
 pub mod ingest;
 pub mod jobs;
+pub mod journals;
 mod locks;
 pub mod manual;
 pub mod metrics;

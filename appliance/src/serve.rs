@@ -173,7 +173,9 @@ fn start(
     let catalog = PoolCatalog::new(daemon.clone(), overlays.clone(), doors.nbd_is_ours);
     let (access, nbd, agents) = (daemon.access.clone(), daemon.nbd.address.clone(), daemon.agents.clone());
     let (counters, running, groups) = (daemon.counters.clone(), Running::default(), Arc::default());
-    let shared = Arc::new(Shared { pool, secondaries, overlays, access, nbd, counters, running, agents, groups });
+    let journals = daemon.journals.clone();
+    let shared =
+        Arc::new(Shared { pool, secondaries, overlays, journals, access, nbd, counters, running, agents, groups });
     let mut tasks = JoinSet::new();
     let (limits, ended) = (fixed.nbd_terms.limits(), until(stopped.clone()));
     tasks.spawn(async move {

@@ -20,6 +20,7 @@ use crate::access::{Access, ClientName, Peer};
 use crate::agents::{self, Agents, Arrival};
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::journals::Journals;
 use crate::metrics::counters::Counters;
 use crate::overlay::Overlays;
 use crate::overlay::asked::Asked;
@@ -53,6 +54,8 @@ pub struct Shared {
     pub secondaries: Arc<Secondaries>,
     /// Its scratch overlays.
     pub overlays: Arc<Overlays>,
+    /// What taps write down.
+    pub journals: Arc<Journals>,
     /// Who may do what.
     pub access: Arc<Access>,
     /// Where NBD is served (`HOST:PORT`), for the welcome; empty when it is not.
@@ -125,7 +128,10 @@ impl Session {
                     return agents::session::serve(&self.shared.agents, arrival, &mut self.reader, &mut self.writer)
                         .await;
                 }
-                Message::Push { name, label, group, over: _ } => stream::receive(self, name, label, group).await?,
+                Message::Push { name, label, group, over } => {
+                    let pushed = stream::Pushed { name, label, group, over };
+                    stream::receive(self, pushed).await?;
+                }
                 Message::Read { volume, point, ranges } => read::send(self, volume, point, ranges).await?,
                 Message::Renew { key } => {
                     let certificate = self.certificate;

@@ -21,6 +21,7 @@ pub mod chunk;
 pub mod codec;
 pub mod digest;
 pub mod error;
+pub mod follow;
 pub mod frame;
 pub mod geometry;
 pub mod group;

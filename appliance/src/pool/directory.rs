@@ -27,8 +27,19 @@ pub fn make_durable(disk: &dyn Disk, dir: &Path) -> std::io::Result<()> {
 pub(super) fn prepare(disk: &dyn Disk, dir: &Path) -> Result<()> {
     make_durable(disk, dir).map_err(at(dir))?;
     let names = disk.list(dir).map_err(at(dir))?;
-    let ours =
-        ["pool", "pool.new", "lock", "control", "segments", "index", "volumes", "overlays", "access", "lost+found"];
+    let ours = [
+        "pool",
+        "pool.new",
+        "lock",
+        "control",
+        "segments",
+        "index",
+        "volumes",
+        "overlays",
+        "journals",
+        "access",
+        "lost+found",
+    ];
     if !names.iter().any(|name| name == "pool") && names.iter().any(|name| !ours.contains(&name.as_str())) {
         let reason = format!("{} is neither a pool nor an empty directory; name another one", dir.display());
         return Err(Error::Refused(reason));

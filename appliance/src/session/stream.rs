@@ -14,6 +14,7 @@ use crate::ingest::{Ingest, Ready, Resumed};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use understudy_format::group::Group;
+use understudy_format::journal::Position;
 use understudy_format::point::{Label, Point, VolumeName};
 use understudy_format::stream::Commit;
 use understudy_format::wire::Message;
@@ -24,13 +25,21 @@ const QUEUE: usize = 4;
 /// Offers that an initiator may have in flight.
 const WINDOW: u32 = 16;
 
+/// What is said of a stream before it begins.
+pub(super) struct Pushed {
+    /// The volume.
+    pub name: VolumeName,
+    /// For its point.
+    pub label: Option<Label>,
+    /// The streams that it commits with.
+    pub group: Option<Group>,
+    /// The journal that is laid over it.
+    pub over: Option<Position>,
+}
+
 /// Takes a stream that was announced.
-pub(super) async fn receive(
-    session: &mut Session,
-    name: VolumeName,
-    label: Option<Label>,
-    group: Option<Group>,
-) -> Result<(), NetError> {
+pub(super) async fn receive(session: &mut Session, pushed: Pushed) -> Result<(), NetError> {
+    let Pushed { name, label, group, over } = pushed;
     let begin = match session.reader.expect("Begin").await? {
         Message::Begin(begin) => begin,
         other => return Err(NetError::Unexpected { expected: "Begin", found: other.name() }),
@@ -40,8 +49,10 @@ pub(super) async fn receive(
     let mut turn = shared.running.take_over(begin.stream).await;
     let (pool, announced) = (shared.pool.clone(), announced(name.clone(), label, shared.access.learns(&peer)));
     let (access, volume, own) = (shared.access.clone(), name.clone(), peer.clone());
+    let journals = shared.journals.clone();
     let resume = move || {
         access.claim(&peer, &volume)?;
+        journals.admit(&volume, over.as_ref())?;
         Ingest::resume(pool, announced, begin)
     };
     let ingest = match on_thread(resume).await? {

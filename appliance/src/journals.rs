@@ -232,6 +232,19 @@ impl Journals {
         lock(&shelf).journal(journal).map_or(Vec::new(), |journal| journal.runs())
     }
 
+    /// Bytes of the files of a journal that have anything after a position.
+    pub fn bytes_after(&self, name: &VolumeName, after: &Position) -> u64 {
+        let after_it = |run: &Run| run.last > after.sequence;
+        let runs = self.runs(name, &after.journal).into_iter().filter(after_it);
+        runs.map(|run| run.file.bytes.load(std::sync::atomic::Ordering::Relaxed)).sum()
+    }
+
+    /// Whether a journal does not grow any more, because a newer one has begun.
+    pub fn is_closed(&self, name: &VolumeName, journal: &Uuid) -> bool {
+        let Some(shelf) = self.shelf(name) else { return true };
+        lock(&shelf).newest(journal).is_none()
+    }
+
     /// All changes after one entry, up to another one, or fewer: [`Changes::through`] says how far they go.
     pub fn changes(self: &Arc<Self>, name: &VolumeName, journal: &Uuid, after: u64, through: u64) -> Result<Changes> {
         let durable = self.durable(name, journal);

@@ -226,10 +226,10 @@ impl Shelf {
         let mut gone = Vec::new();
         for journal in &mut self.journals {
             let is_newest = Some(journal.uuid) == newest;
-            let through = match (is_newest, journal.uuid == folded.journal) {
-                (true, true) => folded.sequence,
-                (true, false) => 0,
-                (false, _) => u64::MAX,
+            let through = match (journal.uuid == folded.journal, is_newest) {
+                (true, _) => folded.sequence,
+                (false, true) => 0,
+                (false, false) => u64::MAX,
             };
             let runs = journal.runs();
             let is_old = |run: &&Run| run.last <= through && run.end_ns < keep_from_ns;

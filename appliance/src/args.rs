@@ -188,6 +188,8 @@ pub enum Upkeep {
     Collect(Collect),
     /// Check all that is stored, tell who needs what is damaged, and heal it.
     Scrub(Scrub),
+    /// Make a point of what the journal of a tap has after the newest one.
+    Fold(Fold),
     /// Rebuild the index from the segments, and tell what there is; no daemon may run on the pool.
     Reindex(Reindex),
 }
@@ -203,6 +205,7 @@ impl Upkeep {
             | Self::Set(Set { place, .. })
             | Self::Collect(Collect { place, .. })
             | Self::Scrub(Scrub { place, .. })
+            | Self::Fold(Fold { place, .. })
             | Self::Reindex(Reindex { place }) => place,
         }
     }
@@ -211,6 +214,7 @@ impl Upkeep {
     pub fn volumes(&self) -> Result<Vec<VolumeName>, FormatError> {
         match self {
             Self::Prune(prune) => Ok(prune.volumes.clone()),
+            Self::Fold(fold) => Ok(fold.volumes.clone()),
             Self::Protect(Points { points, .. }) | Self::Unprotect(Points { points, .. }) => {
                 points.iter().map(|name| volume_of(name)).collect()
             }
@@ -344,6 +348,17 @@ fn rate(text: &str) -> Result<u64, String> {
     let rate = parse_bytes(text).map_err(|error| error.to_string())?;
     let enough = Some(rate).filter(|rate| *rate >= RATE_MIN);
     enough.ok_or_else(|| format!("{text} is too slow for a scrub to end: expected at least 64K"))
+}
+
+/// Arguments of `fold`.
+#[derive(Debug, Args)]
+pub struct Fold {
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+    /// The volumes; all that a tap writes a journal of when none is named.
+    #[arg(value_name = "VOLUME")]
+    pub volumes: Vec<VolumeName>,
 }
 
 /// Arguments of `reindex`.

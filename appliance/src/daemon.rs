@@ -20,7 +20,7 @@ use crate::overlay::Overlays;
 use crate::pool::{NewVolumes, Pool, VolumeEntry};
 use crate::retention::policy::Policy;
 use crate::secondary::Secondaries;
-use crate::upkeep::{Outcome, Told, Upkeep, show_mode};
+use crate::upkeep::{FOLDED, Outcome, Told, Upkeep, show_mode};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::collections::BTreeSet;
@@ -207,12 +207,33 @@ impl Daemon {
 
     /// Carries out what an administrator asked for, or a job.
     pub fn upkeep(&self, what: &args::Upkeep, stop: &AtomicBool, tell: &mut dyn FnMut(Told)) -> Result<Outcome> {
-        let (pool, secondaries, zone) = (&self.pool, &self.secondaries, self.zone.clone());
+        self.keep_up(stop, tell, |upkeep| upkeep.run(what))
+    }
+
+    /// Folds what the journal of a volume has after its newest point.
+    pub fn fold(&self, name: &VolumeName) -> Result<()> {
+        let tell = &mut |told: Told| {
+            if told.event["event"] == FOLDED {
+                tracing::info!("{}", told.text);
+                self.events.tell("fold", &told);
+            }
+        };
+        self.keep_up(&AtomicBool::new(false), tell, |upkeep| upkeep.fold_volume(name))
+    }
+
+    fn keep_up<T>(
+        &self,
+        stop: &AtomicBool,
+        tell: &mut dyn FnMut(Told),
+        act: impl FnOnce(&mut Upkeep<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let Self { pool, secondaries, journals, .. } = self;
         let tell = &mut |told: Told| {
             self.counters.heard(&told.event);
             tell(told);
         };
-        Upkeep { pool, secondaries, stop, zone, now_ns: clock::now_ns(), tell }.run(what)
+        let (zone, now_ns) = (self.zone.clone(), clock::now_ns());
+        act(&mut Upkeep { pool, secondaries, journals, stop, zone, now_ns, tell })
     }
 
     /// Refuses to set what the configuration governs: it would be set back.

@@ -3,7 +3,14 @@
 //! The blocks that were touched are read from the base, changed, digested and stored; all others are taken over, with the map pages
 //! above them, so folding costs what was written and not what there is. It is the same for the entries of a journal ([`fold`]) and for
 //! an overlay that is kept ([`Folding`]). Invariants: the base is durable; a block that was overwritten as a whole is not read before, so
-//! it may be damaged; nothing is recorded here: that is the caller's, and until then the [`StreamGuard`] keeps what was stored.
+//! it may be damaged; nothing is recorded here: that is the caller's, and until then the [`StreamGuard`] keeps what was stored. When the
+//! journals of volumes become points is [`driver`]'s.
+
+pub mod driver;
+mod journal;
+pub mod terms;
+
+pub use journal::{Folder, Laid};
 
 use crate::error::{Error, Result};
 use crate::pool::{Pages, Pool, StreamGuard};

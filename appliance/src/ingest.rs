@@ -3,20 +3,23 @@
 //! Offline and online streams go through the same [`Ingest`]; online ones ask it first what they need
 //! to send. Invariants: every block is decoded and its digest computed before it is stored; nothing of a
 //! stream can be seen before its commit; a stream commits only when the root computed here is the
-//! one that was sent. How a stream that was cut goes on is told in [`park`].
+//! one that was sent; one that was read while its source was written to becomes a point with the journal of that laid over it ([`Over`]). How a stream that was cut goes on is told in [`park`].
 
 mod park;
 
 pub use park::Resumed;
 
 use crate::error::{Error, Result};
+use crate::fold::{Folder, Laid};
+use crate::journals::Journals;
 use crate::pool::live::Lease;
 use crate::pool::{NewPoint, Pool, StreamGuard, VolumeEntry};
 use crate::scrub::resend::damaged_blocks;
 use std::sync::Arc;
 use understudy_format::chunk::{Chunk, ChunkHead, Entry};
 use understudy_format::codec::{Codec, decode_into};
-use understudy_format::map::Builder;
+use understudy_format::journal::Position;
+use understudy_format::map::{Builder, Map};
 use understudy_format::point::{Label, Point, Volume, VolumeName};
 use understudy_format::session::Receiver;
 use understudy_format::stream::{Begin, Commit};
@@ -37,6 +40,17 @@ pub struct Announced {
     pub now_ns: i64,
     /// Whether the sender may learn which blocks the pool has; if not, it brings each, and may refer to none.
     pub learns: bool,
+    /// The journal that a tap writes while the stream is read.
+    pub over: Option<Over>,
+}
+
+/// What is laid over a stream that is read while its source is written to.
+#[derive(Debug, Clone)]
+pub struct Over {
+    /// All journals.
+    pub journals: Arc<Journals>,
+    /// The last entry before reading began.
+    pub position: Position,
 }
 
 /// A stream that began.
@@ -58,6 +72,7 @@ pub struct Ingest {
     mark: park::Mark,
     began_ns: i64,
     learns: bool,
+    over: Option<Over>,
 }
 
 /// A stream of which everything came, and whose root is right: its point can be committed.
@@ -156,6 +171,7 @@ impl Ingest {
             mark: park::Mark::default(),
             began_ns: announced.now_ns,
             learns: announced.learns,
+            over: announced.over,
         }
     }
 
@@ -223,21 +239,42 @@ impl Ingest {
         let map = builder.finish(&mut pages)?;
         self.stored_bytes += pages.stored_bytes;
         self.receiver.commit(commit, map.root())?;
+        let Laid { folded, time_ns, position } =
+            self.over.as_ref().map_or_else(|| Ok(Laid::nothing(map)), |over| self.lay_over(over, map))?;
         let totals = self.receiver.totals();
         Ok(Point {
             volume: self.volume.uuid,
             number: self.number,
             base: self.base,
             // A client whose clock is ahead must not hide that it falls behind.
-            created_ns: self.receiver.begin().created_ns.min(self.began_ns),
-            map,
+            created_ns: time_ns.unwrap_or_else(|| self.receiver.begin().created_ns.min(self.began_ns)),
+            map: folded.map,
             stream: commit.stream,
-            changed_blocks: totals.data + totals.reference + if self.base.is_some() { totals.zero } else { 0 },
-            stored_bytes: self.stored_bytes,
-            new_bytes: self.new_bytes,
+            changed_blocks: folded.changed_blocks
+                + totals.data
+                + totals.reference
+                + if self.base.is_some() { totals.zero } else { 0 },
+            stored_bytes: self.stored_bytes + folded.stored_bytes,
+            new_bytes: self.new_bytes + folded.new_bytes,
             label: self.label.clone(),
-            position: None,
+            position,
         })
+    }
+
+    /// Lays over the map what was written while the source was read: so it becomes what the source was at one moment.
+    fn lay_over(&self, over: &Over, map: Map) -> Result<Laid> {
+        let (name, Over { journals, position }) = (&self.volume.name, over);
+        journals.admit(name, Some(position))?;
+        let through = journals.durable(name, &position.journal);
+        if through < position.sequence {
+            let (journal, sequence) = (position.journal, position.sequence);
+            return Err(Error::Refused(format!(
+                "the stream was read after entry {sequence} of journal {journal}, which is here up to {through} only"
+            )));
+        }
+        // The blocks that the stream brought are read now.
+        self.pool.settle(&self.guard)?;
+        Folder { pool: &self.pool, journals, name }.lay_over(&self.guard, map, *position, through)
     }
 
     fn push(&mut self, digest: Digest) -> Result<()> {

@@ -6,6 +6,8 @@
 //! a [`view`] of its map, by NBD [`export`]s and by restores. Nothing flows back: what is written to an export goes to an
 //! [`overlay`] beside the point.
 //!
+//! What a tap ships goes into the [`journals`]; and a [`fold`] makes points of it.
+//!
 //! What is done to a pool from time to time is [`upkeep`]; [`control`] has it done by the daemon that has the pool open, through the
 //! [`api`], and [`retention`] decides which points a policy keeps. What an administrator wants is [`config`]; [`jobs`] does upkeep when its
 //! [`schedule`] says so, and [`daemon`] is what all that shares while a pool is served. Who may ask for

@@ -28,6 +28,7 @@ pub fn run(args: &IngestArgs, input: impl Read) -> Result<()> {
         new_uuid: clock::random_uuid(),
         now_ns: clock::now_ns(),
         learns: true,
+        over: None,
     };
     let point = receive(&pool, announced, FrameFile::new(input))?;
     print(&told(args, &point), args.json);

@@ -11,6 +11,7 @@ use crate::control;
 use crate::daemon::{self, Daemon, InForce, NbdPlace};
 use crate::error::{Error, Result, at};
 use crate::export::PoolCatalog;
+use crate::fold;
 use crate::front::Front;
 use crate::jobs::driver;
 use crate::overlay::Overlays;
@@ -185,6 +186,7 @@ fn start(
     });
     tasks.spawn(control.serve(daemon.clone(), stopped.clone()));
     tasks.spawn(driver::drive(daemon.clone(), until(stopped.clone())));
+    tasks.spawn(fold::driver::drive(daemon.clone(), until(stopped.clone())));
     if doors.sessions.is_some() {
         tasks.spawn(renew(daemon.access.clone(), until(stopped.clone())));
     }

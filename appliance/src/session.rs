@@ -20,6 +20,7 @@ use crate::access::{Access, ClientName, Peer};
 use crate::agents::{self, Agents, Arrival};
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::ingest::{Announced, Over};
 use crate::journals::Journals;
 use crate::metrics::counters::Counters;
 use crate::overlay::Overlays;
@@ -305,6 +306,6 @@ impl Shared {
 }
 
 /// The name and time that a new volume gets.
-fn announced(name: VolumeName, label: Option<Label>, learns: bool) -> crate::ingest::Announced {
-    crate::ingest::Announced { name, label, new_uuid: clock::random_uuid(), now_ns: clock::now_ns(), learns }
+fn announced(name: VolumeName, label: Option<Label>, learns: bool, over: Option<Over>) -> Announced {
+    Announced { name, label, new_uuid: clock::random_uuid(), now_ns: clock::now_ns(), learns, over }
 }

@@ -3,6 +3,7 @@
 //! Invariants: the same code runs inside the daemon and, when there is none, in the command itself; everything that happens is
 //! told as it happens, as a line and as a JSON object; nothing is destroyed without having been asked for by name.
 
+mod fold;
 mod points;
 mod prune;
 mod reindex;
@@ -12,8 +13,10 @@ mod space;
 
 use crate::args;
 use crate::error::{Error, Result};
+use crate::journals::Journals;
 use crate::pool::{Pool, VolumeEntry};
 use crate::secondary::Secondaries;
+pub use fold::FOLDED;
 use jiff::tz::TimeZone;
 pub use points::point;
 use serde_json::Value;
@@ -78,6 +81,8 @@ pub struct Upkeep<'a> {
     pub pool: &'a Arc<Pool>,
     /// Its secondaries.
     pub secondaries: &'a Arc<Secondaries>,
+    /// Its journals.
+    pub journals: &'a Arc<Journals>,
     /// Whether to end early.
     pub stop: &'a AtomicBool,
     /// Of days, weeks and so on, and of times without an offset.
@@ -105,6 +110,7 @@ impl Upkeep<'_> {
             args::Upkeep::Set(set) => self.set(set),
             args::Upkeep::Collect(collect) => self.collect(collect),
             args::Upkeep::Scrub(scrub) => self.scrub(scrub),
+            args::Upkeep::Fold(fold) => self.fold(fold),
             args::Upkeep::Reindex(_) => self.reindex(),
         }
     }

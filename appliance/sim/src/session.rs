@@ -37,8 +37,14 @@ impl Session {
             (Message::Begin(begin), None) => {
                 let name = self.pushed.take().ok_or_else(|| Error::refused("a stream that was not announced"))?;
                 // The name of the stream serves as that of its volume, when this is new: both must only be unique.
-                let announced =
-                    Announced { name, label: None, new_uuid: begin.stream, now_ns: begin.created_ns, learns: true };
+                let announced = Announced {
+                    name,
+                    label: None,
+                    new_uuid: begin.stream,
+                    now_ns: begin.created_ns,
+                    learns: true,
+                    over: None,
+                };
                 let ingest = self.ingest.insert(Ingest::begin(self.pool.clone(), announced, begin)?);
                 Ok(Some(Message::Accept { window: WINDOW, cursor: ingest.cursor(), again: ingest.again()? }))
             }

@@ -7,6 +7,7 @@ use crate::api::{ENDED, FAILED, TOLD};
 use crate::args::{Clients, Place, Upkeep as Args};
 use crate::clock;
 use crate::error::{Error, Result, at};
+use crate::journals::Journals;
 use crate::overlay::Overlays;
 use crate::secondary::Secondaries;
 use crate::upkeep::{Outcome, Told, Upkeep};
@@ -156,10 +157,12 @@ fn act(args: &Args, print: impl Fn(&Told)) -> Result<Outcome> {
     let secondaries = Arc::new(Secondaries::new(pool.clone()));
     // Their points are in use.
     let _overlays = Overlays::new(pool.clone());
+    let journals = Arc::new(Journals::open(&pool)?);
     let stop = AtomicBool::new(false);
     let mut upkeep = Upkeep {
         pool: &pool,
         secondaries: &secondaries,
+        journals: &journals,
         stop: &stop,
         zone: TimeZone::system(),
         now_ns: clock::now_ns(),

@@ -4,6 +4,7 @@
 
 use super::{Family, Labels};
 use crate::locks::lock;
+use crate::upkeep::FOLDED;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,13 +13,15 @@ use understudy_format::agent::VolumeReport;
 use understudy_format::point::{Point, VolumeName};
 
 /// What is counted, and for people.
-const COUNTED: [(&str, &str); 7] = [
+const COUNTED: [(&str, &str); 9] = [
     (POINTS, "Points that streams made, by volume and kind"),
     (STORED, "Bytes that streams added to the pool"),
     (NEW, "Bytes of blocks that streams brought and the pool lacked"),
     (READ, "Bytes that agents read from a volume's source"),
     (SENT, "Bytes of blocks whose content agents sent"),
     (DEDUPLICATED, "Bytes of changed blocks that the appliance had already"),
+    (FOLDS, "Points that were made of a volume's journal"),
+    (FOLD_FAILURES, "Tries to make a point of a volume's journal that failed"),
     (FULLS, "Runs of agents that made a full, by volume and reason"),
 ];
 const POINTS: &str = "points_made";
@@ -27,6 +30,8 @@ const NEW: &str = "new_bytes";
 const READ: &str = "read_bytes";
 const SENT: &str = "sent_bytes";
 const DEDUPLICATED: &str = "deduplicated_bytes";
+const FOLDS: &str = "folds";
+const FOLD_FAILURES: &str = "fold_failures";
 const FULLS: &str = "fulls";
 
 /// See the module documentation.
@@ -62,8 +67,17 @@ impl Counters {
         }
     }
 
+    /// A try to fold a journal failed.
+    pub fn fold_failed(&self, volume: &VolumeName) {
+        self.add(FOLD_FAILURES, vec![of(volume)], 1);
+    }
+
     /// Something happened of which only the event tells.
     pub fn heard(&self, event: &Value) {
+        if event["event"] == FOLDED {
+            let volume = event["volume"].as_str().unwrap_or_default();
+            self.add(FOLDS, vec![("volume", volume.to_owned())], 1);
+        }
         if event["event"] == "collected" {
             let bytes = |key: &str| event[key].as_u64().unwrap_or(0);
             let dead = bytes("bytes").saturating_sub(bytes("live_bytes"));

@@ -10,7 +10,7 @@ use super::running::Turn;
 use super::{Reader, Session, Shared, Writer, announced, held};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::ingest::{Ingest, Ready, Resumed};
+use crate::ingest::{Ingest, Over, Ready, Resumed};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use understudy_format::group::Group;
@@ -47,9 +47,10 @@ pub(super) async fn receive(session: &mut Session, pushed: Pushed) -> Result<(),
     let (shared, peer) = (session.shared.clone(), session.peer.clone());
     // Held until the thread is done: whoever comes with the same stream waits for that.
     let mut turn = shared.running.take_over(begin.stream).await;
-    let (pool, announced) = (shared.pool.clone(), announced(name.clone(), label, shared.access.learns(&peer)));
-    let (access, volume, own) = (shared.access.clone(), name.clone(), peer.clone());
     let journals = shared.journals.clone();
+    let laid = over.map(|position| Over { journals: journals.clone(), position });
+    let (pool, announced) = (shared.pool.clone(), announced(name.clone(), label, shared.access.learns(&peer), laid));
+    let (access, volume, own) = (shared.access.clone(), name.clone(), peer.clone());
     let resume = move || {
         access.claim(&peer, &volume)?;
         journals.admit(&volume, over.as_ref())?;

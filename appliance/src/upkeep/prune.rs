@@ -3,6 +3,7 @@
 use super::{Outcome, Upkeep};
 use crate::args;
 use crate::error::{Error, Result};
+use crate::fold::terms::Terms;
 use crate::pool::{VolumeEntry, collect};
 use crate::retention::policy::Policy;
 use crate::retention::{Candidate, Decision, plan};
@@ -13,6 +14,8 @@ use std::sync::Arc;
 use understudy_format::point::{Label, Point};
 use understudy_format::text;
 
+/// Who uses the point that the oldest moment comes after that can be gone to.
+const BASE: &str = "the moments after it that are kept";
 /// How often a plan is made anew because a point came into use between planning and removing.
 const PLANS_MAX: usize = 5;
 
@@ -44,7 +47,7 @@ impl Upkeep<'_> {
         let name = entry.volume.name.clone();
         let (mut entry, mut tries) = (entry, 0);
         let decisions = loop {
-            let decisions = plan(&self.candidates(&entry), &policy, self.now_ns, zone);
+            let decisions = plan(&self.candidates(&entry)?, &policy, self.now_ns, zone);
             let gone: BTreeSet<u64> = decisions.iter().filter(|d| !d.keep).map(|d| d.number).collect();
             if args.dry_run || gone.is_empty() {
                 break decisions;
@@ -60,18 +63,21 @@ impl Upkeep<'_> {
         Ok(())
     }
 
-    fn candidates(&self, entry: &VolumeEntry) -> Vec<Candidate> {
+    fn candidates(&self, entry: &VolumeEntry) -> Result<Vec<Candidate>> {
+        let terms = Terms::of(&entry.settings)?;
+        let oldest = terms.oldest_base(entry, self.now_ns).map(|base| base.number);
         let candidate = |point: &Point| {
             let users = self.pool.users(&entry.volume.uuid, point.number);
+            let is_base = (oldest == Some(point.number)).then_some(BASE);
             Candidate {
                 number: point.number,
                 created_ns: point.created_ns,
                 label: point.label.clone(),
                 protected: entry.protected.contains(&point.number),
-                in_use: users.first().map(|user| (*user).to_owned()),
+                in_use: users.first().copied().or(is_base).map(str::to_owned),
             }
         };
-        entry.points.iter().map(candidate).collect()
+        Ok(entry.points.iter().map(candidate).collect())
     }
 
     fn tell_pruned(&mut self, args: &args::Prune, entry: &VolumeEntry, policy: &Policy, decisions: &[Decision]) {

@@ -188,6 +188,7 @@ fn a_base_of_another_size_is_no_base() {
         new_uuid: uuid::Uuid::from_u128(2),
         now_ns: 1,
         learns: true,
+        over: None,
     };
     let error = Ingest::begin(pool, announced, begin).unwrap_err();
     assert!(error.to_string().contains("no common base"), "{error}");

@@ -177,7 +177,7 @@ pub fn start(
 
 pub fn announced(name: &str, stream: u128) -> Announced {
     let (name, new_uuid, now_ns) = (name.parse().unwrap(), Uuid::from_u128(stream), stream as i64);
-    Announced { name, label: None, new_uuid, now_ns, learns: true }
+    Announced { name, label: None, new_uuid, now_ns, learns: true, over: None }
 }
 
 /// Sends at most `chunks_max` chunks of 16 blocks; returns how many blocks were wanted.

@@ -163,8 +163,14 @@ fn a_number_is_given_once() {
     let again = |pool: &Arc<Pool>, stream: u128| {
         let begin = understudy_format::stream::Begin { volume: uuid, ..begin(None, &bytes, stream) };
         let name = "v".parse().unwrap();
-        let announced =
-            understudy_appliance::ingest::Announced { name, label: None, new_uuid: uuid, now_ns: 1, learns: true };
+        let announced = understudy_appliance::ingest::Announced {
+            name,
+            label: None,
+            new_uuid: uuid,
+            now_ns: 1,
+            learns: true,
+            over: None,
+        };
         let mut sender = understudy_format::session::Sender::online(begin, 4);
         let mut ingest = understudy_appliance::ingest::Ingest::begin(pool.clone(), announced, begin).unwrap();
         feed(&mut sender, &mut ingest, None, &bytes, 9).unwrap();

@@ -16,6 +16,7 @@ mod events;
 mod input;
 mod jobs;
 mod metrics;
+mod moments;
 pub mod options;
 mod overlays;
 mod problem;
@@ -54,6 +55,7 @@ fn routes() -> Vec<Route> {
         ("get", "/v1/volumes/{volume}/points", get(volumes::points)),
         ("get", "/v1/volumes/{volume}/points/{point}", get(volumes::point)),
         ("get", "/v1/volumes/{volume}/points/{point}/attach", get(volumes::attach)),
+        ("get", "/v1/volumes/{volume}/moments", get(moments::list)),
         ("get", "/v1/overlays", get(overlays::list)),
         ("post", "/v1/overlays/{volume}/{point}/keep", post(overlays::keep)),
         ("delete", "/v1/overlays/{volume}/{point}", delete(overlays::discard)),

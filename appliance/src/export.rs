@@ -1,4 +1,5 @@
-//! Points as NBD exports: `NAME` is the newest point of a volume, `NAME@POINT` any of them; with `+w`, its scratch overlay.
+//! Points as NBD exports: `NAME` is the newest point of a volume, `NAME@POINT` any of them, `NAME@TIME` and `NAME@now` a moment between
+//! two where a journal has one; with `+w`, the scratch overlay of a point.
 //!
 //! Invariants: an export stays the point that it was when the client opened it, also when newer points
 //! come; it is read-only, what is written goes to an [`overlay`](crate::overlay); nothing is read that the map does not name. A block
@@ -11,8 +12,10 @@ use crate::access::{Peer, Right};
 use crate::clock;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
+use crate::moments::{self, Opened};
 use crate::overlay::{Overlays, SUFFIX};
 use crate::pool::VolumeEntry;
+use crate::pool::ephemeral::is_ephemeral;
 use crate::secondary::Secondaries;
 use crate::view::PointView;
 use image::{Image, KnownParts, known_parts};
@@ -48,28 +51,27 @@ impl PoolCatalog {
 
     fn find(&self, name: &str, peer: &Peer) -> Result<Arc<dyn Export>> {
         if let Some(name) = name.strip_suffix(SUFFIX) {
-            let (volume, point) = self.point(name, peer, Right::Restore)?;
+            let Opened { volume, point, .. } = self.point(name, peer, Right::Restore)?;
             return Ok(self.overlays.open(&volume, &point, clock::now_ns())?);
         }
-        let (volume, point) = self.point(name, peer, Right::Read)?;
+        let Opened { volume, point, hold } = self.point(name, peer, Right::Read)?;
         let view = PointView::open(&self.daemon.pool, &volume, &point, USE)?;
+        drop(hold);
         Ok(Arc::new(PointExport::new(view, &self.daemon.secondaries, &self.parts)))
     }
 
-    fn point(&self, name: &str, peer: &Peer, right: Right) -> Result<(Volume, Point)> {
-        let wanted = PointName::parse(name, &self.daemon.zone)?;
-        let unknown =
-            || Error::refused(format!("there is no volume {}; \"understudy volumes\" lists them", wanted.volume));
-        let seen = |_: &Arc<VolumeEntry>| self.daemon.access.sees(peer, &wanted.volume);
-        let entry = self.daemon.pool.volume(&wanted.volume).filter(seen).ok_or_else(unknown)?;
-        self.daemon.access.may(peer, right, Some(&wanted.volume))?;
-        let point = wanted.selector.find(&entry.points).ok_or_else(|| {
-            let (volume, selector) = (&wanted.volume, &wanted.selector);
-            Error::refused(format!(
-                "volume {volume} has no point {selector}; \"understudy points {volume}\" lists them"
-            ))
-        })?;
-        Ok((entry.volume.clone(), point.clone()))
+    fn point(&self, name: &str, peer: &Peer, right: Right) -> Result<Opened> {
+        let Daemon { pool, journals, access, zone, .. } = &*self.daemon;
+        let wanted = PointName::parse(name, zone)?;
+        let (volume, selector) = (&wanted.volume, &wanted.selector);
+        let unknown = || Error::refused(format!("there is no volume {volume}; \"understudy volumes\" lists them"));
+        pool.volume(volume).filter(|_| access.sees(peer, volume)).ok_or_else(unknown)?;
+        access.may(peer, right, Some(volume))?;
+        let none = || {
+            let all = format!("\"understudy points {volume}\" lists them");
+            Error::refused(format!("volume {volume} has no point {selector}; {all}"))
+        };
+        moments::find(pool, journals, &wanted)?.ok_or_else(none)
     }
 
     /// Who asks; nobody, when there is access control and no client is known by the certificate.
@@ -156,7 +158,8 @@ fn describe(volume: &Volume, point: &Point) -> String {
     let time = jiff::Timestamp::from_nanosecond(point.created_ns.into());
     let time = time.map_or_else(|_| "an unknown time".into(), |time| format!("{time:.0}"));
     let label = point.label.as_ref().map_or(String::new(), |label| format!(" \"{}\"", label.as_str()));
-    format!("point {}{label} of volume {} from {time}, root {}", point.number, volume.name, point.map.root().short())
+    let what = if is_ephemeral(point.number) { "a moment".to_owned() } else { format!("point {}", point.number) };
+    format!("{what}{label} of volume {} from {time}, root {}", volume.name, point.map.root().short())
 }
 
 /// Blocks that one block status looks at one by one.
@@ -242,7 +245,7 @@ impl PointExport {
 
 impl Export for PointExport {
     fn name(&self) -> String {
-        format!("{}@{}", self.view.volume().name, self.view.point().number)
+        moments::name_of(self.view.volume(), self.view.point())
     }
 
     fn describe(&self) -> String {

@@ -6,7 +6,7 @@
 //! a [`view`] of its map, by NBD [`export`]s and by restores. Nothing flows back: what is written to an export goes to an
 //! [`overlay`] beside the point.
 //!
-//! What a tap ships goes into the [`journals`]; and a [`fold`] makes points of it.
+//! What a tap ships goes into the [`journals`]; a [`fold`] makes points of it, and [`moments`] between them are opened like points.
 //!
 //! What is done to a pool from time to time is [`upkeep`]; [`control`] has it done by the daemon that has the pool open, through the
 //! [`api`], and [`retention`] decides which points a policy keeps. What an administrator wants is [`config`]; [`jobs`] does upkeep when its
@@ -37,6 +37,7 @@ pub mod journals;
 mod locks;
 pub mod manual;
 pub mod metrics;
+pub mod moments;
 pub mod nbd_terms;
 pub mod offline;
 pub mod overlay;

@@ -9,6 +9,7 @@ pub mod enrol;
 mod gathering;
 mod groups;
 mod held;
+mod moments;
 mod read;
 mod running;
 mod stream;
@@ -25,6 +26,7 @@ use crate::journals::Journals;
 use crate::metrics::counters::Counters;
 use crate::overlay::Overlays;
 use crate::overlay::asked::Asked;
+use crate::pool::live::Lease;
 use crate::pool::{Pool, VolumeEntry};
 use crate::secondary::Secondaries;
 use bytes::{Bytes, BytesMut};
@@ -33,7 +35,7 @@ use std::time::Duration;
 use understudy_format::map::{FANOUT, LEVEL_MAX, Lookup, PAGE_SIZE, span};
 use understudy_format::point::{Label, Point, Volume, VolumeName};
 use understudy_format::wire::access::PublicKey;
-use understudy_format::wire::{Control, Message, POINTS_MAX, SESSION_VERSION, VolumeInfo, VolumeStatus};
+use understudy_format::wire::{Control, Message, POINTS_MAX, SESSION_VERSION, Tap, VolumeInfo, VolumeStatus};
 use understudy_format::{Digest, ErrorKind, FormatError};
 use understudy_net::NetError;
 use understudy_net::framed::{Incoming, MessageReader, MessageWriter, Outgoing};
@@ -91,7 +93,7 @@ pub async fn serve(shared: Arc<Shared>, from: Incoming, to: Outgoing, guest: Gue
     let _counted = shared.counters.session();
     let (reader, writer) = (MessageReader::new(from, HELLO_MAX), MessageWriter::new(to, IDLE_MAX));
     let Guest { peer, certificate } = guest;
-    let mut session = Session { shared, peer, certificate, read: None, reader, writer };
+    let mut session = Session { shared, peer, certificate, read: None, held: Vec::new(), reader, writer };
     let result = session.run().await;
     if let Err(error) = &result {
         fail(&mut session.writer, error.kind(), error.to_string()).await;
@@ -106,6 +108,8 @@ struct Session {
     certificate: Option<Digest>,
     /// The point that was read last.
     read: Option<(Uuid, u64)>,
+    /// The points and moments that it asked for by a time.
+    held: Vec<Lease>,
     reader: Reader,
     writer: Writer,
 }
@@ -133,6 +137,7 @@ impl Session {
                     let pushed = stream::Pushed { name, label, group, over };
                     stream::receive(self, pushed).await?;
                 }
+                Message::Tap(Tap::OpenMoment { name, at_ns }) => moments::open(self, name, at_ns).await?,
                 Message::Read { volume, point, ranges } => read::send(self, volume, point, ranges).await?,
                 Message::Renew { key } => {
                     let certificate = self.certificate;
@@ -222,6 +227,9 @@ impl Shared {
             }
             Message::ListPoints { name, newest } => self.points(peer, &name, newest),
             Message::GetPages { volume, point, level, indexes } => self.pages(peer, &volume, point, level, &indexes),
+            Message::Tap(Tap::ListMoments { name, from_ns, to_ns, newest }) => {
+                moments::list(self, peer, &name, (from_ns, to_ns), newest)
+            }
             Message::ListOverlays => Ok(Message::Overlays(self.overlays(peer).list())),
             Message::Discard { volume, point, force } => {
                 Ok(Message::Overlays(vec![self.overlays(peer).discard(&volume, point, force)?]))

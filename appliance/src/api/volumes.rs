@@ -5,7 +5,9 @@ use super::input::InPath;
 use super::problem::Problem;
 use crate::access::Right;
 use crate::error::Result;
+use crate::moments::{self, Opened};
 use crate::pool::VolumeEntry;
+use crate::pool::ephemeral::is_ephemeral;
 use crate::retention::policy::Policy;
 use crate::upkeep::show_mode;
 use axum::Json;
@@ -61,8 +63,8 @@ pub(super) async fn point(
 ) -> Result<Json<Value>, Problem> {
     context
         .ask(move |context| {
-            let (entry, point) = context.point(&volume, &point)?;
-            Ok(Json(point_json(context, &entry, &point)))
+            let (entry, opened) = context.point(&volume, &point)?;
+            Ok(Json(point_json(context, &entry, &opened.point)))
         })
         .await
 }
@@ -74,13 +76,14 @@ pub(super) async fn attach(
 ) -> Result<Json<Value>, Problem> {
     context
         .ask(move |context| {
-            let (entry, point) = context.point(&volume, &point)?;
+            let (entry, Opened { point, .. }) = context.point(&volume, &point)?;
             context.may(Right::Read, Some(&entry.volume.name))?;
-            let export = format!("{}@{}", entry.volume.name, point.number);
+            let export = moments::name_of(&entry.volume, &point);
             let uri = context.daemon.nbd.uri(&export);
+            let overlay = |name: &str| (!is_ephemeral(point.number)).then(|| format!("{name}+w"));
             Ok(Json(json!({
-                "volume": entry.volume.name.as_str(), "point": point.number, "export": export, "uri": uri,
-                "overlay_export": format!("{export}+w"), "overlay_uri": format!("{uri}+w"),
+                "volume": entry.volume.name.as_str(), "point": recorded_number(&point), "export": export, "uri": uri,
+                "overlay_export": overlay(&export), "overlay_uri": overlay(&uri),
             })))
         })
         .await
@@ -95,12 +98,16 @@ impl Context {
         entry.ok_or_else(unknown)
     }
 
-    /// A point of a volume, by any of its names.
-    pub(super) fn point(&self, volume: &str, point: &str) -> Result<(Arc<VolumeEntry>, Point), Problem> {
+    /// A point of a volume, or a moment, by any of its names.
+    pub(super) fn point(&self, volume: &str, point: &str) -> Result<(Arc<VolumeEntry>, Opened), Problem> {
         let entry = self.volume(volume)?;
         let unknown = || Problem::unknown(format!("volume {volume} has no point {point}"));
         let name = self.point_name(volume, point).map_err(|_| unknown())?;
-        let found = name.selector.find(&entry.points).cloned().ok_or_else(unknown)?;
+        if name.selector.at_or_before().is_some() {
+            // A moment is made for who asks.
+            self.may(Right::Read, Some(&entry.volume.name))?;
+        }
+        let found = moments::find(&self.daemon.pool, &self.daemon.journals, &name)?.ok_or_else(unknown)?;
         Ok((entry, found))
     }
 }
@@ -132,10 +139,16 @@ fn digest_json(digest: &Digest) -> Value {
     if digest.is_zero() { Value::Null } else { digest.to_string().into() }
 }
 
+/// A moment between two points has no number that would be good for anything later.
+fn recorded_number(point: &Point) -> Option<u64> {
+    Some(point.number).filter(|number| !is_ephemeral(*number))
+}
+
 fn point_json(context: &Context, entry: &VolumeEntry, point: &Point) -> Value {
     let point = context.daemon.access.shown(&context.peer, point.clone());
+    let time = if is_ephemeral(point.number) { moments::time(point.created_ns) } else { text::time(point.created_ns) };
     json!({
-        "point": point.number, "time": text::time(point.created_ns), "label": point.label.as_ref().map(Label::as_str),
+        "point": recorded_number(&point), "time": time, "label": point.label.as_ref().map(Label::as_str),
         "kind": if point.base.is_some() { "incremental" } else { "full" }, "base": point.base,
         "size": point.map.geometry.volume_size(), "root": point.map.root().to_string(),
         "changed_blocks": point.changed_blocks, "stored_bytes": point.stored_bytes, "new_bytes": point.new_bytes,

@@ -12,6 +12,7 @@ mod fold;
 mod full;
 mod group;
 mod model;
+mod moments;
 mod overlay;
 mod remove;
 mod resume;

@@ -36,13 +36,15 @@ struct Known {
     tried: Option<Tried>,
     /// Bytes of the journal after it.
     waiting_bytes: u64,
+    /// Whether its tap has begun another journal, for which it needs a point with all of this one.
+    is_closed: bool,
 }
 
 /// Whether a fold is due.
 fn is_due(known: &Known, now_ns: i64) -> bool {
     match known.tried {
         Some(Tried { at_ns, failed: true }) => now_ns.saturating_sub(at_ns) >= RETRY_AFTER_NS,
-        _ if known.waiting_bytes >= BYTES_MAX => true,
+        _ if known.waiting_bytes >= BYTES_MAX || known.is_closed && known.waiting_bytes > 0 => true,
         Some(Tried { at_ns, .. }) => known.terms.is_due(known.folded_ns.max(at_ns), now_ns),
         None => known.terms.is_due(known.folded_ns, now_ns),
     }
@@ -80,21 +82,22 @@ impl Driver {
 
     /// What is known of a volume whose newest point comes from a journal.
     fn known(&self, entry: &VolumeEntry) -> Option<Result<Known>> {
-        let (name, newest) = (&entry.volume.name, entry.newest()?);
-        let waiting_bytes = self.daemon.journals.bytes_after(name, &newest.position?);
+        let (name, newest, journals) = (&entry.volume.name, entry.newest()?, &self.daemon.journals);
+        let position = newest.position?;
+        let waiting_bytes = journals.bytes_after(name, &position);
+        let is_closed = journals.is_closed(name, &position.journal);
         let (folded_ns, tried) = (newest.created_ns, self.tried.get(name).copied());
-        Some(Terms::of(&entry.settings).map(|terms| Known { terms, folded_ns, tried, waiting_bytes }))
+        Some(Terms::of(&entry.settings).map(|terms| Known { terms, folded_ns, tried, waiting_bytes, is_closed }))
     }
 
-    /// Folds and trims; whether that failed.
+    /// Folds and trims; whether that failed, or has to wait.
     fn fold(&self, entry: &VolumeEntry, terms: &Terms, now_ns: i64) -> bool {
         let (daemon, name) = (&self.daemon, &entry.volume.name);
         match daemon.fold(name).and_then(|_| self.trim(name, terms, now_ns)) {
             Ok(()) => false,
-            // It says when it is done, by being gone.
             Err(Error::Busy(reason)) => {
                 tracing::debug!(volume = %name, reason, "its journal is folded later");
-                false
+                true
             }
             Err(error) => {
                 daemon.counters.fold_failed(name);
@@ -130,7 +133,7 @@ mod tests {
     fn known(tried: Option<(i64, bool)>, waiting_bytes: u64) -> Known {
         let terms = Terms::of(&Settings::default()).expect("the usual");
         let tried = tried.map(|(minute, failed)| Tried { at_ns: minute * MINUTE, failed });
-        Known { terms, folded_ns: 10 * MINUTE, tried, waiting_bytes }
+        Known { terms, folded_ns: 10 * MINUTE, tried, waiting_bytes, is_closed: false }
     }
 
     /// The minutes of the first half hour at which a fold is due.
@@ -150,6 +153,12 @@ mod tests {
         assert_eq!(due(&known(None, BYTES_MAX)).len(), 30);
         assert_eq!(due(&known(None, BYTES_MAX - 1)).first(), Some(&15));
         assert_eq!(due(&known(Some((16, true)), BYTES_MAX)).first(), Some(&17), "however much there is");
+    }
+
+    #[test]
+    fn what_a_tap_waits_for_is_folded_at_once() {
+        assert_eq!(due(&Known { is_closed: true, ..known(None, 1) }).len(), 30);
+        assert_eq!(due(&Known { is_closed: true, ..known(None, 0) }).first(), Some(&15), "all of it is folded");
     }
 
     #[test]

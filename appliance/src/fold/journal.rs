@@ -60,6 +60,8 @@ struct Pending {
     after: Position,
     /// Up to where it may be folded: the newest mark, when something was written before it; else the end.
     ends: Vec<u64>,
+    /// A tap that has begun another one waits for a point with all of this one.
+    is_closed: bool,
 }
 
 impl Folder<'_> {
@@ -82,16 +84,16 @@ impl Folder<'_> {
         Ok(laid)
     }
 
-    /// Makes a point of what the journal has after the newest point; `None` when nothing was written since. Durable when this returns.
+    /// Makes a point of what the journal has after the newest point; `None` when nothing was written since, unless it is closed. Durable when this returns.
     pub fn fold(&self, stream: Uuid, now_ns: i64) -> Result<Option<(Volume, Point)>> {
         let Some(Pending { entry, .. }) = self.pending() else { return Ok(None) };
         let guard = self.pool.begin_stream(self.name, entry.volume.uuid)?;
         // A stream may have ended just now.
-        let Some(Pending { entry, after, ends }) = self.pending() else { return Ok(None) };
+        let Some(Pending { entry, after, ends, is_closed }) = self.pending() else { return Ok(None) };
         let newest = entry.newest().expect("a volume has points");
         for through in ends {
             let laid = self.lay_over(&guard, newest.map, after, through)?;
-            if laid.folded.changed_blocks > 0 {
+            if laid.folded.changed_blocks > 0 || is_closed {
                 let point = self.commit(&guard, &entry.volume, newest, laid, stream, now_ns)?;
                 return Ok(Some((entry.volume.clone(), point)));
             }
@@ -132,12 +134,10 @@ impl Folder<'_> {
         let entry = self.pool.volume(self.name)?;
         let after = entry.newest()?.position?;
         let end = self.journals.durable(self.name, &after.journal);
-        let mark = match self.journals.is_closed(self.name, &after.journal) {
-            true => None,
-            false => self.newest_mark(&after).filter(|mark| *mark < end),
-        };
+        let is_closed = self.journals.is_closed(self.name, &after.journal);
+        let mark = self.newest_mark(&after).filter(|mark| *mark < end && !is_closed);
         let ends = mark.into_iter().chain([end]).collect();
-        (end > after.sequence).then_some(Pending { entry, after, ends })
+        (end > after.sequence).then_some(Pending { entry, after, ends, is_closed })
     }
 
     /// The number of the newest mark after a position.

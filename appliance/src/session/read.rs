@@ -7,6 +7,7 @@ use super::{Session, Shared};
 use crate::access::{Peer, Right};
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::moments::name_of;
 use crate::view::PointView;
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -55,7 +56,7 @@ fn read(
     let (volume, point) = shared.point(peer, volume, point)?;
     shared.access.may(peer, Right::Read, Some(&volume.name))?;
     if is_another && *peer != Peer::Local {
-        shared.access.audit.record("read", peer, &format!("{}@{}", volume.name, point.number))?;
+        shared.access.audit.record("read", peer, &name_of(&volume, &point))?;
     }
     let view = PointView::open(&shared.pool, &volume, &point, "a restore")?;
     let mut chunks = Chunks { lookup: view.lookup(), view, stream: clock::random_uuid(), sequence: 0 };

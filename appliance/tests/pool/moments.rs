@@ -2,26 +2,34 @@
 
 use crate::model::*;
 use std::sync::Arc;
+use std::time::Duration;
+use understudy_appliance::access::{Access, Peer};
 use understudy_appliance::error::{Error, Result};
 use understudy_appliance::fold::Folder;
 use understudy_appliance::fold::terms::Terms;
 use understudy_appliance::ingest::{Announced, Ingest, Over};
 use understudy_appliance::journals::{Follower, Journals};
 use understudy_appliance::moments::{self, Opened};
+use understudy_appliance::overlay::Overlays;
 use understudy_appliance::pool::Pool;
+use understudy_appliance::secondary::Secondaries;
+use understudy_appliance::session::{self, Guest, Running, Shared};
 use understudy_appliance::view::PointView;
+use understudy_format::chunk::Entry;
 use understudy_format::journal::{Change, Order, Position};
 use understudy_format::point::{Point, VolumeName};
 use understudy_format::select::PointName;
 use understudy_format::session::Sender;
 use understudy_format::stream::Begin;
+use understudy_format::wire::{BlockRange, Message, Moment, SESSION_VERSION, Tap};
+use understudy_net::framed::{Incoming, MessageReader, MessageWriter, Outgoing};
 use uuid::Uuid;
 
 const BLOCKS: u64 = 12;
 const SIZE: u64 = BLOCKS * BLOCK as u64;
 
 /// A primary whose writes are written down, and what it was at each mark.
-struct Tap {
+struct Tapped {
     follower: Follower,
     journal: Uuid,
     order: Order,
@@ -33,7 +41,7 @@ fn name() -> VolumeName {
     "v".parse().unwrap()
 }
 
-impl Tap {
+impl Tapped {
     fn follow(journals: &Arc<Journals>, journal: u128, primary: Vec<u8>) -> Self {
         let journal = Uuid::from_u128(journal);
         let follower = journals.follow(&name(), journal, SIZE, "host".into(), 1).unwrap();
@@ -88,11 +96,11 @@ fn resynchronise(
 }
 
 /// A pool with a volume that is followed, and its first point.
-fn followed(lab: &Lab) -> (Arc<Pool>, Arc<Journals>, Tap) {
+fn followed(lab: &Lab) -> (Arc<Pool>, Arc<Journals>, Tapped) {
     let pool = lab.open();
     let journals = Arc::new(Journals::open(&pool).unwrap());
     let primary = volume(&[1, 2, 3, 4, 0, 6, 7, 8, 9, 10, 11, 12]);
-    let tap = Tap::follow(&journals, 5, primary.clone());
+    let tap = Tapped::follow(&journals, 5, primary.clone());
     resynchronise(&pool, &journals, (None, &primary), tap.position(0), || ()).unwrap();
     (pool, journals, tap)
 }
@@ -116,7 +124,7 @@ fn a_stream_that_was_read_during_writes_becomes_one_moment() {
     let lab = Lab::quick();
     let pool = lab.open();
     let journals = Arc::new(Journals::open(&pool).unwrap());
-    let mut tap = Tap::follow(&journals, 5, volume(&[1, 2, 3, 4, 0, 6, 7, 8, 9, 10, 11, 12]));
+    let mut tap = Tapped::follow(&journals, 5, volume(&[1, 2, 3, 4, 0, 6, 7, 8, 9, 10, 11, 12]));
     tap.write(100, 10, &[7; 5000]);
     let (position, mut read) = (tap.here(), tap.primary.clone());
     // One half is read before these, and the other one after the first of them.
@@ -138,7 +146,7 @@ fn a_stream_over_a_journal_is_taken_only_while_that_is_followed() {
     let lab = Lab::quick();
     let (pool, journals, mut tap) = followed(&lab);
     let (old, new) = (tap.primary.clone(), volume(&[9, 2, 3, 4, 0, 6, 7, 8, 9, 10, 11, 12]));
-    let error = |position, tap: Option<Tap>| {
+    let error = |position, tap: Option<Tapped>| {
         resynchronise(&pool, &journals, (Some(&old), &new), position, || drop(tap)).unwrap_err().to_string()
     };
     let other = Position { journal: Uuid::from_u128(6), sequence: 0 };
@@ -187,11 +195,25 @@ fn the_rest_of_a_journal_is_folded_when_the_next_one_begins() {
     tap.write(200, 0, b"after the mark");
     let (end, primary) = (tap.here(), tap.primary.clone());
     drop(tap);
-    let next = Tap::follow(&journals, 6, primary.clone());
+    let next = Tapped::follow(&journals, 6, primary.clone());
     assert_eq!(fold(&pool, &journals, 1000).unwrap().unwrap().position, Some(end));
     assert!(read(&pool, 2).unwrap() == primary);
     resynchronise(&pool, &journals, (Some(&primary), &primary), next.position(0), || ()).unwrap();
     assert_eq!(numbers(&pool), [1, 2, 3]);
+}
+
+/// Its tap waits for a point that goes up to there.
+#[test]
+fn a_journal_that_ended_with_a_mark_is_folded_up_to_that() {
+    let lab = Lab::quick();
+    let (pool, journals, mut tap) = followed(&lab);
+    tap.mark(100);
+    let (end, primary) = (tap.here(), tap.primary.clone());
+    assert_eq!(fold(&pool, &journals, 1000).unwrap(), None);
+    drop(tap);
+    let _next = Tapped::follow(&journals, 6, primary.clone());
+    assert_eq!(fold(&pool, &journals, 1000).unwrap().unwrap().position, Some(end));
+    assert!(read(&pool, 2).unwrap() == primary);
 }
 
 #[test]
@@ -208,7 +230,7 @@ fn a_state_that_another_stream_brought_is_not_taken_back() {
 }
 
 /// Writes of all sizes, with marks, some of which become points.
-fn history(pool: &Arc<Pool>, journals: &Arc<Journals>, tap: &mut Tap) {
+fn history(pool: &Arc<Pool>, journals: &Arc<Journals>, tap: &mut Tapped) {
     for step in 0..40_u64 {
         let time = 1000 + step as i64 * 10;
         let (offset, length) = (step * 7919 % (SIZE - 9000), 1 + step * 613 % 9000);
@@ -303,7 +325,7 @@ fn moments_of_a_journal_stay_when_another_one_has_no_point_yet() {
     tap.mark(200);
     let (marked, primary) = (tap.primary.clone(), tap.primary.clone());
     drop(tap);
-    let mut next = Tap::follow(&journals, 6, primary);
+    let mut next = Tapped::follow(&journals, 6, primary);
     next.write(300, 0, b"second");
     next.mark(400);
     let opened = open(&pool, &journals, 500).unwrap();
@@ -356,4 +378,79 @@ fn a_fold_that_fails_anywhere_is_made_up_for() {
             break;
         }
     }
+}
+
+/// The bytes of all blocks that chunks bring, up to the end of the answer.
+async fn received(reader: &mut MessageReader<Incoming>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        match reader.expect("a chunk").await.unwrap() {
+            Message::Chunk(chunk) => chunk.head.blocks().for_each(|(_, entry)| match entry {
+                Entry::Zero { count } => bytes.resize(bytes.len() + *count as usize * BLOCK, 0),
+                entry => bytes.extend_from_slice(&chunk.encoded(entry).unwrap().1),
+            }),
+            Message::ReadEnd => return bytes,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_session_lists_opens_reads_and_holds_moments_until_it_ends() {
+    let lab = Lab::quick();
+    let (pool, journals, mut tap) = followed(&lab);
+    tap.write(100, 5, b"first");
+    tap.mark(200);
+    let shared = Arc::new(Shared {
+        pool: pool.clone(),
+        secondaries: Arc::new(Secondaries::new(pool.clone())),
+        overlays: Arc::new(Overlays::new(pool.clone())),
+        journals: journals.clone(),
+        access: Arc::new(Access::open(pool.clone(), false).unwrap()),
+        nbd: String::new(),
+        counters: Arc::default(),
+        running: Running::default(),
+        agents: Arc::default(),
+        groups: Arc::default(),
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (here, there) = tokio::io::duplex(1 << 20);
+        let ((from, to), (own_from, own_to)) = (tokio::io::split(there), tokio::io::split(here));
+        let guest = Guest { peer: Peer::Local, certificate: None };
+        let served = tokio::spawn(session::serve(shared, Box::new(from), Box::new(to), guest));
+        let mut reader = MessageReader::new(Box::new(own_from) as Incoming, Duration::from_secs(60));
+        let mut writer = MessageWriter::new(Box::new(own_to) as Outgoing, Duration::from_secs(60));
+        let hello = Message::Hello { version: SESSION_VERSION, software: "a test".into() };
+        writer.send(&hello).await.unwrap();
+        reader.expect("Welcome").await.unwrap();
+
+        writer.send(&Tap::ListMoments { name: name(), from_ns: 0, to_ns: 999, newest: 9 }.into()).await.unwrap();
+        let moments = vec![Moment { time_ns: 200, sequence: 2, point: 1 }];
+        assert_eq!(reader.expect("Moments").await.unwrap(), Tap::Moments(moments).into());
+
+        writer.send(&Tap::OpenMoment { name: name(), at_ns: 999 }.into()).await.unwrap();
+        let Message::Points { volume: Some(_), points, .. } = reader.expect("Points").await.unwrap() else { panic!() };
+        let [point] = &points[..] else { panic!("{points:?}") };
+        assert_eq!((point.created_ns, point.position), (200, Some(tap.here())));
+        collect(&pool);
+        let ranges = vec![BlockRange { first: 0, count: BLOCKS }];
+        writer.send(&Message::Read { volume: point.volume, point: point.number, ranges }).await.unwrap();
+        assert!(received(&mut reader).await == tap.primary);
+
+        writer.send(&Tap::OpenMoment { name: name(), at_ns: -1 }.into()).await.unwrap();
+        let Message::Points { volume: Some(_), points: none, .. } = reader.expect("Points").await.unwrap() else {
+            panic!()
+        };
+        assert_eq!(none, []);
+        for opened in 1..=64 {
+            writer.send(&Tap::OpenMoment { name: name(), at_ns: 999 }.into()).await.unwrap();
+            let answer = reader.expect("Points").await.unwrap();
+            assert_eq!(matches!(answer, Message::Fail { .. }), opened == 64, "{answer:?}");
+        }
+        assert!(pool.point(&point.volume, point.number).is_some(), "it is held as long as the session");
+        writer.close().await.unwrap();
+        served.await.unwrap().unwrap();
+        assert!(pool.point(&point.volume, point.number).is_none(), "and no longer");
+    });
 }

@@ -12,6 +12,7 @@ use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, Settings};
 use understudy_format::chunk::Chunk;
 use understudy_format::codec::{Codec, decode_into, encode_into};
 use understudy_format::error::Result;
+use understudy_format::follow;
 use understudy_format::frame::FrameHeader;
 use understudy_format::history;
 use understudy_format::layout::{Field, Layout, Reader, need, seal};
@@ -66,6 +67,7 @@ pub fn decode(kind: &str, with: u64, bytes: &[u8]) -> Result<Decoded> {
         "page" => page(bytes),
         "pool" => PoolRecord::decode(bytes).and_then(|record| decoded(&record, record.encode())),
         "secondary" => State::decode(bytes).and_then(|state| decoded(&state, state.encode())),
+        "follow" => follow::State::decode(bytes).and_then(|state| decoded(&state, state.encode())),
         "overlay" => Header::decode(bytes).and_then(|header| decoded(&header, header.encode())),
         "owned" => OwnedPage::decode(bytes, with).and_then(|page| decoded(&page, page.encode(with))),
         "register" => Register::decode(bytes).and_then(|register| decoded(&register, register.encode())),
@@ -103,7 +105,7 @@ pub fn split_frame(bytes: &[u8]) -> Result<(FrameHeader, Bytes, &[u8])> {
 pub fn reseal(kind: &str, bytes: &mut [u8]) {
     match kind {
         "frame" | "record" | "segment" | "trailer" | "mapfile" | "begin" | "commit" | "pool" | "secondary"
-        | "overlay" | "owned" | "unfinished" | "bitmap" | "history" | "register" => {
+        | "follow" | "overlay" | "owned" | "unfinished" | "bitmap" | "history" | "register" => {
             let size = match kind {
                 "frame" => FrameHeader::SIZE,
                 "record" | "segment" | "trailer" => RecordHeader::SIZE,

@@ -14,10 +14,12 @@ use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, SecondaryMod
 use understudy_format::chunk::{Chunk, ChunkHead, ChunkHeader, Entry, MappingEntry};
 use understudy_format::codec::{Codec, encode_into};
 use understudy_format::error::ErrorKind;
+use understudy_format::follow::{self, FollowState};
 use understudy_format::frame::FrameHeader;
 use understudy_format::geometry::BlockId;
 use understudy_format::group::Group;
 use understudy_format::history::{Ended, HistoryHeader, JobHistory, Run, Why, encode as encode_history};
+use understudy_format::journal::Position;
 use understudy_format::layout::{Layout, Row};
 use understudy_format::map::{Builder, Map, Page, Partial, top_level};
 use understudy_format::mapfile::{MapFileHeader, MapFileId, Shape};
@@ -177,6 +179,12 @@ fn overlay_info() -> OverlayInfo {
         reserved: [0; 11],
     };
     OverlayInfo { name: volume().name, status }
+}
+
+/// Of a volume that is written to at the appliance.
+fn promoted() -> follow::State {
+    let acknowledged = Some(Position { journal: uuid(8), sequence: 9000 });
+    follow::State { volume: uuid(1), generation: 3, role: follow::Role::Promoted { point: 12 }, acknowledged }
 }
 
 fn overlay() -> Header {
@@ -481,6 +489,14 @@ fn sealed() -> Vec<Sample> {
         sample("secondary", "secondary", &state, state.encode(), &[part::<SecondaryState>()]),
         sample("secondary-fresh", "secondary", &fresh, fresh.encode(), &[part::<SecondaryState>()]),
         sample("secondary-device", "secondary", &device, device.encode(), &[part::<SecondaryState>()]),
+        sample("follow", "follow", &promoted(), promoted().encode(), &[part::<FollowState>()]),
+        sample(
+            "follow-fresh",
+            "follow",
+            &follow::State::default(),
+            follow::State::default().encode(),
+            &[part::<FollowState>()],
+        ),
         sample("overlay", "overlay", &overlay(), overlay().encode(), &[part::<OverlayHeader>()]),
         Sample { with: 2, ..sample("owned", "owned", &owned(), owned().encode(2), &[part::<OwnedSlot>()]) },
         sample("register", "register", &register(), register().encode(), &[part::<RegisterHeader>()]),

@@ -13,6 +13,7 @@ use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, SettingsReco
 use understudy_format::chunk::{ChunkHead, ChunkHeader, Entry, MappingEntry};
 use understudy_format::codec::Codec;
 use understudy_format::error::ErrorKind;
+use understudy_format::follow::{self, FollowState};
 use understudy_format::frame::FrameHeader;
 use understudy_format::history::{HistoryHeader, JobRecord, RunRecord};
 use understudy_format::layout::{Layout, Row};
@@ -85,6 +86,7 @@ fn layouts() -> Vec<(&'static str, usize, &'static [Row])> {
         VolumeStatus,
         PoolRecord,
         SecondaryState,
+        FollowState,
         OverlayHeader,
         OwnedSlot,
         OverlayStatus,
@@ -321,6 +323,8 @@ fn magics_and_versions_are_those_of_the_code() {
     check("Trailer", "magic", magic(segment::TRAILER_MAGIC));
     check("PoolRecord", "magic", magic(pool::POOL_MAGIC));
     check("SecondaryState", "magic", magic(secondary::SECONDARY_MAGIC));
+    check("FollowState", "magic", magic(follow::FOLLOW_MAGIC));
+    check("FollowState", "version", follow::FOLLOW_VERSION.to_string());
     check("OverlayHeader", "magic", magic(overlay::OVERLAY_MAGIC));
     check("OverlayHeader", "version", overlay::OVERLAY_VERSION.to_string());
     check("PoolRecord", "version", pool::POOL_VERSION.to_string());

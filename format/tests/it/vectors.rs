@@ -163,6 +163,7 @@ fn flipped_bits_of_vectors_are_errors() {
         "page",
         "pool",
         "secondary",
+        "follow",
         "overlay",
         "owned",
     ];

@@ -13,6 +13,7 @@ pub mod content;
 pub mod extract;
 pub mod findings;
 pub mod image;
+pub mod journals;
 pub mod known;
 pub mod overlays;
 pub mod places;

@@ -2,7 +2,7 @@
 //!
 //! The way of the check: the pool file and the lock; every [`segment`] from front to back (each record's checksums
 //! and digest, footers, trailers, the torn tail); the catalogue of volumes and points; the map of each point
-//! ([`Walk`]); the secondaries; the scratch overlays. Segments may be missing in the sequence of numbers and content may be stored more
+//! ([`Walk`]); the secondaries; the scratch overlays; the journals. Segments may be missing in the sequence of numbers and content may be stored more
 //! than once: that is what collecting leaves behind. Invariants: nothing is opened for writing, and the lock is only
 //! shared; memory is bounded by the number of unique digests ([`Known`]) and does not grow with volumes, points or files.
 
@@ -13,7 +13,7 @@ use super::report::{Damage, Report, VolumeLine};
 use super::secondaries::Look;
 use super::segment::{self, Found, Scan, record_bytes};
 use super::walk::Walk;
-use super::{identity, look, overlays, segment_numbers};
+use super::{identity, journals, look, overlays, segment_numbers};
 use crate::args::Check;
 use crate::outcome::Outcome;
 use crate::text::{bytes, plural};
@@ -56,6 +56,7 @@ pub fn check(dir: &Path, live: bool) -> anyhow::Result<Report> {
     check.streams(&contents);
     check.secondaries(&contents)?;
     check.overlays(&contents)?;
+    check.journals()?;
     check.count(&contents);
     check.was_it_all_there()?;
     Ok(check.report)
@@ -256,6 +257,13 @@ impl<'a> Checking<'a> {
 
     fn overlays(&mut self, contents: &Contents) -> anyhow::Result<()> {
         let (notes, damages) = overlays::look(self.dir, self.pool, &contents.entries)?;
+        self.report.notes.extend(notes);
+        self.report.damages.extend(damages);
+        Ok(())
+    }
+
+    fn journals(&mut self) -> anyhow::Result<()> {
+        let (notes, damages) = journals::look(self.dir)?;
         self.report.notes.extend(notes);
         self.report.damages.extend(damages);
         Ok(())

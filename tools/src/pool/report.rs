@@ -10,7 +10,7 @@ use std::io::{self, Write};
 /// Something that breaks a promise of the pool.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub struct Damage {
-    /// The kind of thing: `segment`, `record`, `point`, `block`, `page`, `volume`, `secondary`, `overlay`.
+    /// The kind of thing: `segment`, `record`, `point`, `block`, `page`, `volume`, `secondary`, `overlay`, `journal`.
     pub what: &'static str,
     /// Everything, for people.
     pub text: String,

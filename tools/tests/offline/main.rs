@@ -3,6 +3,7 @@
 mod build;
 mod catalogue;
 mod extract;
+mod journals;
 mod overlays;
 mod pool;
 mod readonly;

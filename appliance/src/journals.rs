@@ -117,7 +117,7 @@ impl Journals {
         let mut own = lock(&shelf);
         // Nobody removes it any more.
         drop(shelves);
-        own.check_alone(name)?;
+        own.check_free(name, &by)?;
         let entry = self.pool.volume(name);
         let volume = entry.as_ref().map_or(Uuid::nil(), |entry| entry.volume.uuid);
         let is_used = |uuid: &Uuid| {
@@ -125,7 +125,9 @@ impl Journals {
             points.filter_map(|point| point.position).any(|position| position.journal == *uuid)
         };
         own.begin(journal, volume_size, volume, is_used)?;
-        own.follower = Some(shelf::FollowedBy { by, complete_ns: now_ns });
+        let newest = own.newest(&journal).expect("just begun");
+        let complete_ns = if newest.durable() == 0 { now_ns } else { newest.order.time_ns() };
+        own.follower = Some(shelf::FollowedBy { by, complete_ns });
         let newest = own.newest(&journal).expect("just begun");
         let follower = Follower::new(self.pool.clone(), shelf.clone(), name.clone(), newest);
         drop(own);
@@ -147,7 +149,7 @@ impl Journals {
             (None, Some(_)) => Err(Error::refused(format!(
                 "volume {name} is not followed at present, so there is no journal for this stream to be laid under"
             ))),
-            (Some((_, by)), _) => Err(Error::Busy(format!(
+            (Some((_, by)), _) => Err(Error::Refused(format!(
                 "volume {name} is followed by the tap of {by}, which alone writes to it; stop that tap first"
             ))),
         }

@@ -6,6 +6,7 @@
 //! not there.
 
 pub mod enrol;
+mod follow;
 mod gathering;
 mod groups;
 mod held;
@@ -138,6 +139,9 @@ impl Session {
                     stream::receive(self, pushed).await?;
                 }
                 Message::Tap(Tap::OpenMoment { name, at_ns }) => moments::open(self, name, at_ns).await?,
+                Message::Tap(Tap::Follow { name, journal, geometry, generation }) => {
+                    return follow::serve(self, follow::Asked { name, journal, geometry, generation }).await;
+                }
                 Message::Read { volume, point, ranges } => read::send(self, volume, point, ranges).await?,
                 Message::Renew { key } => {
                     let certificate = self.certificate;

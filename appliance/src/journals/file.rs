@@ -13,7 +13,7 @@ use understudy_format::journal::{FileHeader, JournalHeader};
 use understudy_format::layout::Layout;
 use uuid::Uuid;
 
-/// How many bytes a file has at which the next one is begun.
+/// How many bytes a file has at which the next one is begun, or a segment, when that is less.
 pub(super) const FILE_SIZE: u64 = 64 << 20;
 
 /// The oldest and the newest mark of a file, when it has any.

@@ -53,7 +53,7 @@ impl Follower {
     /// Appends entries as they stand in a file, the first of which has this number; those that are there already are passed over.
     /// Returns the number up to which all is durable.
     pub fn append(&mut self, first: u64, bytes: &[u8]) -> Result<u64> {
-        let Some(fresh) = self.check(first, bytes)? else { return Ok(self.order.next() - 1) };
+        let Some(fresh) = self.check(first, bytes)? else { return Ok(self.durable()) };
         let bytes = &bytes[fresh.start..];
         self.pool.space().check(bytes.len() as u64)?;
         let appended = self.write(&fresh, bytes);
@@ -63,8 +63,8 @@ impl Follower {
             shelf.newest(&self.journal).iter_mut().for_each(|journal| journal.is_tail_over = true);
         }
         let is_new = appended?;
-        self.publish(&fresh, is_new)?;
-        Ok(self.order.next() - 1)
+        self.publish(&fresh, is_new);
+        Ok(self.durable())
     }
 
     /// The tap has nothing more, as of now.
@@ -112,7 +112,8 @@ impl Follower {
     /// Makes entries durable; whether in a new file.
     fn write(&mut self, fresh: &Fresh, bytes: &[u8]) -> Result<bool> {
         let tail = self.tail.take().map_or_else(|| self.open_tail(), |tail| Ok(Some(tail)))?;
-        let (mut tail, is_new) = match tail.filter(|tail| tail.length < FILE_SIZE) {
+        let full = FILE_SIZE.min(self.pool.space().segment_size());
+        let (mut tail, is_new) = match tail.filter(|tail| tail.length < full) {
             Some(tail) => (tail, false),
             None => (self.begin_file(fresh.created_ns)?, true),
         };
@@ -142,6 +143,9 @@ impl Follower {
     }
 
     fn begin_file(&self, created_ns: i64) -> Result<Tail> {
+        if self.durable() > 0 {
+            self.save()?;
+        }
         let (journal, volume_size, first) = (self.journal, self.volume_size, self.order.next());
         let header = FileHeader { journal, volume_size, first, created_ns };
         let dir = lock(&self.shelf).dir.clone();
@@ -155,7 +159,7 @@ impl Follower {
     }
 
     /// What is durable counts from now on.
-    fn publish(&mut self, fresh: &Fresh, is_new: bool) -> Result<()> {
+    fn publish(&mut self, fresh: &Fresh, is_new: bool) {
         self.order = fresh.order;
         let tail = self.tail.as_ref().expect("just written to");
         tail.known.bytes.store(tail.length, Ordering::Relaxed);
@@ -169,8 +173,6 @@ impl Follower {
             journal.tail_marks = Some((journal.tail_marks.map_or(oldest, |(oldest, _)| oldest), newest));
         }
         shelf.follower.iter_mut().for_each(|follower| follower.complete_ns = fresh.order.time_ns());
-        drop(shelf);
-        if is_new { self.save() } else { Ok(()) }
     }
 }
 

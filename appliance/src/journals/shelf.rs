@@ -155,6 +155,21 @@ impl Shelf {
         }
     }
 
+    /// Fails while the volume is followed: one who comes again waits until it is known that he is gone, others do not have it.
+    pub fn check_free(&self, name: &VolumeName, by: &str) -> Result<()> {
+        match &self.follower {
+            Some(other) if other.by == by => Err(Error::Busy(format!(
+                "volume {name} is still followed for {by} with another journal; it is free when that tap is stopped, or \
+                 half a minute after its end"
+            ))),
+            Some(other) => Err(Error::Refused(format!(
+                "volume {name} is followed by the tap of {} already, and has one primary only; stop that tap first",
+                other.by
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Makes `journal` the newest one; others that no point comes from (`is_used`) are of no use any more.
     pub fn begin(&mut self, journal: Uuid, size: u64, volume: Uuid, is_used: impl Fn(&Uuid) -> bool) -> Result<()> {
         if let Some(damage) = &self.damage {

@@ -5,6 +5,7 @@ use crate::config::Job;
 use crate::daemon::Daemon;
 use crate::error::Result;
 use crate::jobs::scheduler::{Scheduler, time};
+use crate::journals::Figures;
 use crate::pool::VolumeEntry;
 use crate::{clock, export};
 use understudy_format::history::{JobHistory, Run};
@@ -14,6 +15,7 @@ pub(super) fn families(daemon: &Daemon) -> Result<Vec<Family>> {
     let mut all = vec![Family::gauge("build_info", "1, with the version", vec![(version(), 1.0)])];
     all.extend(pool(daemon)?);
     all.extend(volumes(daemon)?);
+    all.extend(journals(daemon));
     all.extend(daemon.jobs.look(jobs));
     all.extend(connections(daemon));
     all.extend(daemon.counters.families());
@@ -99,6 +101,28 @@ fn volumes(daemon: &Daemon) -> Result<Vec<Family>> {
         ),
         Family::gauge("volume_secondary_behind_blocks", "Blocks that a secondary lacks of the newest point", behind),
     ])
+}
+
+fn journals(daemon: &Daemon) -> Vec<Family> {
+    let (all, now) = (daemon.journals.figures(), clock::now_ns());
+    let of = |value: &dyn Fn(&Figures) -> Option<f64>| -> Vec<(Labels, f64)> {
+        let labels = |figures: &Figures| vec![("volume", figures.name.to_string())];
+        all.iter().filter_map(|figures| Some((labels(figures), value(figures)?))).collect()
+    };
+    let lag = |figures: &Figures| seconds(now.saturating_sub(figures.complete_ns).max(0));
+    vec![
+        Family::gauge("journal_bytes", "Bytes of a volume's journals", of(&|figures| Some(figures.bytes as f64))),
+        Family::gauge(
+            "journal_followed",
+            "Whether a volume's tap has a session",
+            of(&|figures| Some(f64::from(u8::from(figures.is_followed)))),
+        ),
+        Family::gauge(
+            "journal_lag_seconds",
+            "Up to how long ago the journal of a followed volume is known to be complete: what would be lost now",
+            of(&|figures| figures.is_followed.then(|| lag(figures))),
+        ),
+    ]
 }
 
 fn jobs(scheduler: &Scheduler) -> Vec<Family> {

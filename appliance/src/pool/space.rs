@@ -26,13 +26,19 @@ pub fn segment_size(total: u64) -> u64 {
 pub struct Space {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    segment_size: u64,
     reserve: u64,
 }
 
 impl Space {
     /// The space of the disk that `dir` is on, for a pool with segments of this size.
     pub fn of(disk: Arc<dyn Disk>, dir: &Path, segment_size: u64) -> Self {
-        Self { disk, dir: dir.to_owned(), reserve: segment_size + INDEX }
+        Self { disk, dir: dir.to_owned(), segment_size, reserve: segment_size + INDEX }
+    }
+
+    /// The size at which segments are sealed: what is of the same order on a disk of this size.
+    pub fn segment_size(&self) -> u64 {
+        self.segment_size
     }
 
     /// Fails unless `bytes` can be written without touching the reserve.

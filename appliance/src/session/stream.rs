@@ -11,6 +11,7 @@ use super::{Reader, Session, Shared, Writer, announced, held};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::ingest::{Ingest, Over, Ready, Resumed};
+use crate::journals::Journals;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use understudy_format::group::Group;
@@ -37,6 +38,20 @@ pub(super) struct Pushed {
     pub over: Option<Position>,
 }
 
+/// Whether a stream may come into its volume: a tap lets none pass but its own.
+#[derive(Debug, Clone)]
+struct Admission {
+    journals: Arc<Journals>,
+    name: VolumeName,
+    over: Option<Position>,
+}
+
+impl Admission {
+    fn check(&self) -> Result<()> {
+        self.journals.admit(&self.name, self.over.as_ref())
+    }
+}
+
 /// Takes a stream that was announced.
 pub(super) async fn receive(session: &mut Session, pushed: Pushed) -> Result<(), NetError> {
     let Pushed { name, label, group, over } = pushed;
@@ -51,9 +66,11 @@ pub(super) async fn receive(session: &mut Session, pushed: Pushed) -> Result<(),
     let laid = over.map(|position| Over { journals: journals.clone(), position });
     let (pool, announced) = (shared.pool.clone(), announced(name.clone(), label, shared.access.learns(&peer), laid));
     let (access, volume, own) = (shared.access.clone(), name.clone(), peer.clone());
+    let admission = Admission { journals, name: name.clone(), over };
+    let admitted = admission.clone();
     let resume = move || {
         access.claim(&peer, &volume)?;
-        journals.admit(&volume, over.as_ref())?;
+        admitted.check()?;
         Ingest::resume(pool, announced, begin)
     };
     let ingest = match on_thread(resume).await? {
@@ -61,7 +78,7 @@ pub(super) async fn receive(session: &mut Session, pushed: Pushed) -> Result<(),
         Resumed::Stored(point) => return session.stored(*point).await,
     };
     let seat = group.map(|group| shared.groups.come(&own, group, &name)).transpose().map_err(remote)?.map(Arc::new);
-    let point = stream(session, *ingest, seat.clone(), &mut turn).await;
+    let point = stream(session, *ingest, seat.clone(), admission, &mut turn).await;
     match (seat, point) {
         (Some(seat), Ok(point)) => held::wait(session, &seat, point, &mut turn).await,
         (None, Ok(point)) => session.stored(point).await,
@@ -77,13 +94,15 @@ async fn stream(
     session: &mut Session,
     ingest: Ingest,
     seat: Option<Arc<Seat>>,
+    admission: Admission,
     turn: &mut Turn,
 ) -> Result<Point, NetError> {
     let (messages, inbox) = mpsc::channel(QUEUE);
     let (outbox, mut answers) = mpsc::channel(QUEUE + WINDOW as usize);
     let (shared, own) = (session.shared.clone(), seat.clone());
-    let thread = tokio::task::spawn_blocking(move || take_in(&shared, ingest, own.as_deref(), inbox, &outbox));
-    let relay = relay(&mut session.reader, &mut session.writer, messages, &mut answers);
+    let thread =
+        tokio::task::spawn_blocking(move || take_in(&shared, ingest, own.as_deref(), &admission, inbox, &outbox));
+    let relay = relay(forward(&mut session.reader, messages), &mut session.writer, &mut answers);
     let answered = tokio::select! {
         answered = relay => answered,
         () = turn.over() => Err(NetError::Closed("the same stream goes on over another connection")),
@@ -96,7 +115,9 @@ async fn stream(
     point.map_err(remote)
 }
 
-async fn on_thread<T: Send + 'static>(step: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T, NetError> {
+pub(super) async fn on_thread<T: Send + 'static>(
+    step: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T, NetError> {
     let done = tokio::task::spawn_blocking(step).await.map_err(|e| std::io::Error::other(e.to_string()))?;
     done.map_err(remote)
 }
@@ -105,14 +126,13 @@ pub(super) fn remote(error: Error) -> NetError {
     NetError::Remote { kind: error.kind(), text: error.to_string() }
 }
 
-/// Passes messages in and answers out until the stream is over on either side.
+/// Passes messages in, by `forward`, and answers out until it is over on either side.
 ///
-/// The answers end with the thread. Reading ends earlier, with the commit; when it does not, the stream failed, and
+/// The answers end with the thread. Reading ends earlier, with the last message; when it does not, the thread failed, and
 /// what is still coming is of no use. When this returns the thread gets no more messages, so it ends as well.
-async fn relay(
-    reader: &mut Reader,
+pub(super) async fn relay(
+    forward: impl Future<Output = Result<(), NetError>>,
     writer: &mut Writer,
-    messages: mpsc::Sender<Message>,
     answers: &mut mpsc::Receiver<Message>,
 ) -> Result<(), NetError> {
     let answer = async {
@@ -121,7 +141,7 @@ async fn relay(
         }
         Ok(())
     };
-    let (mut answer, mut forward) = (std::pin::pin!(answer), std::pin::pin!(forward(reader, messages)));
+    let (mut answer, mut forward) = (std::pin::pin!(answer), std::pin::pin!(forward));
     tokio::select! {
         answered = &mut answer => answered,
         read = &mut forward => match read {
@@ -146,6 +166,7 @@ fn take_in(
     shared: &Shared,
     mut ingest: Ingest,
     seat: Option<&Seat>,
+    admission: &Admission,
     mut inbox: mpsc::Receiver<Message>,
     outbox: &mpsc::Sender<Message>,
 ) -> Result<Point> {
@@ -153,6 +174,8 @@ fn take_in(
     answer(outbox, Message::Accept { window: WINDOW, cursor, again });
     while let Some(message) = inbox.blocking_recv() {
         if let Message::Commit(commit) = message {
+            // A tap may have come meanwhile.
+            admission.check()?;
             return finish(shared, ingest, &commit, seat);
         }
         take(&mut ingest, message, outbox).inspect_err(|error| ingest.give_up(error))?;

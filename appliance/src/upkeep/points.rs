@@ -62,8 +62,10 @@ impl Upkeep<'_> {
                 "this removes volume {name} with all of its {count} points and its secondary; add --force if that is meant"
             )));
         }
+        self.journals.check_removable(&name)?;
         let numbers: BTreeSet<u64> = entry.points.iter().map(|point| point.number).collect();
         self.secondaries.remove(&entry.volume, || self.pool.remove_points(&name, &numbers, self.now_ns))?;
+        self.journals.remove(&name)?;
         let json = json!({"event": "removed-volume", "volume": name.as_str(), "points": count});
         self.tell(format!("{name} is removed with {count} points; `understudyd collect` gives the space back"), json);
         Ok(Outcome::Done)

@@ -11,6 +11,7 @@ mod device;
 mod fold;
 mod full;
 mod group;
+mod journals;
 mod model;
 mod moments;
 mod overlay;

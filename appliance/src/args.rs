@@ -30,6 +30,7 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, made once")]
 pub enum Command {
     /// Serve a pool: take streams from initiators, keep secondaries, export points over NBD.
     Serve(Serve),
@@ -305,6 +306,12 @@ pub struct Set {
     /// The retention policy that `prune` applies; replaces the one that is set.
     #[command(flatten)]
     pub retention: RetentionArgs,
+    /// How long any moment of a tap's journal can be gone back to (24h, 3d); usually 24h.
+    #[arg(long, value_name = "AGE")]
+    pub keep_journal: Option<Age>,
+    /// How often a tap's journal is folded into a point (5min, 1h); usually 5min.
+    #[arg(long, value_name = "AGE")]
+    pub fold_every: Option<Age>,
     /// Overwrite a device that is not empty.
     #[arg(long)]
     pub force: bool,

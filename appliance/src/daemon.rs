@@ -14,6 +14,7 @@ use crate::jobs::driver::{self, Jobs};
 use crate::jobs::history;
 use crate::jobs::scheduler::{Scheduler, time};
 use crate::journals::Journals;
+use crate::journals::window::Window;
 use crate::locks::{lock, read, write};
 use crate::metrics::counters::Counters;
 use crate::overlay::Overlays;
@@ -180,6 +181,9 @@ impl Daemon {
             if let Err(error) = self.govern_retention(&entry, wanted) {
                 tracing::error!(%volume, %error, "the retention that the configuration wants could not be set");
             }
+            if let Err(error) = self.govern_journal(&entry, wanted) {
+                tracing::error!(%volume, %error, "what the configuration wants of the journal could not be set");
+            }
             if let Err(error) = self.govern_secondary(&entry, wanted) {
                 tracing::error!(%volume, %error, "the secondary that the configuration wants cannot be; SIGHUP tries again");
                 lock(&self.refused).insert(volume.clone());
@@ -192,6 +196,15 @@ impl Daemon {
         let Some(policy) = wanted.retention.filter(is_other) else { return Ok(()) };
         self.pool.set(&entry.volume.name, |settings| policy.store(settings))?;
         tracing::info!(volume = %entry.volume.name, retention = %policy, "set, as the configuration says");
+        Ok(())
+    }
+
+    fn govern_journal(&self, entry: &VolumeEntry, wanted: &Wanted) -> Result<()> {
+        let (name, journal) = (&entry.volume.name, wanted.journal);
+        if !journal.is_set(&entry.settings) {
+            self.pool.set(name, |settings| journal.store(settings))?;
+            tracing::info!(volume = %name, journal = %Window::of(&self.pool.known(name)?.settings)?, "set, as the configuration says");
+        }
         Ok(())
     }
 
@@ -242,9 +255,12 @@ impl Daemon {
         let config = self.config();
         let wanted = config.volumes.of(&set.volume);
         let files: Vec<_> = config.files.iter().map(|file| file.display().to_string()).collect();
+        let journal = wanted.journal;
         let governed = match (set.retention.given(), set.secondary.is_some()) {
             (true, _) if wanted.retention.is_some() => "retention",
             (_, true) if wanted.secondary.is_some() => "secondary",
+            _ if set.keep_journal.and(journal.keep_journal).is_some() => "keep-journal",
+            _ if set.fold_every.and(journal.fold_every).is_some() => "fold-every",
             _ => return Ok(()),
         };
         let (volume, files) = (&set.volume, files.join(", "));

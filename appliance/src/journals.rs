@@ -15,6 +15,7 @@ mod follower;
 mod marks;
 mod scan;
 mod shelf;
+pub mod window;
 
 pub use changes::{Changes, ENTRIES_MAX};
 pub use follower::Follower;

@@ -46,18 +46,55 @@ pub(super) struct Limits {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Template {
     pub(super) secondary: Option<String>,
     pub(super) retention: Option<String>,
+    pub(super) keep_journal: Option<String>,
+    pub(super) fold_every: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Volume {
     pub(super) template: Option<String>,
     pub(super) secondary: Option<String>,
     pub(super) retention: Option<String>,
+    pub(super) keep_journal: Option<String>,
+    pub(super) fold_every: Option<String>,
+}
+
+/// What a template or a volume says of what is kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept<'r> {
+    pub(super) secondary: Option<&'r str>,
+    pub(super) retention: Option<&'r str>,
+    pub(super) keep_journal: Option<&'r str>,
+    pub(super) fold_every: Option<&'r str>,
+}
+
+impl<'r> From<&'r Template> for Kept<'r> {
+    fn from(raw: &'r Template) -> Self {
+        let Template { secondary, retention, keep_journal, fold_every } = raw;
+        Self {
+            secondary: secondary.as_deref(),
+            retention: retention.as_deref(),
+            keep_journal: keep_journal.as_deref(),
+            fold_every: fold_every.as_deref(),
+        }
+    }
+}
+
+impl<'r> From<&'r Volume> for Kept<'r> {
+    fn from(raw: &'r Volume) -> Self {
+        let Volume { template: _, secondary, retention, keep_journal, fold_every } = raw;
+        Self {
+            secondary: secondary.as_deref(),
+            retention: retention.as_deref(),
+            keep_journal: keep_journal.as_deref(),
+            fold_every: fold_every.as_deref(),
+        }
+    }
 }
 
 /// A job, or what jobs have in common.

@@ -2,11 +2,11 @@
 
 use super::fixed::Given;
 use super::notify::Notify;
-use super::raw::Raw;
+use super::raw::{Kept, Raw};
 use super::volumes::{Volumes, Wanted};
 use super::{Config, ConfigError, Job, JobLimits, job};
+use crate::journals::window;
 use crate::nbd_terms::{NbdTerms, NbdTls};
-use crate::retention::policy::Policy;
 use jiff::tz::TimeZone;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -15,7 +15,6 @@ use std::path::Path;
 use std::sync::Arc;
 use understudy_config::meaning::{address, level, limit, log_format, one_of, path};
 use understudy_config::{Files, nearest};
-use understudy_format::catalogue::SecondaryMode;
 use understudy_format::history::JOBS_MAX;
 use understudy_format::point::VolumeName;
 
@@ -137,7 +136,7 @@ impl All<'_> {
         let mut known = BTreeMap::new();
         for (name, (source, raw)) in &templates {
             let keys = ["templates", *name];
-            known.insert(*name, wanted(source, &keys, raw.secondary.as_ref(), raw.retention.as_ref())?);
+            known.insert(*name, wanted(source, &keys, (*raw).into())?);
         }
         let mut unused: BTreeSet<&str> = known.keys().copied().filter(|name| *name != DEFAULT).collect();
         let nothing = Wanted::default();
@@ -153,7 +152,7 @@ impl All<'_> {
                 (None, None) => &nothing,
                 (None, Some(_)) => return Err(no_template(source, ["volumes", name], template, known.keys().copied())),
             };
-            let own = wanted(source, &keys, raw.secondary.as_ref(), raw.retention.as_ref())?;
+            let own = wanted(source, &keys, raw.into())?;
             named.insert(volume, own.over(base));
         }
         let unused = unused
@@ -235,17 +234,19 @@ fn no_template<'n>(
     source.wrong(&[kind, name, "template"], reason)
 }
 
-fn wanted(source: &Source, keys: &[&str; 2], secondary: Option<&String>, retention: Option<&String>) -> Result<Wanted> {
+fn wanted(source: &Source, keys: &[&str; 2], raw: Kept<'_>) -> Result<Wanted> {
     let wrong = |key: &'static str| {
         move |error: crate::error::Error| {
             let keys = [keys[0], keys[1], key];
             source.wrong(&keys, format!("{}: {error}", keys.join(".")))
         }
     };
-    let secondary: Option<SecondaryMode> =
-        secondary.map(|text| crate::upkeep::parse_mode(text)).transpose().map_err(wrong("secondary"))?;
-    let retention: Option<Policy> = retention.map(|text| text.parse()).transpose().map_err(wrong("retention"))?;
-    Ok(Wanted { secondary, retention })
+    let secondary = raw.secondary.map(crate::upkeep::parse_mode).transpose().map_err(wrong("secondary"))?;
+    let retention = raw.retention.map(str::parse).transpose().map_err(wrong("retention"))?;
+    let age = |text: Option<&str>, key| text.map(str::parse).transpose().map_err(wrong(key));
+    let keep_journal = age(raw.keep_journal, "keep-journal")?;
+    let fold_every = age(raw.fold_every, "fold-every")?;
+    Ok(Wanted { secondary, retention, journal: window::Wanted { keep_journal, fold_every } })
 }
 
 fn zone(name: &str) -> std::result::Result<TimeZone, String> {

@@ -97,12 +97,12 @@ fn a_volume_is_what_it_says_then_what_its_template_says() {
     let wanted = |name: &str| volumes.of(&name.parse().unwrap()).clone();
     let policy = |text: &str| Some(text.parse::<Policy>().unwrap());
     let last = policy("keep-last=3");
-    assert_eq!(wanted("a"), Wanted { secondary: Some(SecondaryMode::None), retention: last });
+    assert_eq!(wanted("a"), Wanted { secondary: Some(SecondaryMode::None), retention: last, ..Wanted::default() });
     assert_eq!(wanted("unnamed"), wanted("a"));
-    assert_eq!(wanted("b"), Wanted { secondary: None, retention: policy("keep-daily=7") });
+    assert_eq!(wanted("b"), Wanted { retention: policy("keep-daily=7"), ..Wanted::default() });
     let device = Some(SecondaryMode::Device("/dev/vg/c".into()));
-    assert_eq!(wanted("c"), Wanted { secondary: device, retention: policy("keep-all") });
-    assert_eq!(wanted("d"), Wanted { secondary: Some(SecondaryMode::Native), retention: last });
+    assert_eq!(wanted("c"), Wanted { secondary: device, retention: policy("keep-all"), ..Wanted::default() });
+    assert_eq!(wanted("d"), Wanted { secondary: Some(SecondaryMode::Native), retention: last, ..Wanted::default() });
     let new = |name: &str| wanted(name).new_settings(SecondaryMode::Native);
     assert_eq!((new("a").secondary, new("a").keep[0]), (SecondaryMode::None, 3));
     assert_eq!((new("b").secondary, new("c").secondary), (SecondaryMode::Native, SecondaryMode::None));
@@ -117,7 +117,7 @@ fn unknown_keys_are_told_with_the_nearest_known_one() {
         ),
         (
             "volumes:\n  db:\n    retension: keep-all",
-            "4:5: volumes.db: unknown key \"retension\"; did you mean \"retention\"? Accepted here: template, secondary, retention",
+            "4:5: volumes.db: unknown key \"retension\"; did you mean \"retention\"? Accepted here: template, secondary, retention, keep-journal, fold-every",
         ),
         (
             "limits: {connections: 3}",

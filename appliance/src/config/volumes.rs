@@ -3,6 +3,7 @@
 //! A volume that names no template has the one called `default`, if there is one; so has a volume that is not named at all. What a
 //! volume says itself comes before what its template says, key by key. What nobody says is left to `understudyd set`.
 
+use crate::journals::window;
 use crate::retention::policy::Policy;
 use std::collections::BTreeMap;
 use understudy_format::catalogue::{SecondaryMode, Settings};
@@ -15,6 +16,8 @@ pub struct Wanted {
     pub secondary: Option<SecondaryMode>,
     /// Which points are kept.
     pub retention: Option<Policy>,
+    /// How long its journal is kept, and how often it is folded.
+    pub journal: window::Wanted,
 }
 
 impl Wanted {
@@ -23,6 +26,7 @@ impl Wanted {
         Self {
             secondary: self.secondary.or_else(|| other.secondary.clone()),
             retention: self.retention.or(other.retention),
+            journal: self.journal.over(&other.journal),
         }
     }
 
@@ -37,6 +41,7 @@ impl Wanted {
         if let Some(policy) = &self.retention {
             policy.store(&mut settings);
         }
+        self.journal.store(&mut settings);
         settings
     }
 }

@@ -4,5 +4,6 @@ mod canary;
 mod crash;
 mod damage;
 mod disk;
+mod journals;
 mod overlay;
 mod world;

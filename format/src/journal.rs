@@ -74,6 +74,14 @@ pub struct Position {
     pub sequence: u64,
 }
 
+/// Fails for the nil UUID, which means that there is no journal.
+pub(crate) fn check_named(what: &'static str, journal: Uuid) -> Result<Uuid> {
+    match journal.is_nil() {
+        true => Err(FormatError::invalid(what, "of a journal without a name")),
+        false => Ok(journal),
+    }
+}
+
 /// What a file of a journal is; see [`JournalHeader`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileHeader {
@@ -111,6 +119,7 @@ impl FileHeader {
         unseal("journal header", &bytes[..JournalHeader::SIZE])?;
         check_range("journal header", "first", header.first, 1, u64::MAX)?;
         let JournalHeader { journal, volume_size, first, created_ns, .. } = header;
+        check_named("journal header", journal)?;
         Ok(Self { journal, volume_size, first, created_ns })
     }
 }

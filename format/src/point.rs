@@ -19,6 +19,8 @@ use uuid::Uuid;
 pub const NAME_MAX: usize = 128;
 /// Most bytes of a label.
 pub const LABEL_MAX: usize = 128;
+/// The first number of a moment: a mark of a journal that is made into a point for those who read it, and never recorded.
+pub const MOMENT: u64 = 1 << 63;
 
 /// The name of a volume: 1 to 128 of `A-Z a-z 0-9 . _ -`, starting with a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -201,6 +203,11 @@ pub struct Point {
 }
 
 impl Point {
+    /// Whether it is a moment between recorded points; see [`MOMENT`].
+    pub fn is_moment(&self) -> bool {
+        self.number >= MOMENT
+    }
+
     /// The content of a point record.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(PointRecord::SIZE + 2);

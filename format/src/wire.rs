@@ -13,7 +13,7 @@ mod body;
 mod tap;
 
 pub use agent::Control;
-pub use tap::{ENTRIES_BYTES_MAX, MOMENTS_MAX, Moment, Tap};
+pub use tap::{Moment, Tap};
 
 use crate::chunk::{Chunk, ChunkHead};
 use crate::digest::Digest;
@@ -42,6 +42,10 @@ pub const PAGES_MAX: u32 = 1024;
 pub const RANGES_MAX: u32 = 65_536;
 /// Most overlays in one answer.
 pub const OVERLAYS_MAX: u32 = 65_536;
+/// Most bytes of entries of a journal in one message, before they are compressed: one of the longest write at least.
+pub const ENTRIES_BYTES_MAX: u32 = 8 << 20;
+/// Most moments in one answer.
+pub const MOMENTS_MAX: u32 = 65_536;
 /// Most data entries of one offer, so of a need.
 pub const NEED_MAX: u32 = crate::chunk::ENTRIES_MAX;
 

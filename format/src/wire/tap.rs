@@ -4,21 +4,16 @@
 //! then as a sign of life; each is answered, in order, by [`Tap::Durable`] once all up to there is durable. Invariant: [`Tap::put_body`] and
 //! [`Tap::read_body`] name the same fields in the same order.
 
-use super::Message;
 use super::body::{put_list, read_name};
+use super::{ENTRIES_BYTES_MAX, MOMENTS_MAX, Message};
 use crate::codec::Codec;
 use crate::error::Result;
 use crate::geometry::Geometry;
-use crate::journal::Position;
+use crate::journal::{Position, check_named};
 use crate::layout::{Field, Reader, check_range, put_text};
 use crate::point::VolumeName;
 use bytes::Bytes;
 use uuid::Uuid;
-
-/// Most bytes of entries in one message, before they are compressed: one of the longest write at least.
-pub const ENTRIES_BYTES_MAX: u32 = 8 << 20;
-/// Most moments in one answer.
-pub const MOMENTS_MAX: u32 = 65_536;
 
 /// A mark of a journal: a moment that can be attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,11 +55,11 @@ pub enum Tap {
     },
     /// The next entries of the journal; none of them as a sign of life.
     Entries {
-        /// The number of the first of them.
+        /// The number of the first of them, from 1.
         first: u64,
         /// Bytes of all, before they were compressed.
         length: u32,
-        /// How they are compressed.
+        /// How they are compressed, all together; as they are unless that is shorter.
         codec: Codec,
         /// As they stand in a file of the journal, one after another.
         bytes: Bytes,
@@ -181,7 +176,7 @@ impl Tap {
     pub(super) fn read_body(tag: [u8; 4], r: &mut Reader<'_>, body: &Bytes) -> Result<Option<Self>> {
         Ok(Some(match tag {
             FOLLOW => {
-                let (name, journal) = (read_name(r)?, r.field()?);
+                let (name, journal) = (read_name(r)?, check_named("Follow", r.field()?)?);
                 let geometry = Geometry::from_wire(r.field()?, r.field()?)?;
                 Self::Follow { name, journal, geometry, generation: r.field()? }
             }
@@ -208,9 +203,11 @@ impl Tap {
 
 fn read_entries(r: &mut Reader<'_>, body: &Bytes) -> Result<Tap> {
     let (first, length, codec) = (r.field()?, r.field::<u32>()?, Codec::from_wire(r.field()?)?);
+    check_range("Entries", "first", first, 1, u64::MAX)?;
     check_range("Entries", "length", length.into(), 0, ENTRIES_BYTES_MAX.into())?;
     let stored = r.field::<u32>()?;
-    check_range("Entries", "stored length", stored.into(), 0, length.into())?;
+    let (min, max) = if codec == Codec::Stored { (length, length) } else { (1, length.saturating_sub(1)) };
+    check_range("Entries", "stored length", stored.into(), min.into(), max.into())?;
     let bytes = body.slice_ref(r.take(stored as usize)?);
     Ok(Tap::Entries { first, length, codec, bytes })
 }
@@ -221,5 +218,5 @@ pub(super) fn put_position(out: &mut Vec<u8>, position: &Position) {
 }
 
 pub(super) fn read_position(r: &mut Reader<'_>) -> Result<Position> {
-    Ok(Position { journal: r.field()?, sequence: r.field()? })
+    Ok(Position { journal: check_named("position", r.field()?)?, sequence: r.field()? })
 }

@@ -10,13 +10,10 @@ pub mod reader;
 
 use reader::{Nowhere, read_stream, reseal_stream};
 
-/// Decoders that want to know an offset or a length: the first eight bytes of the input.
-const WITH: [&str; 5] = ["record", "trailer", "mapfile", "lz4", "owned"];
-
-/// Tries `data` on the decoder called `kind`.
+/// Tries `data` on the decoder called `kind`; of one that wants to know a number, that is the first eight bytes.
 pub fn decoder(kind: &str, data: &[u8]) {
     let (with, bytes) = match data.split_first_chunk::<8>() {
-        Some((with, rest)) if WITH.contains(&kind) => (u64::from_le_bytes(*with), rest),
+        Some((with, rest)) if decoders::WITH.contains(&kind) => (u64::from_le_bytes(*with), rest),
         _ => (0, data),
     };
     let _ = decoders::round_trip(kind, with, bytes);

@@ -15,6 +15,7 @@ use understudy_format::error::Result;
 use understudy_format::follow;
 use understudy_format::frame::FrameHeader;
 use understudy_format::history;
+use understudy_format::journal::{self, Entry, EntryHeader, FileHeader, JournalHeader, Order};
 use understudy_format::layout::{Field, Layout, Reader, need, seal};
 use understudy_format::map::{self, Page};
 use understudy_format::mapfile::MapFileId;
@@ -42,7 +43,10 @@ fn decoded(value: &impl Debug, bytes: impl Into<Vec<u8>>) -> Result<Decoded> {
     Ok(Decoded { value: format!("{value:?}"), bytes: bytes.into() })
 }
 
-/// Decodes `bytes` as `kind`; `with` is the offset or length that some decoders want to know.
+/// Decoders that want to know an offset, a length or a number beside the bytes.
+pub const WITH: [&str; 6] = ["record", "trailer", "mapfile", "lz4", "owned", "entries"];
+
+/// Decodes `bytes` as `kind`; `with` is what those in [`WITH`] want to know.
 pub fn decode(kind: &str, with: u64, bytes: &[u8]) -> Result<Decoded> {
     match kind {
         "frame" => frame(bytes),
@@ -72,6 +76,8 @@ pub fn decode(kind: &str, with: u64, bytes: &[u8]) -> Result<Decoded> {
         "owned" => OwnedPage::decode(bytes, with).and_then(|page| decoded(&page, page.encode(with))),
         "register" => Register::decode(bytes).and_then(|register| decoded(&register, register.encode())),
         "history" => history::decode(bytes).and_then(|jobs| decoded(&jobs, history::encode(&jobs))),
+        "journal" => journal_file(bytes),
+        "entries" => entries(bytes, Order::new(u64::MAX, with, i64::MIN)).and_then(|run| decoded(&run, joined(&run))),
         "mapfile" => MapFileId::decode(bytes, with).and_then(|id| decoded(&id, id.encode())),
         "root" => root(bytes),
         "digest-block" => decoded(&Digest::of_block(bytes), bytes),
@@ -123,6 +129,12 @@ pub fn reseal(kind: &str, bytes: &mut [u8]) {
         }
         "message" if bytes.len() >= 16 => reseal_message(bytes),
         "chunk" => reseal_chunk(bytes),
+        "journal" if bytes.len() >= JournalHeader::SIZE => {
+            let (header, entries) = bytes.split_at_mut(JournalHeader::SIZE);
+            seal(header);
+            reseal_entries(entries);
+        }
+        "entries" => reseal_entries(bytes),
         "page" if bytes.len() > 32 => {
             let digest = Digest::of_page(&bytes[32..]);
             bytes[..32].copy_from_slice(&digest.0);
@@ -158,6 +170,20 @@ fn reseal_chunk(bytes: &mut [u8]) {
     bytes[124..128].copy_from_slice(&hasher.finalize().to_le_bytes());
 }
 
+/// Ends at the first entry that is not whole.
+fn reseal_entries(mut bytes: &mut [u8]) {
+    while bytes.len() >= EntryHeader::SIZE {
+        let (header, rest) = bytes.split_at_mut(EntryHeader::SIZE);
+        let length = if header[0] == 1 { u64::get(&header[32..40]) as usize } else { 0 };
+        let (payload, rest) = rest.split_at_mut(length.min(rest.len()));
+        if !payload.is_empty() {
+            header[4..8].copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
+        }
+        seal(header);
+        bytes = rest;
+    }
+}
+
 fn frame(bytes: &[u8]) -> Result<Decoded> {
     let mut reader = Reader::new("frame header", bytes);
     let header = FrameHeader::decode(reader.take(16)?.try_into().expect("16 bytes"))?;
@@ -188,6 +214,23 @@ fn record(bytes: &[u8], offset: u64) -> Result<Decoded> {
     let new = NewRecord { kind, codec, digest: header.digest, content_length: header.content_length, stored };
     let bytes = [new.header(offset).encode(), stored.to_vec()].concat();
     decoded(&(kind, codec, header.digest, content.len(), Digest::of_block(&content)), bytes)
+}
+
+type Run<'a> = Vec<(Entry, &'a [u8])>;
+
+fn journal_file(bytes: &[u8]) -> Result<Decoded> {
+    let header = FileHeader::decode(bytes)?;
+    let order = Order::new(header.volume_size, header.first, header.created_ns);
+    let run = entries(&bytes[JournalHeader::SIZE..], order)?;
+    decoded(&(header, &run), [header.encode(), joined(&run)].concat())
+}
+
+fn entries(bytes: &[u8], order: Order) -> Result<Run<'_>> {
+    journal::entries(bytes, order).map(|next| next.map(|(entry, payload)| (entry, &bytes[payload]))).collect()
+}
+
+fn joined(run: &Run<'_>) -> Vec<u8> {
+    run.iter().flat_map(|(entry, payload)| [&entry.encode(), *payload].concat()).collect()
 }
 
 fn page(bytes: &[u8]) -> Result<Decoded> {

@@ -3,6 +3,7 @@
 //! One binary, one module for each question. Nothing here knows more than the crate's public face.
 
 mod decoders;
+mod journals;
 mod misuse;
 mod properties;
 mod reader;
@@ -10,6 +11,7 @@ mod resume;
 mod samples;
 mod samples_agent;
 mod samples_bad;
+mod samples_journal;
 mod sessions;
 mod spec;
 mod streams;

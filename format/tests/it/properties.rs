@@ -12,6 +12,7 @@ use understudy_format::codec::Codec;
 use understudy_format::error::ErrorKind;
 use understudy_format::geometry::BlockId;
 use understudy_format::group::{Group, MEMBERS_MAX, MEMBERS_MIN};
+use understudy_format::journal::Position;
 use understudy_format::map::{Map, Page, span};
 use understudy_format::mapfile::{MapFileId, Shape};
 use understudy_format::point::{Label, Point, Volume, VolumeName};
@@ -22,12 +23,18 @@ use understudy_format::segment::{
 use understudy_format::select::{PointName, Selector};
 use understudy_format::session::{Cursor, pack};
 use understudy_format::stream::{Base, Begin, Commit, Totals};
-use understudy_format::wire::{BlockRange, Control, Message, OverlayInfo, OverlayStatus, VolumeInfo, VolumeStatus};
+use understudy_format::wire::{
+    BlockRange, Control, Message, Moment, OverlayInfo, OverlayStatus, Tap, VolumeInfo, VolumeStatus,
+};
 use understudy_format::{BlockSize, Digest, Geometry};
 use uuid::Uuid;
 
 fn uuid() -> impl Strategy<Value = Uuid> {
     any::<[u8; 16]>().prop_map(Uuid::from_bytes)
+}
+
+fn position() -> impl Strategy<Value = Position> {
+    (1u128.., any::<u64>()).prop_map(|(journal, sequence)| Position { journal: Uuid::from_u128(journal), sequence })
 }
 
 fn digest() -> impl Strategy<Value = Digest> {
@@ -44,7 +51,9 @@ fn name() -> impl Strategy<Value = VolumeName> {
 }
 
 fn label() -> impl Strategy<Value = Label> {
-    "[A-Za-z][A-Za-z0-9._-]{0,127}".prop_filter("reserved", |text| text != "latest").prop_map(|t| t.parse().unwrap())
+    "[A-Za-z][A-Za-z0-9._-]{0,127}"
+        .prop_filter("reserved", |text| text != "latest" && text != "now")
+        .prop_map(|t| t.parse().unwrap())
 }
 
 fn map() -> impl Strategy<Value = Map> {
@@ -60,10 +69,10 @@ prop_compose! {
 prop_compose! {
     fn point()(
         volume in uuid(), number in 1u64.., base in prop::option::of(1u64..), created_ns: i64, map in map(),
-        stream in uuid(), counts: [u64; 3], label in prop::option::of(label()),
+        stream in uuid(), counts: [u64; 3], label in prop::option::of(label()), position in prop::option::of(position()),
     ) -> Point {
         let [changed_blocks, stored_bytes, new_bytes] = counts;
-        Point { volume, number, base, created_ns, map, stream, changed_blocks, stored_bytes, new_bytes, label, position: None }
+        Point { volume, number, base, created_ns, map, stream, changed_blocks, stored_bytes, new_bytes, label, position }
     }
 }
 
@@ -190,12 +199,8 @@ fn requests() -> impl Strategy<Value = Message> {
         (uuid(), any::<u64>(), 0u8..=7, prop::collection::vec(any::<u64>(), 0..1024))
             .prop_map(|(volume, point, level, indexes)| Message::GetPages { volume, point, level, indexes }),
         (uuid(), any::<u64>(), ranges()).prop_map(|(volume, point, ranges)| Message::Read { volume, point, ranges }),
-        (name(), prop::option::of(label()), prop::option::of(group())).prop_map(|(name, label, group)| Message::Push {
-            name,
-            label,
-            group,
-            over: None,
-        }),
+        (name(), prop::option::of(label()), prop::option::of(group()), prop::option::of(position()))
+            .prop_map(|(name, label, group, over)| Message::Push { name, label, group, over }),
         begin().prop_map(Message::Begin),
         offer().prop_map(|(head, _)| Message::Offer(head)),
         chunk().prop_map(Message::Chunk),
@@ -307,6 +312,45 @@ fn controls() -> impl Strategy<Value = Message> {
     controls.prop_map(Message::Control)
 }
 
+prop_compose! {
+    fn following()(volume in uuid(), n: [u64; 3], position in prop::option::of(position())) -> Tap {
+        let [generation, durable, newest] = n;
+        Tap::Following { volume, generation, durable, newest, position }
+    }
+}
+
+fn tap_entries() -> impl Strategy<Value = Tap> {
+    (1u64.., prop::collection::vec(any::<u8>(), 0..3000), 0u32..9000).prop_map(|(first, bytes, more)| {
+        let (codec, more) = if bytes.is_empty() || more == 0 { (Codec::Stored, 0) } else { (Codec::Lz4, more) };
+        Tap::Entries { first, length: bytes.len() as u32 + more, codec, bytes: bytes.into() }
+    })
+}
+
+fn taps() -> impl Strategy<Value = Message> {
+    let moment = any::<(i64, u64, u64)>().prop_map(|(time_ns, sequence, point)| Moment { time_ns, sequence, point });
+    let taps = prop_oneof![
+        (name(), position(), geometry(), any::<u64>()).prop_map(|(name, position, geometry, generation)| {
+            Tap::Follow { name, journal: position.journal, geometry, generation }
+        }),
+        following(),
+        tap_entries(),
+        any::<u64>().prop_map(|through| Tap::Durable { through }),
+        (name(), any::<[i64; 2]>(), any::<u32>()).prop_map(|(name, [from_ns, to_ns], newest)| Tap::ListMoments {
+            name,
+            from_ns,
+            to_ns,
+            newest
+        }),
+        prop::collection::vec(moment, 0..99).prop_map(Tap::Moments),
+        (name(), any::<i64>()).prop_map(|(name, at_ns)| Tap::OpenMoment { name, at_ns }),
+    ];
+    taps.prop_map(Message::Tap)
+}
+
+fn messages() -> impl Strategy<Value = Message> {
+    prop_oneof![requests(), answers(), controls(), taps()]
+}
+
 fn contents() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         prop::collection::vec(any::<u8>(), 1..3000),
@@ -316,7 +360,7 @@ fn contents() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn messages_come_back(message in prop_oneof![requests(), answers(), controls()]) {
+    fn messages_come_back(message in messages()) {
         let bytes = encoded(&message);
         let (header, body, rest) = split_frame(&bytes).unwrap();
         prop_assert_eq!(rest, b"");
@@ -324,7 +368,7 @@ proptest! {
     }
 
     #[test]
-    fn flipped_bits_of_messages_are_errors(message in prop_oneof![requests(), answers(), controls()], at: prop::sample::Index, bit in 0u8..8) {
+    fn flipped_bits_of_messages_are_errors(message in messages(), at: prop::sample::Index, bit in 0u8..8) {
         let mut bytes = encoded(&message);
         let at = at.index(bytes.len());
         bytes[at] ^= 1 << bit;
@@ -332,7 +376,7 @@ proptest! {
     }
 
     #[test]
-    fn cut_messages_are_errors(message in prop_oneof![requests(), answers(), controls()], at: prop::sample::Index) {
+    fn cut_messages_are_errors(message in messages(), at: prop::sample::Index) {
         let bytes = encoded(&message);
         prop_assert!(decode("message", 0, &bytes[..at.index(bytes.len())]).is_err());
     }
@@ -422,6 +466,7 @@ proptest! {
         let time = jiff::Timestamp::from_second(minute * 60).unwrap();
         let selectors = [
             Selector::Latest,
+            Selector::Now,
             Selector::Number(number),
             Selector::Label(label),
             Selector::AtOrBefore(minute * 60_000_000_000, time.to_string()),
@@ -439,7 +484,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_a_value_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300), with: u64) {
-        for kind in ["frame", "message", "chunk", "begin", "commit", "segment", "record", "footer", "trailer", "volume", "point", "page", "mapfile", "follow", "overlay", "lz4", "names"] {
+        for kind in ["frame", "message", "chunk", "begin", "commit", "segment", "record", "footer", "trailer", "volume", "point", "page", "mapfile", "overlay", "journal", "entries", "lz4", "names"] {
             let mut bytes = bytes.clone();
             let _ = round_trip(kind, with % 70_000, &bytes);
             crate::decoders::reseal(kind, &mut bytes);

@@ -3,6 +3,7 @@
 //! Invariant: nothing here is random or depends on a clock, and no sample is ever changed once its
 //! vector was released; a new meaning gets a new sample.
 
+use crate::samples_journal::folded;
 use crate::streams::Pages;
 use bytes::Bytes;
 use std::fmt::Debug;
@@ -52,11 +53,11 @@ pub struct Sample {
     pub parts: Vec<Part>,
 }
 
-fn sample(name: &str, decoder: &'static str, value: &impl Debug, bytes: Vec<u8>, parts: &[Part]) -> Sample {
+pub fn sample(name: &str, decoder: &'static str, value: &impl Debug, bytes: Vec<u8>, parts: &[Part]) -> Sample {
     Sample { name: name.into(), decoder, with: 0, bytes, value: format!("{value:?}"), parts: parts.to_vec() }
 }
 
-fn part<L: Layout>() -> Part {
+pub fn part<L: Layout>() -> Part {
     (L::NAME, L::ROWS)
 }
 
@@ -234,7 +235,7 @@ fn points() -> Vec<Point> {
 
 /// Every message, by the name of its vector.
 pub fn messages() -> Vec<(&'static str, Message)> {
-    [session_messages(), crate::samples_agent::messages()].concat()
+    [session_messages(), crate::samples_agent::messages(), crate::samples_journal::messages()].concat()
 }
 
 fn session_messages() -> Vec<(&'static str, Message)> {
@@ -540,6 +541,7 @@ pub fn good() -> Vec<Sample> {
         sample("volume", "volume", &volume(), volume().encode(), &[part::<VolumeRecord>()]),
         sample("point", "point", &point(), point().encode(), &[part::<PointRecord>()]),
         sample("point-first", "point", &first_point(), first_point().encode(), &[part::<PointRecord>()]),
+        sample("point-folded", "point", &folded(), folded().encode(), &[part::<PointRecord>()]),
         sample("points", "points", &points(), encode_points(&points()), &[]),
         sample("removal", "removal", &removal(), removal().encode(), &[part::<RemovalRecord>()]),
         sample("protection", "protection", &protection(), protection().encode(), &[part::<ProtectionRecord>()]),
@@ -547,6 +549,10 @@ pub fn good() -> Vec<Sample> {
         settings_sample(
             "settings-device",
             &Settings { secondary: SecondaryMode::Device("/dev/vg/v".into()), ..settings() },
+        ),
+        settings_sample(
+            "settings-journal",
+            &Settings { keep_journal: "PT36H".into(), fold_every: "PT10M".into(), ..settings() },
         ),
         sample(
             "progress",
@@ -563,6 +569,7 @@ pub fn good() -> Vec<Sample> {
     samples.extend(messages().into_iter().map(message_sample));
     samples.extend(records());
     samples.extend(sealed());
+    samples.extend(crate::samples_journal::good());
     samples.extend(digests());
     samples
 }

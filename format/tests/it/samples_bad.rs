@@ -3,6 +3,8 @@
 //! Invariant: where a checksum lies before the thing that is wrong, it is made right again, so the error is
 //! that of the thing and not of the checksum.
 
+mod journal;
+
 use crate::decoders::reseal;
 use crate::samples::{content, good, page, point};
 use understudy_format::error::FormatError;
@@ -182,7 +184,7 @@ fn messages() -> Vec<Bad> {
     let stored = sample("message-stored").len() as u64 - 16;
     let name = "expected 1 to 128 of letters, digits, '.', '_', '-', starting with a letter or digit";
     let client = "expected 1 to 64 of letters, digits, '.', '_', '-', starting with a letter or digit";
-    let label = "expected 1 to 128 of letters, digits, '.', '_', '-', starting with a letter, and not \"latest\"";
+    let label = "expected 1 to 128 of letters, digits, '.', '_', '-', starting with a letter, and neither \"latest\" nor \"now\"";
     vec![
         flipped("message-hello", "frame-crc", 5, "frame header", 12, 0..12),
         raw("message-stored", "cut", |b| b.truncate(b.len() - 1), truncated("frame body", stored, stored - 1)),
@@ -348,7 +350,7 @@ fn volumes_and_points() -> Vec<Bad> {
             set(56, [0; 32]),
             digest("point record", expected, map::root(&point().map.geometry, Digest::ZERO)),
         ),
-        raw("point", "label-long", set(176, [129]), range("point record", "label", 129, 0, 128)),
+        raw("point", "label-long", set(192, [129]), range("point record", "label", 129, 0, 128)),
         raw("points", "one", one_point, range("points of a group", "points", 1, 2, 64)),
         raw("points", "many", set(0, [65]), range("points of a group", "points", 65, 0, 64)),
         raw("points", "left-over", add(1), LeftOver { what: "points of a group", count: 1 }),
@@ -454,6 +456,8 @@ pub fn bad() -> Vec<Bad> {
         volumes_and_points(),
         pools_and_secondaries(),
         catalogue(),
+        journal::journals(),
+        journal::taps(),
     ]
     .into_iter()
     .flatten()

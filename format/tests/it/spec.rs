@@ -16,6 +16,7 @@ use understudy_format::error::ErrorKind;
 use understudy_format::follow::{self, FollowState};
 use understudy_format::frame::FrameHeader;
 use understudy_format::history::{HistoryHeader, JobRecord, RunRecord};
+use understudy_format::journal::{EntryHeader, JournalHeader};
 use understudy_format::layout::{Layout, Row};
 use understudy_format::mapfile::MapFileHeader;
 use understudy_format::overlay::{OverlayHeader, OwnedSlot};
@@ -29,8 +30,8 @@ use understudy_format::session::unfinished::{self, UnfinishedStream};
 use understudy_format::stream::{BeginRecord, CommitRecord};
 use understudy_format::wire::{OverlayStatus, VolumeStatus};
 use understudy_format::{
-    Digest, agent, catalogue, chunk, frame, geometry, group, history, map, mapfile, overlay, point, pool, secondary,
-    segment, session, stream, wire,
+    Digest, agent, catalogue, chunk, frame, geometry, group, history, journal, map, mapfile, overlay, point, pool,
+    secondary, segment, session, stream, wire,
 };
 
 fn read(path: &str) -> String {
@@ -105,6 +106,8 @@ fn layouts() -> Vec<(&'static str, usize, &'static [Row])> {
         UnfinishedStream,
         BitmapRecord,
         VolumeFigures,
+        JournalHeader,
+        EntryHeader,
     ]
 }
 
@@ -214,6 +217,17 @@ fn kinds_of_mapping_entries_are_those_of_the_code() {
     assert_eq!(in_spec.collect::<BTreeSet<(u8, String)>>(), in_code);
 }
 
+#[test]
+fn kinds_of_journal_entries_are_those_of_the_code() {
+    let kind = |entry: &(journal::Entry, &[u8])| {
+        let name = format!("{:?}", entry.0.change).split(' ').next().unwrap().to_owned();
+        (entry.0.encode()[0].to_string(), name)
+    };
+    let in_code: BTreeSet<_> = crate::samples_journal::entries().iter().map(kind).collect();
+    let rows = table(&spec(), "| kind of entry | name | meaning |");
+    assert_eq!(rows.into_iter().map(|row| (row[0].clone(), row[1].clone())).collect::<BTreeSet<_>>(), in_code);
+}
+
 fn maximums() -> BTreeSet<(String, u64)> {
     macro_rules! all {
         ($($module:ident::$name:ident),* $(,)?) => {
@@ -265,6 +279,9 @@ fn maximums() -> BTreeSet<(String, u64)> {
         wire::RANGES_MAX,
         wire::NEED_MAX,
         wire::OVERLAYS_MAX,
+        wire::ENTRIES_BYTES_MAX,
+        wire::MOMENTS_MAX,
+        journal::WRITE_MAX,
         agent::OFFERS_MAX,
         agent::TARGETS_MAX,
         agent::BRACKETS_MAX,
@@ -333,6 +350,8 @@ fn magics_and_versions_are_those_of_the_code() {
     check("RegisterHeader", "version", register::REGISTER_VERSION.to_string());
     check("HistoryHeader", "magic", magic(history::HISTORY_MAGIC));
     check("HistoryHeader", "version", history::HISTORY_VERSION.to_string());
+    check("JournalHeader", "magic", magic(journal::JOURNAL_MAGIC));
+    check("JournalHeader", "version", journal::JOURNAL_VERSION.to_string());
     check("ChunkHeader", "version", chunk::CHUNK_VERSION.to_string());
     check("MapFileHeader", "version", mapfile::MAP_FILE_VERSION.to_string());
     check("SegmentHeader", "version", segment::SEGMENT_VERSION.to_string());

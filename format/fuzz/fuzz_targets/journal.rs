@@ -1,0 +1,5 @@
+//! Fuzzes files of journals; see the crate's library for what is asserted.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| understudy_fuzz::decoder("journal", data));

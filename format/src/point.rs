@@ -208,6 +208,11 @@ impl Point {
         self.number >= MOMENT
     }
 
+    /// Its number, which names it as long as it is kept; `None` of a moment.
+    pub fn recorded(&self) -> Option<u64> {
+        Some(self.number).filter(|_| !self.is_moment())
+    }
+
     /// The content of a point record.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(PointRecord::SIZE + 2);

@@ -3,10 +3,11 @@
 //!
 //! A pure function from text and points to a point; the time zone is passed in. What the choice
 //! means: numbers and labels name one point or none (of several points with the same label the newest);
-//! a time names the newest point at or before it, where a whole second means all of that second.
+//! a time names the newest point at or before it, where a second without a fraction means all of that second.
 
 use crate::error::{FormatError, Result};
 use crate::point::{Label, Point, VolumeName};
+use crate::text::exact_time;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use std::fmt;
@@ -40,6 +41,17 @@ impl PointName {
     pub fn parse(text: &str, zone: &TimeZone) -> Result<Self> {
         let (name, selector) = text.split_once('@').unwrap_or((text, "latest"));
         Ok(Self { volume: name.parse()?, selector: Selector::parse(selector, zone)? })
+    }
+}
+
+impl PointName {
+    /// What names this point, or this moment, again: its number, or its exact time.
+    pub fn of(volume: &VolumeName, point: &Point) -> Self {
+        let selector = match point.recorded() {
+            Some(number) => Selector::Number(number),
+            None => Selector::AtOrBefore(point.created_ns, exact_time(point.created_ns)),
+        };
+        Self { volume: volume.clone(), selector }
     }
 }
 
@@ -83,11 +95,11 @@ impl Selector {
         Ok(Self::AtOrBefore(ns, text.to_owned()))
     }
 
-    /// The time that is asked for, where a whole second means all of it; `None` of what names one point.
+    /// The time that is asked for, where a second without a fraction means all of it; `None` of what names one point.
     pub fn at_or_before(&self) -> Option<i64> {
         match self {
             Self::Now => Some(i64::MAX),
-            Self::AtOrBefore(ns, _) => Some(end_of_second(*ns)),
+            Self::AtOrBefore(ns, text) => Some(last_ns(*ns, text)),
             Self::Latest | Self::Number(_) | Self::Label(_) => None,
         }
     }
@@ -99,15 +111,15 @@ impl Selector {
             Self::Latest | Self::Now => newest_first.next(),
             Self::Number(number) => newest_first.find(|point| point.number == *number),
             Self::Label(label) => newest_first.find(|point| point.label.as_ref() == Some(label)),
-            Self::AtOrBefore(ns, _) => newest_first.find(|point| point.created_ns <= end_of_second(*ns)),
+            Self::AtOrBefore(ns, text) => newest_first.find(|point| point.created_ns <= last_ns(*ns, text)),
         }
     }
 }
 
-/// People are shown points by the second: a whole second means all of it, so that what is shown can be typed.
-fn end_of_second(ns: i64) -> i64 {
-    const SECOND: i64 = 1_000_000_000;
-    if ns.rem_euclid(SECOND) == 0 { ns.saturating_add(SECOND - 1) } else { ns }
+/// People are shown points by the second: one without a fraction means all of it, so that what is shown can be typed.
+fn last_ns(ns: i64, text: &str) -> i64 {
+    let is_exact = text.contains(['.', ',']);
+    if is_exact { ns } else { ns.saturating_add(999_999_999) }
 }
 
 /// A date, or a date and time of day, with or without an offset. A time without seconds means its first moment.
@@ -137,5 +149,16 @@ mod tests {
             let error = FormatError::invalid("point", format!("{text:?}: {expected}"));
             assert_eq!(Selector::parse(text, &TimeZone::UTC), Err(error));
         }
+    }
+
+    #[test]
+    fn a_second_is_all_of_it_and_a_fraction_is_exact() {
+        let last_ns = |text: &str| Selector::parse(text, &TimeZone::UTC).unwrap().at_or_before().unwrap();
+        let second = 1_795_255_203_000_000_000;
+        assert_eq!(last_ns("2026-11-21T10:00:03"), second + 999_999_999);
+        assert_eq!(last_ns("2026-11-21T10:00:03.0"), second);
+        assert_eq!(last_ns("2026-11-21T10:00:03.250Z"), second + 250_000_000);
+        assert_eq!(last_ns("2026-11-21T11:00:03,25+01:00"), second + 250_000_000);
+        assert_eq!(last_ns("now"), i64::MAX);
     }
 }

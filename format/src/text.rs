@@ -14,8 +14,19 @@ pub fn bytes(count: u64) -> String {
 
 /// A time in nanoseconds since 1970 as RFC 3339 in UTC, to the second.
 pub fn time(ns: i64) -> String {
-    let time = jiff::Timestamp::from_nanosecond(ns.into()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    timestamp(ns).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// A time in nanoseconds since 1970 as RFC 3339 in UTC, with as many digits as it has, and one at least: what it stands for is no whole second.
+pub fn exact_time(ns: i64) -> String {
+    match ns.rem_euclid(1_000_000_000) {
+        0 => timestamp(ns).strftime("%Y-%m-%dT%H:%M:%S.0Z").to_string(),
+        _ => timestamp(ns).to_string(),
+    }
+}
+
+fn timestamp(ns: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_nanosecond(ns.into()).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
 }
 
 /// What people write for a number of bytes: `50M`, `1G`, `4096`; the units K, M, G and T are powers of 1024.
@@ -54,5 +65,12 @@ mod tests {
     #[test]
     fn times_are_to_the_second() {
         assert_eq!(time(1_763_719_200_999_999_999), "2025-11-21T10:00:00Z");
+    }
+
+    #[test]
+    fn exact_times_have_the_digits_that_they_need_and_one_at_least() {
+        let times = [999_999_999, 250_000_000, 0].map(|ns| exact_time(1_763_719_200_000_000_000 + ns));
+        let expected = ["2025-11-21T10:00:00.999999999Z", "2025-11-21T10:00:00.25Z", "2025-11-21T10:00:00.0Z"];
+        assert_eq!(times, expected);
     }
 }

@@ -15,10 +15,12 @@ use understudy_format::select::PointName;
 
 mod appliance;
 mod attach;
+mod points;
 mod tap;
 
 pub use appliance::{ApplianceArguments, Login, RateArguments, StateArguments};
 pub use attach::{Attach, Attached, Attaching, Detach, Discard, Hold, Keep, Overlays};
+pub use points::Points;
 pub use tap::{Place, Sync, Tap};
 
 /// Replicates block volumes to an Understudy appliance, and back.
@@ -39,7 +41,7 @@ pub enum Command {
     Login(Login),
     /// List the volumes of the appliance
     Volumes(Volumes),
-    /// List the points of a volume, the newest last
+    /// List the points of a volume, the newest last, or the moments between them
     Points(Points),
     /// Make a file or block device equal to a point; writes only what differs
     Restore(Restore),
@@ -135,19 +137,6 @@ pub struct Volumes {
     pub json: bool,
 }
 
-/// `understudy points`.
-#[derive(Debug, Clone, Args)]
-pub struct Points {
-    /// The volume
-    pub name: VolumeName,
-    /// Which appliance.
-    #[command(flatten)]
-    pub appliance: ApplianceArguments,
-    /// Print a JSON array
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// `understudy status`.
 #[derive(Debug, Clone, Args)]
 pub struct Status {
@@ -172,7 +161,7 @@ pub struct Status {
 /// `understudy restore`.
 #[derive(Debug, Clone, Args)]
 pub struct Restore {
-    /// NAME, NAME@3, NAME@label, NAME@2026-11-21T10:00
+    /// NAME, NAME@3, NAME@label, NAME@2026-11-21T10:00, NAME@now
     #[arg(value_name = "NAME[@POINT]", value_parser = point)]
     pub point: PointName,
     /// A file (created when it does not exist) or a block device

@@ -3,7 +3,7 @@
 //! The way of an attachment: the export is made a disk, by the kernel's NBD client where there is one ([`hold`], over [`netlink`]
 //! with sockets of [`dial`]) and by `nbdfuse` otherwise ([`disk`]); what is on the disk is found ([`filesystem`]) and mounted. Each of these is a [`step`] that is
 //! recorded before it is done ([`record`]), so that a failure, a later `detach` ([`detach`]) or one after a crash undoes
-//! exactly what was done, in reverse order. Invariants: the export of an attachment names a point by number, so that it stays
+//! exactly what was done, in reverse order. Invariants: the export of an attachment names a point by number, or a moment by its exact time, so that it stays
 //! the same one when it is connected again; nothing is mounted over a mount. What is asked of the appliance about
 //! overlays is in [`scratch`].
 
@@ -25,7 +25,7 @@ use crate::outcome::Outcome;
 use crate::report::{Lines, Report};
 use crate::text;
 use crate::verify::nbd_address;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use disk::Disk;
 use filesystem::Filesystem;
 use record::{Attachment, Attachments};
@@ -35,16 +35,22 @@ use step::{Step, is_connected, is_held};
 use understudy_format::select::PointName;
 use understudy_net::mounts::is_mounted;
 
+/// Why a moment is not attached with `--rw`, and what to do.
+const READ_ONLY: &str = "is a moment between two points, and a scratch overlay is over a point: leave out --rw, or have the appliance make \
+                         a point of what the journal has";
+
 /// `understudy attach NAME[@POINT]`.
 pub async fn run(args: &Attach, name: &PointName) -> Result<Outcome> {
     let mut appliance = Appliance::connect(&args.appliance).await?;
     let point = appliance.find(name).await?;
+    let found = PointName::of(&name.volume, &point);
+    ensure!(!(args.rw && point.is_moment()), "{found}: {READ_ONLY}: `understudyd fold {}`", name.volume);
     let server = nbd_address(&appliance.nbd, &appliance.address)?;
     let certificates = appliance.certificates.clone();
     drop(appliance);
     let suffix = if args.rw { "+w" } else { "" };
     let attachment = Attachment {
-        export: format!("{}@{}{suffix}", name.volume, point.number),
+        export: format!("{found}{suffix}"),
         volume: name.volume.to_string(),
         writable: args.rw,
         server,

@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use understudy_format::point::{Point, Volume, VolumeName};
 use understudy_format::select::PointName;
-use understudy_format::wire::{Message, SESSION_VERSION, VolumeInfo};
+use understudy_format::wire::{Message, Moment, SESSION_VERSION, Tap, VolumeInfo};
 use understudy_net::NetError;
 use understudy_net::framed::{Incoming, MessageReader, MessageWriter, Outgoing};
 use understudy_net::http;
@@ -115,7 +115,11 @@ impl Appliance {
 
     /// A volume, when it exists, and its newest points in ascending order.
     pub async fn points(&mut self, name: &VolumeName, newest: u32) -> Result<Option<Listing>> {
-        match self.ask(&Message::ListPoints { name: name.clone(), newest }, "Points").await? {
+        self.listing(Message::ListPoints { name: name.clone(), newest }).await
+    }
+
+    async fn listing(&mut self, request: Message) -> Result<Option<Listing>> {
+        match self.ask(&request, "Points").await? {
             Message::Points { volume, points, protected } => {
                 Ok(volume.map(|info| Listing { volume: info.volume, points, protected }))
             }
@@ -123,23 +127,47 @@ impl Appliance {
         }
     }
 
-    /// The point that a name means.
+    /// The point that a name means; where it asks for a time, that or a moment, which is there as long as this session.
     pub async fn find(&mut self, name: &PointName) -> Result<Point> {
-        let Some(Listing { points, .. }) = self.points(&name.volume, u32::MAX).await? else {
-            bail!(
-                "volume {}: the appliance {} has no such volume (see `understudy volumes`)",
-                name.volume,
-                self.address
-            )
+        let at_ns = name.selector.at_or_before();
+        let volume = &name.volume;
+        let listing = match at_ns {
+            Some(at_ns) => self.listing(Tap::OpenMoment { name: volume.clone(), at_ns }.into()).await?,
+            None => self.points(volume, u32::MAX).await?,
         };
-        match name.selector.find(&points) {
-            Some(point) => Ok(point.clone()),
-            None => bail!(
-                "{name}: volume {} has {} points and none of them is that (see `understudy points {}`)",
-                name.volume,
+        let Some(Listing { points, .. }) = listing else {
+            bail!("volume {volume}: the appliance {} has no such volume (see `understudy volumes`)", self.address)
+        };
+        match (name.selector.find(&points), at_ns) {
+            (Some(point), _) => Ok(point.clone()),
+            (None, Some(_)) => {
+                bail!("{name}: nothing of volume {volume} is that old (see `understudy points {volume}`)")
+            }
+            (None, None) => bail!(
+                "{name}: volume {volume} has {} points and none of them is that (see `understudy points {volume}`)",
                 points.len(),
-                name.volume
             ),
+        }
+    }
+
+    /// What another session has found: of a moment, that it is still the same.
+    pub async fn find_again(&mut self, volume: &VolumeName, found: &Point) -> Result<Point> {
+        if !found.is_moment() {
+            return Ok(found.clone());
+        }
+        let name = PointName::of(volume, found);
+        let again = self.find(&name).await?;
+        let (expected, root) = (found.map.root(), again.map.root());
+        ensure!(expected == root, "{name}: had root {expected} and has {root} now; do it again");
+        Ok(again)
+    }
+
+    /// The newest moments of a volume within a span of time, ascending.
+    pub async fn moments(&mut self, name: &VolumeName, from_ns: i64, to_ns: i64, newest: u32) -> Result<Vec<Moment>> {
+        let request = Tap::ListMoments { name: name.clone(), from_ns, to_ns, newest }.into();
+        match self.ask(&request, "Moments").await? {
+            Message::Tap(Tap::Moments(moments)) => Ok(moments),
+            other => Err(self.unexpected("Moments", &other)),
         }
     }
 

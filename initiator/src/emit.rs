@@ -18,7 +18,7 @@ use crate::scan::{Event, Job, Workers};
 use crate::source;
 use crate::state::{NewFile, scratch_file};
 use crate::text;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
@@ -70,6 +70,7 @@ async fn open_base(args: &Emit, base: EmitBase) -> Result<Arc<MapFile>> {
         EmitBase::Point(name) => {
             let mut appliance = Appliance::connect(&args.appliance).await?;
             let point = appliance.find(&name).await?;
+            ensure!(!point.is_moment(), "base {name}: is a moment between points; name a point (`understudy points`)");
             let file = scratch_file(&args.state.directory())?;
             fetch_map(&mut appliance, &point, None, &file).await?;
             Ok(Arc::new(MapFile::of_file(file, id_of(appliance.pool, &point))?))

@@ -1,4 +1,4 @@
-//! `understudy volumes` and `understudy points`.
+//! `understudy volumes`, and `understudy points`: those of a volume, or the moments between them.
 
 use crate::args::{Points, Volumes};
 use crate::connection::{Appliance, Listing};
@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 use std::io::{self, Write};
 use understudy_format::Digest;
 use understudy_format::point::{Label, Point};
-use understudy_format::wire::VolumeInfo;
+use understudy_format::wire::{Moment, VolumeInfo};
+
+/// Moments that are listed when nobody says how many.
+const MOMENTS_DEFAULT: u32 = 100;
 
 /// `understudy volumes`.
 pub async fn volumes(args: &Volumes) -> Result<Outcome> {
@@ -24,13 +27,37 @@ pub async fn volumes(args: &Volumes) -> Result<Outcome> {
 /// `understudy points`.
 pub async fn points(args: &Points) -> Result<Outcome> {
     let mut appliance = Appliance::connect(&args.appliance).await?;
-    let Some(listing) = appliance.points(&args.name, u32::MAX).await? else {
+    if args.moments {
+        return moments(args, &mut appliance).await;
+    }
+    let Some(listing) = appliance.points(&args.name, args.newest.unwrap_or(u32::MAX)).await? else {
         bail!("volume {}: the appliance {} has no such volume (see `understudy volumes`)", args.name, appliance.address)
     };
     match args.json {
         true => print(&json(listing.points.iter().map(|point| point_json(point, &listing)))),
         false => print(&point_table(&listing)),
     }
+}
+
+async fn moments(args: &Points, appliance: &mut Appliance) -> Result<Outcome> {
+    let newest = args.newest.unwrap_or(MOMENTS_DEFAULT);
+    let (from_ns, to_ns) = (args.since.unwrap_or(i64::MIN), args.until.unwrap_or(i64::MAX));
+    let moments = appliance.moments(&args.name, from_ns, to_ns, newest).await?;
+    match args.json {
+        true => print(&json(moments.iter().map(moment_json))),
+        false => {
+            let rows: Vec<Vec<String>> = moments.iter().map(moment_row).collect();
+            print(&text::table(&["TIME", ">AFTER", ">ENTRY"], &rows))
+        }
+    }
+}
+
+fn moment_json(moment: &Moment) -> Value {
+    json!({"time": text::exact_time(moment.time_ns), "point": moment.point, "entry": moment.sequence})
+}
+
+fn moment_row(moment: &Moment) -> Vec<String> {
+    vec![text::exact_time(moment.time_ns), format!("@{}", moment.point), moment.sequence.to_string()]
 }
 
 fn json(rows: impl Iterator<Item = Value>) -> String {

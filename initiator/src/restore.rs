@@ -24,6 +24,7 @@ use std::sync::Arc;
 use understudy_format::chunk::ChunkHead;
 use understudy_format::map::FANOUT;
 use understudy_format::point::Point;
+use understudy_format::select::PointName;
 use understudy_format::wire::{BlockRange, Message, RANGES_MAX};
 use understudy_format::{BlockId, Digest, Geometry};
 
@@ -76,7 +77,8 @@ async fn write(args: &Restore, point: &Point, target: Target, report: &mut Repor
     if map.id().root != point.map.root() {
         // A new connection: comparing may have taken longer than an appliance waits for a request.
         let mut appliance = Appliance::connect(&args.appliance).await?.limited(args.rate.bandwidth);
-        write_differences(&mut appliance, point, &map, &sink, &mut done, report).await?;
+        let point = appliance.find_again(&args.point.volume, point).await?;
+        write_differences(&mut appliance, &point, &map, &sink, &mut done, report).await?;
         done.received = appliance.reader.bytes_received();
     }
     sink.target.sync()?;
@@ -185,11 +187,12 @@ fn prove(map: &MapFile, point: &Point) -> Result<()> {
 fn tell_start(args: &Restore, point: &Point, target: &Target, report: &mut Report) {
     let (size, volume) = (point.map.geometry.volume_size(), args.point.volume.as_str());
     let event = json!({
-        "event": "start", "volume": volume, "point": point.number, "target": target.name(), "created": target.created,
+        "event": "start", "volume": volume, "point": point.recorded(), "time": text::exact_time(point.created_ns), "target": target.name(), "created": target.created,
         "size": size, "block_size": point.map.geometry.block_size().bytes(),
     });
     let created = if target.created { " (new)" } else { "" };
-    let line = format!("{volume}@{} -> {}{created}: {}", point.number, target.name(), text::bytes(size));
+    let name = PointName::of(&args.point.volume, point);
+    let line = format!("{name} -> {}{created}: {}", target.name(), text::bytes(size));
     report.tell(event, &line);
 }
 
@@ -197,15 +200,15 @@ fn tell_summary(args: &Restore, point: &Point, done: &Done, report: &mut Report)
     let (volume, root) = (args.point.volume.as_str(), point.map.root().to_string());
     let (blocks, seconds) = (point.map.geometry.block_count(), report.elapsed().as_secs_f64());
     let event = json!({
-        "event": "summary", "volume": volume, "point": point.number, "target": args.target.display().to_string(),
+        "event": "summary", "volume": volume, "point": point.recorded(), "target": args.target.display().to_string(),
         "blocks_total": blocks, "blocks_written": done.written, "blocks_zeroed": done.zeroed,
         "bytes_received": done.received, "seconds": (seconds * 1000.0).round() / 1000.0, "root": root,
     });
     let line = format!(
-        "{} equals {volume}@{} after {seconds:.1} s: {} of {blocks} blocks written, {} made zero, {} received\n\
+        "{} equals {} after {seconds:.1} s: {} of {blocks} blocks written, {} made zero, {} received\n\
          root:   {root} (of the blocks as they were compared and written)",
         args.target.display(),
-        point.number,
+        PointName::of(&args.point.volume, point),
         done.written,
         done.zeroed,
         text::bytes(done.received),

@@ -1,7 +1,7 @@
 //! Numbers, times and tables for people. Pure functions.
 
 use understudy_format::Digest;
-pub use understudy_format::text::{bytes, time};
+pub use understudy_format::text::{bytes, exact_time, time};
 
 /// What failed and why, outermost first; a cause that its effect has told already is left out.
 pub fn one_line(error: &anyhow::Error) -> String {
@@ -12,11 +12,6 @@ pub fn one_line(error: &anyhow::Error) -> String {
         }
     }
     line.replace('\n', " ")
-}
-
-/// A time in nanoseconds since 1970 as RFC 3339, exactly.
-pub fn exact_time(ns: i64) -> String {
-    jiff::Timestamp::from_nanosecond(ns.into()).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
 /// The first digits of a digest, or a dash for none.

@@ -36,7 +36,7 @@ pub async fn run(args: &Verify, compared: Compared, name: &PointName) -> Result<
         Compared::OverNbd(address) => {
             ensure!(appliance.certificates.as_os_str().is_empty(), OVER_TLS);
             let address = address.map_or_else(|| nbd_address(&appliance.nbd, &appliance.address), Ok)?;
-            let export = format!("{}@{}", name.volume, point.number);
+            let export = PointName::of(&name.volume, &point).to_string();
             let report = Report::new(args.json, Lines::Output);
             // A thread of its own: the client blocks.
             tokio::task::spawn_blocking(move || over_nbd::verify(&address, &export, &point, report)).await?
@@ -47,7 +47,7 @@ pub async fn run(args: &Verify, compared: Compared, name: &PointName) -> Result<
 async fn verify_source(args: &Verify, name: &str, point_name: &PointName, point: &Point) -> Result<Outcome> {
     let mut report = Report::new(args.json, Lines::Output);
     let source = source::open(name, None)?;
-    let what = format!("{}@{}", point_name.volume, point.number);
+    let what = PointName::of(&point_name.volume, point).to_string();
     let (own, expected) = (source.size(), point.map.geometry.volume_size());
     if own != expected {
         let line = format!("not identical: the sizes differ: {name} has {own} bytes, {what} has {expected}");
@@ -69,7 +69,8 @@ async fn verify_source(args: &Verify, name: &str, point_name: &PointName, point:
         return Ok(if report.warnings() > 0 { Outcome::Warnings } else { Outcome::Done });
     }
     let mut appliance = Appliance::connect(&args.appliance).await?.limited(args.rate.bandwidth);
-    let found = differences(&mut appliance, point, &map).await?;
+    let point = appliance.find_again(&point_name.volume, point).await?;
+    let found = differences(&mut appliance, &point, &map).await?;
     let first = found.first.context("the roots differ and no block does (a fault of this program)")?;
     let line = format!(
         "not identical: {name} and {what}: {} of {} blocks differ, the first is block {first} at offset {}",

@@ -477,6 +477,16 @@ proptest! {
         }
     }
 
+    /// What is shown of a point or a moment names it again, to the nanosecond.
+    #[test]
+    fn names_of_points_name_them_again(volume in name(), point in point(), created_ns in 0i64..1 << 61) {
+        let point = Point { created_ns, ..point };
+        let name = PointName::parse(&PointName::of(&volume, &point).to_string(), &jiff::tz::TimeZone::UTC).unwrap();
+        prop_assert_eq!(&name.volume, &volume);
+        prop_assert_eq!(name.selector.at_or_before(), point.is_moment().then_some(created_ns));
+        prop_assert_eq!(name.selector.find(std::slice::from_ref(&point)), Some(&point));
+    }
+
     #[test]
     fn any_text_is_a_name_or_an_error(text in "\\PC{0,40}|[a-z0-9@:.+TZ\\-]{0,30}") {
         prop_assert!(round_trip("names", 0, text.as_bytes()).is_ok());

@@ -16,7 +16,7 @@ use understudy_format::select::PointName;
                       understudy attach discard [OPTIONS] <NAME[@POINT]>"
 )]
 pub struct Attach {
-    /// NAME, NAME@3, NAME@label, NAME@2026-11-21T10:00
+    /// NAME, NAME@3, NAME@label, NAME@2026-11-21T10:00, NAME@now
     #[arg(value_name = "NAME[@POINT]", value_parser = point)]
     point: Option<PointName>,
     /// Writable: what is written goes to a scratch overlay at the appliance, the point stays as it is

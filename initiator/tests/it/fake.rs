@@ -4,14 +4,15 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::net::{TcpListener, TcpStream};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
 use understudy_format::chunk::{Chunk, ChunkHead, Entry};
 use understudy_format::codec::{Codec, decode_into};
 use understudy_format::layout::Layout;
-use understudy_format::map::{Builder, Lookup, PAGE_SIZE, Page, PageStore};
-use understudy_format::point::{Label, Point, Volume, VolumeName};
+use understudy_format::map::{Builder, Lookup, Map, PAGE_SIZE, Page, PageStore};
+use understudy_format::point::{Label, MOMENT, Point, Volume, VolumeName};
 use understudy_format::session::{Cursor, Receiver, pack};
-use understudy_format::wire::{BlockRange, Message, VolumeInfo, VolumeStatus};
+use understudy_format::wire::{BlockRange, Message, Moment, Tap, VolumeInfo, VolumeStatus};
 use understudy_format::{BlockId, Digest, ErrorKind};
 use understudy_net::blocking::{FrameFile, write_message};
 use uuid::Uuid;
@@ -29,6 +30,10 @@ pub struct Store {
     pub fail_after: Option<u64>,
     /// What is said to be lost when the next stream is accepted.
     pub again: Vec<BlockRange>,
+    /// What can be opened of a volume between its points.
+    pub moments: BTreeMap<String, Vec<Point>>,
+    /// Of which everything is zero when it is opened once more.
+    pub fickle: bool,
     /// Damage the blocks that are read.
     pub lie: bool,
     pages: Pages,
@@ -63,7 +68,7 @@ impl Fake {
             for stream in listener.incoming() {
                 let store = served.clone();
                 // Whatever goes wrong on a connection ends it; the test sees what the initiator says.
-                std::thread::spawn(move || Session { store, stream: stream.unwrap() }.run());
+                std::thread::spawn(move || Session { store, stream: stream.unwrap(), opened: Vec::new() }.run());
             }
         });
         Self { address, store }
@@ -100,17 +105,23 @@ impl Fake {
 struct Session {
     store: Arc<Mutex<Store>>,
     stream: TcpStream,
+    /// The moments that are there for this session.
+    opened: Vec<u64>,
 }
 
 type Answer = Result<Option<Message>, String>;
 
 impl Session {
-    fn run(self) {
+    fn run(mut self) {
         let mut incoming = FrameFile::new(self.stream.try_clone().unwrap());
         while let Ok(Some(message)) = incoming.next_message() {
             let answer = match message {
                 Message::Push { name, label, .. } => self.push(&mut incoming, &name, label),
+                Message::GetPages { point, .. } | Message::Read { point, .. } if self.is_closed(point) => {
+                    Err(format!("moment {point} was not opened in this session"))
+                }
                 Message::Read { volume, point, ranges } => self.read(volume, point, &ranges),
+                Message::Tap(Tap::OpenMoment { name, at_ns }) => Ok(Some(self.open(&name, at_ns))),
                 other => Ok(Some(self.lock().answer(other))),
             };
             match answer {
@@ -132,6 +143,18 @@ impl Session {
     fn say(&self, message: &Message) {
         // The initiator may be gone.
         let _ = write_message(&mut &self.stream, message);
+    }
+
+    fn is_closed(&self, number: u64) -> bool {
+        number >= MOMENT && !self.opened.contains(&number)
+    }
+
+    fn open(&mut self, name: &VolumeName, at_ns: i64) -> Message {
+        let found = self.lock().open(name, at_ns);
+        if let Message::Points { points, .. } = &found {
+            self.opened.extend(points.iter().map(|point| point.number));
+        }
+        found
     }
 
     fn read(&self, volume: Uuid, number: u64, ranges: &[BlockRange]) -> Answer {
@@ -202,13 +225,47 @@ impl Store {
                 self.pages_served += indexes.len() as u64;
                 Message::Pages(self.pages(volume, point, level, &indexes))
             }
+            Message::Tap(Tap::ListMoments { name, from_ns, to_ns, newest }) => {
+                self.list_moments(&name, from_ns..=to_ns, newest as usize)
+            }
             other => Message::Fail { kind: ErrorKind::Refused, text: format!("unexpected {}", other.name()) },
         }
     }
 
+    fn list_moments(&self, name: &VolumeName, span: RangeInclusive<i64>, newest: usize) -> Message {
+        let all = self.moments.get(name.as_str()).into_iter().flatten();
+        let within: Vec<_> = all.filter(|point| span.contains(&point.created_ns)).collect();
+        let to_moment = |point: &&Point| Moment {
+            time_ns: point.created_ns,
+            sequence: point.number - MOMENT,
+            point: point.base.expect("a moment comes after a point"),
+        };
+        let skip = within.len().saturating_sub(newest);
+        Tap::Moments(within[skip..].iter().map(to_moment).collect()).into()
+    }
+
+    /// The newest of points and moments at or before a time.
+    fn open(&mut self, name: &VolumeName, at_ns: i64) -> Message {
+        let Some(found) = self.volumes.get(name.as_str()) else {
+            return Message::Points { volume: None, points: Vec::new(), protected: Vec::new() };
+        };
+        let moments = self.moments.get_mut(name.as_str()).into_iter().flatten();
+        let until = |point: &&mut Point| point.created_ns <= at_ns;
+        let newest = match moments.filter(until).max_by_key(|point| point.created_ns) {
+            Some(moment) => {
+                let opened = moment.clone();
+                moment.map = if self.fickle { Map::zero(moment.map.geometry) } else { moment.map };
+                Some(opened)
+            }
+            None => found.1.iter().rfind(|point| point.created_ns <= at_ns).cloned(),
+        };
+        Message::Points { volume: Some(info(found)), points: newest.into_iter().collect(), protected: Vec::new() }
+    }
+
     fn point(&self, volume: Uuid, number: u64) -> &Point {
-        let points = self.volumes.values().find(|(known, _)| known.uuid == volume).map(|(_, points)| points);
-        points.unwrap().iter().find(|point| point.number == number).unwrap()
+        let recorded = self.volumes.values().flat_map(|(_, points)| points);
+        let mut all = recorded.chain(self.moments.values().flatten());
+        all.find(|point| (point.volume, point.number) == (volume, number)).unwrap()
     }
 
     fn pages(&mut self, volume: Uuid, number: u64, level: u8, indexes: &[u64]) -> Bytes {
@@ -311,7 +368,7 @@ impl Store {
         name: &VolumeName,
         label: Option<Label>,
         receiver: &Receiver,
-        map: understudy_format::map::Map,
+        map: Map,
         base: Option<&Point>,
     ) -> Point {
         let begin = receiver.begin();

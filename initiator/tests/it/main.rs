@@ -5,6 +5,7 @@ mod bitmap;
 mod disk;
 mod emit;
 mod fake;
+mod moments;
 mod replicate;
 mod restore;
 

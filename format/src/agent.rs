@@ -212,6 +212,21 @@ crate::layout! {
     }
 }
 
+impl VolumeFigures {
+    /// Nothing was done, and all is well.
+    pub const ZERO: Self = Self {
+        point: 0,
+        read_bytes: 0,
+        changed_bytes: 0,
+        sent_bytes: 0,
+        deduplicated_bytes: 0,
+        wire_bytes: 0,
+        duration_ms: 0,
+        code: 0,
+        reserved: [0; 7],
+    };
+}
+
 /// What became of one volume of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeReport {

@@ -21,17 +21,7 @@ pub struct Heard {
 impl Heard {
     /// Nothing yet.
     pub fn new(volume: VolumeName) -> Self {
-        let figures = VolumeFigures {
-            point: 0,
-            read_bytes: 0,
-            changed_bytes: 0,
-            sent_bytes: 0,
-            deduplicated_bytes: 0,
-            wire_bytes: 0,
-            duration_ms: 0,
-            code: 0,
-            reserved: [0; 7],
-        };
+        let figures = VolumeFigures::ZERO;
         Self { volume, figures, block_size: 0, full_reason: String::new(), progress: (0, 0), last: String::new() }
     }
 

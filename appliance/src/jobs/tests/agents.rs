@@ -217,17 +217,7 @@ fn what_an_agent_went_on_with_is_not_begun_again_and_ends_the_run_that_was_cut()
 
 /// What a run did to the volume x.
 fn done(full_reason: &str) -> End {
-    let figures = VolumeFigures {
-        point: 1,
-        read_bytes: 0,
-        changed_bytes: 0,
-        sent_bytes: 0,
-        deduplicated_bytes: 0,
-        wire_bytes: 0,
-        duration_ms: 0,
-        code: 0,
-        reserved: [0; 7],
-    };
+    let figures = VolumeFigures { point: 1, ..VolumeFigures::ZERO };
     let report = VolumeReport {
         volume: "x".parse().unwrap(),
         figures,

@@ -364,6 +364,24 @@ impl Appliance {
         self.upkeep_run(words).run()
     }
 
+    /// What such a command tells as JSON; nothing when all that it tells is that there is nothing.
+    #[track_caller]
+    pub fn ask(&self, words: &[&str]) -> Vec<Value> {
+        let words: Vec<&str> = words.iter().copied().chain(["--json"]).collect();
+        let mut events = self.upkeep(&words).expect_code(0).events();
+        events.retain(|event| event["event"] != "none");
+        events
+    }
+
+    /// The runs of a job, oldest first, once what they are is what is waited for.
+    #[track_caller]
+    pub fn runs(&self, job: &str, event: &str, is_it: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        wait_until(event, || match self.ask(&["jobs", job]) {
+            runs if is_it(&runs) => Ok(runs),
+            runs => Err(format!("{runs:#?}")),
+        })
+    }
+
     /// Bytes that the pool's history takes on its disk: segments, index and the pool's own record, secondaries left out.
     pub fn history_bytes(&self) -> u64 {
         ["segments", "index", "pool"].iter().map(|name| compare::disk_usage(&self.pool.join(name))).sum()

@@ -16,22 +16,11 @@ fn check(file: &Path, more: &[&str]) -> Outcome {
     Run::ours(UNDERSTUDYD).args(args!["check-config", file]).args(more.iter().map(|word| word.into())).run()
 }
 
-/// What the daemon says about its jobs: `jobs`, `next`, `run`.
-fn ask(appliance: &Appliance, words: &[&str]) -> Vec<Value> {
-    let words: Vec<&str> = words.iter().copied().chain(["--json"]).collect();
-    let mut events = appliance.upkeep(&words).expect_code(0).events();
-    events.retain(|event| event["event"] != "none");
-    events
-}
-
 /// The runs of a job, oldest first, once there are so many that ended.
 #[track_caller]
 fn runs(appliance: &Appliance, job: &str, ended: usize) -> Vec<Value> {
-    wait_until(&format!("{job} ran {ended} times"), || {
-        let runs = ask(appliance, &["jobs", job]);
-        let done = runs.iter().filter(|run| run["outcome"] != "running").count();
-        if done >= ended { Ok(runs) } else { Err(format!("{runs:?}")) }
-    })
+    let has_ended = |run: &&Value| run["outcome"] != "running";
+    appliance.runs(job, &format!("{job} ran {ended} times"), |runs| runs.iter().filter(has_ended).count() >= ended)
 }
 
 /// A source of a megabyte.
@@ -166,15 +155,15 @@ fn a_job_that_is_due_runs_and_tells_what_came_of_it() {
     assert!(scrubbed.out().contains("segments checked"), "{scrubbed}");
     let asked = runs(&appliance, "look", 1);
     assert_eq!((asked.len(), text(&asked[0], "why"), text(&asked[0], "outcome")), (1, "asked", "done"));
-    let listed = ask(&appliance, &["jobs"]);
+    let listed = appliance.ask(&["jobs"]);
     let names: Vec<&str> = listed.iter().map(|job| text(job, "job")).collect();
     assert_eq!(names, ["look", "sweep"]);
     assert_eq!((count(&listed[0], "random_delay_s"), text(&listed[0]["last"], "why")), (3600, "asked"));
-    let next = ask(&appliance, &["next", "look"]);
+    let next = appliance.ask(&["next", "look"]);
     assert_eq!(next.len(), 10);
     assert!(next.iter().all(|due| text(due, "nominal").ends_with("-01-01T00:00:00Z")), "{next:?}");
     assert!(next.windows(2).all(|pair| text(&pair[0], "at") < text(&pair[1], "at")), "{next:?}");
-    assert_eq!(ask(&appliance, &["next", "--count", "3"]).len(), 3);
+    assert_eq!(appliance.ask(&["next", "--count", "3"]).len(), 3);
     for words in [["run", "lok"], ["next", "lok"], ["jobs", "lok"]] {
         appliance.upkeep(&words).expect_refusal().says("there is no job \"lok\"").says("look, sweep");
     }
@@ -186,7 +175,7 @@ fn a_restart_makes_up_once_for_what_was_missed() {
     let mut appliance =
         Appliance::start_configured(&lab, &config("jobs:\n  sweep: {run: collect, schedule: every 2s}\n"));
     runs(&appliance, "sweep", 1);
-    let missed = text(&ask(&appliance, &["next", "sweep", "--count", "3"])[2], "at").to_owned();
+    let missed = text(&appliance.ask(&["next", "sweep", "--count", "3"])[2], "at").to_owned();
     appliance.kill();
     // No daemon: no jobs, and the command says whose they are.
     appliance.upkeep(&["jobs"]).expect_refusal().says("no daemon").says("serve --config");
@@ -215,7 +204,7 @@ fn a_run_that_was_cut_is_run_again() {
     appliance.reconfigure(&config(&jobs.replace("1h", "1s")), IN_FORCE);
     let started = |appliance: &Appliance, runs: usize| {
         wait_until(&format!("run {runs} of look has started"), || {
-            let all = ask(appliance, &["jobs", "look"]);
+            let all = appliance.ask(&["jobs", "look"]);
             let last = all.last().is_some_and(|run| run["outcome"] == "running");
             // It is in the history on the disk when this is said, and not before.
             let recorded = appliance.log().contains(&format!("a job starts job=\"look\" run={runs}"));
@@ -230,7 +219,7 @@ fn a_run_that_was_cut_is_run_again() {
     // What is asked for waits for what runs; the end of the daemon cuts that at once, and says so.
     let asked = appliance.upkeep_run(&["run", "slow"]).start();
     wait_until("slow waits", || {
-        let listed = ask(&appliance, &["jobs"]);
+        let listed = appliance.ask(&["jobs"]);
         if listed.iter().any(|job| job["job"] == "slow" && job["asked"] == true) {
             Ok(())
         } else {

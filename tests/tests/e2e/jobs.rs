@@ -41,22 +41,6 @@ fn sources(lab: &Lab) -> [PathBuf; 2] {
     })
 }
 
-fn ask(appliance: &Appliance, words: &[&str]) -> Vec<Value> {
-    let words: Vec<&str> = words.iter().copied().chain(["--json"]).collect();
-    let mut events = appliance.upkeep(&words).expect_code(0).events();
-    events.retain(|event| event["event"] != "none");
-    events
-}
-
-/// The runs of a job, once what they are is what is waited for.
-#[track_caller]
-fn runs(appliance: &Appliance, job: &str, event: &str, is_it: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-    wait_until(event, || match ask(appliance, &["jobs", job]) {
-        runs if is_it(&runs) => Ok(runs),
-        runs => Err(format!("{runs:#?}")),
-    })
-}
-
 fn all(runs: &[Value], outcome: &str) -> usize {
     runs.iter().filter(|run| run["outcome"] == outcome).count()
 }
@@ -81,9 +65,9 @@ fn volumes_are_replicated_when_they_are_due_full_when_that_is_wanted_and_otherwi
         disks: {template: web1, replicate: [mail, db], full-every: 3}\n  check: {template: web1, verify: [mail, db], schedule: yearly}\n";
     let appliance = Appliance::start_configured(&lab, &config(jobs));
     let _agent = agent(&lab, &appliance);
-    let first = runs(&appliance, "disks", "the first run is done", |runs| all(runs, "done") > 0);
+    let first = appliance.runs("disks", "the first run is done", |runs| all(runs, "done") > 0);
     change(&mail);
-    let done = runs(&appliance, "disks", "five runs are done", |runs| all(runs, "done") > 4);
+    let done = appliance.runs("disks", "five runs are done", |runs| all(runs, "done") > 4);
     let full = |run: &Value| {
         let reasons = run["volumes"].as_array().expect("volumes").iter();
         reasons.map(|volume| volume["full_reason"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
@@ -105,9 +89,9 @@ fn volumes_are_replicated_when_they_are_due_full_when_that_is_wanted_and_otherwi
         .says("run 4 ends: done");
     appliance.upkeep(&["jobs", "disks", "--log", "4000"]).expect_refusal().says("run 4000 of disks has left no log");
     appliance.upkeep(&["jobs"]).expect_code(0).says("the RPO is 1h").says("schedule  every 2s");
-    let listed = ask(&appliance, &["jobs"]);
+    let listed = appliance.ask(&["jobs"]);
     assert_eq!((text(&listed[1], "job"), listed[1]["is_behind"].as_bool()), ("disks", Some(false)));
-    assert_eq!(ask(&appliance, &["next", "disks"]).len(), 10);
+    assert_eq!(appliance.ask(&["next", "disks"]).len(), 10);
 }
 
 #[test]
@@ -116,21 +100,21 @@ fn what_is_due_waits_for_its_agent_and_what_the_agent_lost_is_tried_again() {
     let [mail, _] = sources(&lab);
     let jobs = "jobs:\n  disks: {replicate: [mail], agent: web1, bracket: gate, schedule: every 1s, retry: {count: 50, delay: 1s}}\n";
     let appliance = Appliance::start_configured(&lab, &config(jobs));
-    wait_until("the job waits for its agent", || match &ask(&appliance, &["jobs"])[0] {
+    wait_until("the job waits for its agent", || match &appliance.ask(&["jobs"])[0] {
         job if job["waits"] == "agent web1 is not connected" => Ok(()),
         job => Err(job.to_string()),
     });
     appliance.upkeep(&["next"]).expect_code(0).says("waits: agent web1 is not connected");
     close(&lab);
     let first = agent(&lab, &appliance);
-    let running = runs(&appliance, "disks", "it runs", |runs| all(runs, "running") == 1);
+    let running = appliance.runs("disks", "it runs", |runs| all(runs, "running") == 1);
     assert_eq!(text(&running[0], "why"), "away", "{running:#?}");
     // Slower from now on, so that a try comes before the next time.
     appliance.reconfigure(&config(&jobs.replace("every 1s", "yearly")), "is in force");
     first.kill();
     open(&lab);
     let _second = agent(&lab, &appliance);
-    let after = runs(&appliance, "disks", "it did well", |runs| all(runs, "done") == 1);
+    let after = appliance.runs("disks", "it did well", |runs| all(runs, "done") == 1);
     assert_eq!((text(&after[0], "outcome"), text(&after[1], "why")), ("failed", "retried"), "{after:#?}");
     assert!(after.iter().skip(1).all(|run| count(run, "attempt") > 1), "{after:#?}");
     appliance.assert_secondary("mail", &mail);
@@ -144,11 +128,11 @@ fn a_run_is_cut_by_the_end_of_the_daemon_and_made_up_for() {
     let mut appliance = Appliance::start_configured(&lab, &config(jobs));
     close(&lab);
     let _agent = agent(&lab, &appliance);
-    runs(&appliance, "disks", "it runs", |runs| all(runs, "running") == 1);
+    appliance.runs("disks", "it runs", |runs| all(runs, "running") == 1);
     appliance.stop();
     open(&lab);
     appliance.restart();
-    let after = runs(&appliance, "disks", "it did well", |runs| all(runs, "done") > 0);
+    let after = appliance.runs("disks", "it did well", |runs| all(runs, "done") > 0);
     // The agent goes on without the daemon, and may say how that ended before the job is made up for; it may even have done it.
     let outcome = text(&after[0], "outcome");
     assert!(["cut", "failed", "done"].contains(&outcome), "{after:#?}");
@@ -177,11 +161,11 @@ fn a_run_is_stopped_at_the_end_of_its_window() {
     };
     let appliance = Appliance::start_configured(&lab, &config(&jobs("00:00..24:00")));
     let _agent = agent(&lab, &appliance);
-    runs(&appliance, "disks", "it did well", |runs| all(runs, "done") > 0);
+    appliance.runs("disks", "it did well", |runs| all(runs, "done") > 0);
     // What runs keeps the window that it started in: a run that is held has to start in the new one.
     appliance.reconfigure(&config(&jobs(&window(10))), "is in force");
     close(&lab);
-    let stopped = runs(&appliance, "disks", "it is stopped", |runs| all(runs, "closed") == 1);
+    let stopped = appliance.runs("disks", "it is stopped", |runs| all(runs, "closed") == 1);
     assert_eq!(text(stopped.last().expect("runs"), "outcome"), "closed", "{stopped:#?}");
     appliance.upkeep(&["next", "disks", "--count", "1"]).expect_code(0).says("its window opens then");
     // Who asks does not wait for it.

@@ -184,10 +184,8 @@ impl Ingest {
 
     /// Which data entries of an offer are lacking here; all, if the sender may not learn that.
     pub fn offer(&mut self, head: &ChunkHead) -> Result<Vec<bool>> {
-        let has = |digest: &Digest| match self.learns {
-            true => Ok(self.pool.block_length(&self.guard, digest)?.is_some()),
-            false => Ok::<_, Error>(false),
-        };
+        let has =
+            |digest: &Digest| known_length(&self.pool, &self.guard, self.learns, digest).map(|known| known.is_some());
         let mut wanted = self.receiver.offer(head, has)?;
         wanted.iter_mut().for_each(|wanted| *wanted |= !self.learns);
         Ok(wanted)
@@ -312,8 +310,7 @@ impl Ingest {
     }
 
     fn check_reference(&self, block: BlockId, digest: &Digest, length: u32) -> Result<()> {
-        let known = if self.learns { self.pool.block_length(&self.guard, digest)? } else { None };
-        let reason = match known {
+        let reason = match known_length(&self.pool, &self.guard, self.learns, digest)? {
             Some(known) if known == length => return Ok(()),
             Some(known) => format!("block {digest} has {known} bytes, {length} expected"),
             None => {
@@ -329,6 +326,11 @@ impl Ingest {
         let name = &self.volume.name;
         FormatError::invalid("stream", format!("volume {name}, block {block} (byte offset {offset}): {error}")).into()
     }
+}
+
+/// The length of a block that the pool has, as far as the sender may learn that.
+fn known_length(pool: &Pool, guard: &StreamGuard, learns: bool, digest: &Digest) -> Result<Option<u32>> {
+    if learns { pool.block_length(guard, digest) } else { Ok(None) }
 }
 
 /// The point that an incremental stream is based on.

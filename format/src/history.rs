@@ -147,29 +147,15 @@ pub struct Run {
     pub volumes: Vec<VolumeReport>,
 }
 
-/// What is known of a job; see [`JobRecord`].
+/// What is known of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobHistory {
     /// Its name.
     pub name: String,
     /// The schedule that `done_ns` is about.
     pub schedule: String,
-    /// Everything that was due until then is done or need not be.
-    pub done_ns: i64,
-    /// When it became known.
-    pub since_ns: i64,
-    /// When a run of it last ended well; 0 for never.
-    pub success_ns: i64,
-    /// When the last run started that made all its volumes full; 0 for never.
-    pub full_ns: i64,
-    /// When it was last told that it fails; 0 while it does not.
-    pub failed_told_ns: i64,
-    /// When it was last told that it is behind; 0 while it is not.
-    pub behind_told_ns: i64,
-    /// Runs that there were.
-    pub count: u64,
-    /// Runs that ended well since `full_ns`.
-    pub since_full: u32,
+    /// Times and counts.
+    pub record: JobRecord,
     /// Its last runs, oldest first.
     pub runs: Vec<Run>,
 }
@@ -177,9 +163,7 @@ pub struct JobHistory {
 impl JobHistory {
     /// Of a job that becomes known now.
     pub fn new(name: &str, since_ns: i64) -> Self {
-        Self {
-            name: name.to_owned(),
-            schedule: String::new(),
+        let record = JobRecord {
             done_ns: since_ns,
             since_ns,
             success_ns: 0,
@@ -188,8 +172,9 @@ impl JobHistory {
             behind_told_ns: 0,
             count: 0,
             since_full: 0,
-            runs: Vec::new(),
-        }
+            reserved: 0,
+        };
+        Self { name: name.to_owned(), schedule: String::new(), record, runs: Vec::new() }
     }
 }
 
@@ -220,23 +205,9 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<JobHistory>> {
 const WHAT: &str = "history of jobs";
 
 fn put_job(out: &mut Vec<u8>, job: &JobHistory) {
-    let JobHistory {
-        done_ns, since_ns, success_ns, full_ns, failed_told_ns, behind_told_ns, count, since_full, ..
-    } = *job;
     put_text(out, &job.name);
     put_text(out, &job.schedule);
-    let record = JobRecord {
-        done_ns,
-        since_ns,
-        success_ns,
-        full_ns,
-        failed_told_ns,
-        behind_told_ns,
-        count,
-        since_full,
-        reserved: 0,
-    };
-    record.put(out);
+    job.record.put(out);
     put_list(out, &job.runs, put_run);
 }
 
@@ -247,22 +218,8 @@ fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
 
 fn job(reader: &mut Reader<'_>) -> Result<JobHistory> {
     let (name, schedule) = (reader.text("name", JOB_NAME_MAX)?, reader.text("schedule", SCHEDULE_MAX)?);
-    let JobRecord { done_ns, since_ns, success_ns, full_ns, failed_told_ns, behind_told_ns, count, since_full, .. } =
-        reader.layout()?;
-    let runs = reader.list("runs", RUNS_MAX, run)?;
-    Ok(JobHistory {
-        name,
-        schedule,
-        done_ns,
-        since_ns,
-        success_ns,
-        full_ns,
-        failed_told_ns,
-        behind_told_ns,
-        count,
-        since_full,
-        runs,
-    })
+    let record = JobRecord { reserved: 0, ..reader.layout()? };
+    Ok(JobHistory { name, schedule, record, runs: reader.list("runs", RUNS_MAX, run)? })
 }
 
 fn put_run(out: &mut Vec<u8>, run: &Run) {

@@ -75,7 +75,7 @@ fn whole(context: &Context, status: &mut Value, warnings: &mut Warnings) -> Resu
                 "job": job.name, "run": job.task.to_string(), "next": next(&job.name),
                 "running": scheduler.running(&job.name).is_some(),
                 "last": history.runs.last().map(|run| text::time(run.started_ns)),
-                "last_success": (history.success_ns != 0).then(|| text::time(history.success_ns)),
+                "last_success": (history.record.success_ns != 0).then(|| text::time(history.record.success_ns)),
                 "volumes": job.volumes().iter().map(|volume| Value::from(volume.as_str())).collect::<Value>(),
             })
         })

@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use understudy_format::access::ClientName;
 use understudy_format::agent::{VolumeReport, Work};
-use understudy_format::history::{Ended, JOBS_MAX, JobHistory, Why};
+use understudy_format::history::{Ended, JOBS_MAX, JobHistory, JobRecord, Why};
 use understudy_format::point::VolumeName;
 
 /// How far a job can be done ahead of the clock before the clock is believed.
@@ -130,7 +130,7 @@ impl Scheduler {
             believe(&mut history, now);
             let is_new = history.schedule != schedule;
             if is_new || (is_first && !job.catch_up) {
-                history.done_ns = nanoseconds(now);
+                history.record.done_ns = nanoseconds(now);
             }
             history.schedule = schedule;
             self.jobs.insert(job.name.clone(), Entry { job: job.clone(), history, is_late: false });
@@ -175,7 +175,7 @@ impl Scheduler {
             if is_away && !running.contains_key(name) && entry.due(seed, now).is_some_and(|due| due.starts <= now) {
                 entry.is_late = entry.job.catch_up;
                 if !entry.job.catch_up {
-                    entry.history.done_ns = nanoseconds(now);
+                    entry.history.record.done_ns = nanoseconds(now);
                 }
             }
         }
@@ -243,7 +243,7 @@ impl Scheduler {
         let is_meant =
             |(name, entry): &(&String, &mut Entry)| !running.contains_key(*name) && entry.was_cut_in(agent, work);
         let (name, entry) = jobs.iter_mut().find(is_meant)?;
-        let number = entry.history.count;
+        let number = entry.history.record.count;
         entry::settle(&mut entry.history, number, end, now);
         Some(name.clone())
     }
@@ -289,7 +289,7 @@ impl Scheduler {
 
 /// What was done far ahead of the clock was done by a clock that was wrong.
 fn believe(history: &mut JobHistory, now: Timestamp) {
-    let JobHistory { done_ns, full_ns, .. } = history;
+    let JobRecord { done_ns, full_ns, .. } = &mut history.record;
     let far = nanoseconds(now.checked_add(AHEAD_MAX).unwrap_or(Timestamp::MAX));
     [done_ns, full_ns].into_iter().filter(|ns| **ns > far).for_each(|ns| *ns = nanoseconds(now));
 }

@@ -86,7 +86,7 @@ impl State<'_> {
             "random_delay_s": job.delay_max.as_secs(), "catch_up": job.catch_up,
             "windows": job.windows.0.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "last": history.runs.last().map_or(Value::Null, |run| run_json(&job.name, run)),
-            "last_success": ns(history.success_ns), "last_full": ns(history.full_ns), "runs": history.count,
+            "last_success": ns(history.record.success_ns), "last_full": ns(history.record.full_ns), "runs": history.record.count,
             "rpo_s": job.rpo.map(|rpo| rpo.as_secs()),
             "lag": self.lag.as_ref().map(|lag| lag_json(lag, self.now)),
             "is_behind": self.lag.as_ref().zip(job.rpo).is_some_and(|(lag, rpo)| self.now.duration_since(lag.since) > rpo),

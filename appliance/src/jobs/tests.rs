@@ -202,7 +202,7 @@ fn one_upkeep_at_a_time_the_longest_due_first_and_what_is_asked_for_before() {
         world.end(Ended::Done);
     }
     assert_eq!(order, [("c".to_owned(), Why::Asked), ("b".to_owned(), Why::Due), ("a".to_owned(), Why::Due)]);
-    let done: Vec<_> = world.scheduler.jobs().map(|(_, history)| time(history.done_ns).to_string()).collect();
+    let done: Vec<_> = world.scheduler.jobs().map(|(_, history)| time(history.record.done_ns).to_string()).collect();
     assert_eq!(
         done,
         ["2026-11-21T13:00:00Z", "2026-11-21T12:30:00Z", "2026-11-21T10:10:00Z"],

@@ -139,7 +139,7 @@ fn jobs(scheduler: &Scheduler) -> Vec<Family> {
         Family::gauge(
             "job_last_success_timestamp_seconds",
             "When a run of a job last ended well",
-            of(&|_, history| (history.success_ns != 0).then(|| seconds(history.success_ns))),
+            of(&|_, history| (history.record.success_ns != 0).then(|| seconds(history.record.success_ns))),
         ),
         Family::gauge(
             "job_last_status",
@@ -152,7 +152,7 @@ fn jobs(scheduler: &Scheduler) -> Vec<Family> {
             of(&|_, history| last(history).map(|(started, (ended, _))| seconds(ended.saturating_sub(started)))),
         ),
         Family::gauge("job_next_run_timestamp_seconds", "When a job runs next", of(&|job, _| next(job))),
-        Family::gauge("job_runs", "Runs of a job that there were", of(&|_, history| Some(history.count as f64))),
+        Family::gauge("job_runs", "Runs of a job that there were", of(&|_, history| Some(history.record.count as f64))),
         Family::gauge(
             "job_rpo_target_seconds",
             "How old the newest point of a job's volumes may be",

@@ -19,8 +19,7 @@ use understudy_format::follow::{self, FollowState};
 use understudy_format::frame::FrameHeader;
 use understudy_format::geometry::BlockId;
 use understudy_format::group::Group;
-use understudy_format::history::{Ended, HistoryHeader, JobHistory, Run, Why, encode as encode_history};
-use understudy_format::journal::Position;
+use understudy_format::history::{Ended, HistoryHeader, JobHistory, JobRecord, Run, Why, encode as encode_history};
 use understudy_format::layout::{Layout, Row};
 use understudy_format::map::{Builder, Map, Page, Partial, top_level};
 use understudy_format::mapfile::{MapFileHeader, MapFileId, Shape};
@@ -444,8 +443,7 @@ fn history() -> Vec<JobHistory> {
         Run { attempt: 2, ..replicated },
         run(Why::Missed, None, ""),
     ];
-    let job = |name: &str, runs| JobHistory {
-        schedule: "daily".to_owned(),
+    let record = JobRecord {
         done_ns: 9,
         success_ns: 8,
         full_ns: 2,
@@ -453,9 +451,9 @@ fn history() -> Vec<JobHistory> {
         behind_told_ns: 6,
         count: 8,
         since_full: 1,
-        runs,
-        ..JobHistory::new(name, 1)
+        ..JobHistory::new("", 1).record
     };
+    let job = |name: &str, runs| JobHistory { schedule: "daily".to_owned(), record, runs, ..JobHistory::new(name, 1) };
     vec![job("scrub", runs), job("prune", Vec::new())]
 }
 

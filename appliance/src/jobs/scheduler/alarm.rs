@@ -47,7 +47,7 @@ pub fn lag(job: &Job, history: &JobHistory, newest: &dyn Fn(&VolumeName) -> Opti
     let Task::Replicate(replicate) = &job.task else { return None };
     let lags = replicate.volumes.iter().map(|volume| {
         let point = newest(volume);
-        let since = point.unwrap_or_else(|| time(history.since_ns));
+        let since = point.unwrap_or_else(|| time(history.record.since_ns));
         Lag { volume: volume.clone(), since, has_point: point.is_some() }
     });
     lags.min_by_key(|lag| lag.since)
@@ -79,10 +79,10 @@ impl Scheduler {
         let Some(entry) = self.jobs.get_mut(&notice.job) else { return };
         let (history, then) = (&mut entry.history, nanoseconds(notice.at));
         match notice.event {
-            Event::Failure => history.failed_told_ns = 0,
-            Event::Recovery => history.failed_told_ns = then,
-            Event::Behind => history.behind_told_ns = 0,
-            Event::CaughtUp => history.behind_told_ns = then,
+            Event::Failure => history.record.failed_told_ns = 0,
+            Event::Recovery => history.record.failed_told_ns = then,
+            Event::Behind => history.record.behind_told_ns = 0,
+            Event::CaughtUp => history.record.behind_told_ns = then,
         }
     }
 }
@@ -100,19 +100,19 @@ impl Entry {
         let counts = |run: &&Run| !matches!(run.ended, None | Some((_, Ended::Cut | Ended::Closed)));
         let run = self.history.runs.iter().rfind(counts).cloned()?;
         let is_good = run.ended.is_some_and(|(_, ended)| ended.is_good());
-        let told_ns = self.history.failed_told_ns;
+        let told_ns = self.history.record.failed_told_ns;
         let (event, text) = match is_good {
             true if told_ns == 0 => return None,
             true => (Event::Recovery, format!("job {} does well again", self.job.name)),
             false if self.is_tried_again() || !is_to_be_told(told_ns, repeat, now) => return None,
             false => (Event::Failure, format!("job {} failed: {}", self.job.name, run.detail)),
         };
-        self.history.failed_told_ns = if is_good { 0 } else { nanoseconds(now) };
+        self.history.record.failed_told_ns = if is_good { 0 } else { nanoseconds(now) };
         Some(Notice { run: Some(run), ..self.notice(event, text, now) })
     }
 
     fn behind(&mut self, lag: Lag, rpo: SignedDuration, repeat: SignedDuration, now: Timestamp) -> Option<Notice> {
-        let (is_behind, told_ns) = (now.duration_since(lag.since) > rpo, self.history.behind_told_ns);
+        let (is_behind, told_ns) = (now.duration_since(lag.since) > rpo, self.history.record.behind_told_ns);
         let (job, volume, since) = (&self.job.name, &lag.volume, lag.since.strftime("%Y-%m-%dT%H:%M:%SZ"));
         let (event, text) = match is_behind {
             false if told_ns == 0 => return None,
@@ -131,7 +131,7 @@ impl Entry {
                 ),
             ),
         };
-        self.history.behind_told_ns = if is_behind { nanoseconds(now) } else { 0 };
+        self.history.record.behind_told_ns = if is_behind { nanoseconds(now) } else { 0 };
         Some(Notice { lag: Some(lag), ..self.notice(event, text, now) })
     }
 

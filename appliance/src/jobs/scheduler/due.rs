@@ -31,7 +31,7 @@ pub struct Due {
 impl Entry {
     /// What it is done up to.
     pub(super) fn done(&self) -> Timestamp {
-        time(self.history.done_ns)
+        time(self.history.record.done_ns)
     }
 
     /// When it is due, seen from now.

@@ -50,10 +50,10 @@ impl Entry {
             _ => None,
         };
         self.is_late = false;
-        self.history.count += 1;
+        self.history.record.count += 1;
         let started = Started {
             job: self.job.clone(),
-            number: self.history.count,
+            number: self.history.record.count,
             nominal: pick.nominal,
             why: pick.why,
             attempt: pick.attempt,
@@ -101,12 +101,12 @@ impl Entry {
 pub(super) fn settle(history: &mut JobHistory, number: u64, end: End, now: Timestamp) {
     let End { ended, detail, volumes } = end;
     if ended.is_good() {
-        history.success_ns = nanoseconds(now);
+        history.record.success_ns = nanoseconds(now);
         full::note(history, &volumes, number);
     }
     let Some(run) = history.runs.iter_mut().rfind(|run| run.number == number) else { return };
     (run.ended, run.detail, run.volumes) = (Some((nanoseconds(now), ended)), detail, volumes);
     if run.why != Why::Asked && !matches!(ended, Ended::Cut | Ended::Closed) {
-        history.done_ns = history.done_ns.max(run.nominal_ns);
+        history.record.done_ns = history.record.done_ns.max(run.nominal_ns);
     }
 }

@@ -10,12 +10,12 @@ use understudy_format::history::JobHistory;
 
 /// Why a run that starts now is to be full, if it is.
 pub(super) fn reason(full: &Full, history: &JobHistory, now: Timestamp) -> Option<String> {
-    let by_count = full.every.filter(|every| history.since_full.saturating_add(1) >= *every);
+    let by_count = full.every.filter(|every| history.record.since_full.saturating_add(1) >= *every);
     if let Some(every) = by_count {
-        return Some(format!("full-every: {every}, and {} runs since the last full", history.since_full));
+        return Some(format!("full-every: {every}, and {} runs since the last full", history.record.since_full));
     }
     let schedule = full.schedule.as_ref()?;
-    let came = schedule.missed(time(history.full_ns.max(history.since_ns)), now)?;
+    let came = schedule.missed(time(history.record.full_ns.max(history.record.since_ns)), now)?;
     Some(format!("full-schedule: {schedule}, and {} has come", came.strftime("%Y-%m-%dT%H:%M:%SZ")))
 }
 
@@ -24,7 +24,7 @@ pub(super) fn note(history: &mut JobHistory, volumes: &[VolumeReport], number: u
     let started = history.runs.iter().rfind(|run| run.number == number).map(|run| run.started_ns);
     let is_full = !volumes.is_empty() && volumes.iter().all(|volume| !volume.full_reason.is_empty());
     match started.filter(|_| is_full) {
-        Some(started_ns) => (history.full_ns, history.since_full) = (started_ns, 0),
-        None => history.since_full = history.since_full.saturating_add(1),
+        Some(started_ns) => (history.record.full_ns, history.record.since_full) = (started_ns, 0),
+        None => history.record.since_full = history.record.since_full.saturating_add(1),
     }
 }

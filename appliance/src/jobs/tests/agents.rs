@@ -212,7 +212,7 @@ fn what_an_agent_went_on_with_is_not_begun_again_and_ends_the_run_that_was_cut()
     let run = world.last_run("a");
     assert_eq!((run.number, run.ended), (1, Some((nanoseconds(world.now), Ended::Done))));
     let (_, history) = world.scheduler.jobs().next().unwrap();
-    assert_eq!((history.full_ns, history.success_ns), (run.started_ns, nanoseconds(world.now)));
+    assert_eq!((history.record.full_ns, history.record.success_ns), (run.started_ns, nanoseconds(world.now)));
 }
 
 /// What a run did to the volume x.

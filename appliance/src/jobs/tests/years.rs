@@ -116,7 +116,7 @@ fn assert_nothing_is_left(world: &mut World, model: &mut Model) {
         }
     }
     for (job, history) in world.scheduler.jobs() {
-        let next = job.schedule.next(time(history.done_ns)).unwrap();
+        let next = job.schedule.next(time(history.record.done_ns)).unwrap();
         let delayed = next + job.delay_max;
         assert!(
             delayed > world.now || !job.windows.is_open(world.now),

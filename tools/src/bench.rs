@@ -9,6 +9,7 @@ mod contestant;
 mod exports;
 mod reads;
 mod table;
+mod taps;
 mod volume;
 
 use crate::args::Bench;
@@ -38,8 +39,10 @@ pub fn run(args: &Bench) -> anyhow::Result<()> {
     later(args, &Track::new(dir.path()), &mut volume, &mut results)?;
     exports::run(args, &Track::new(dir.path()), &mut results)?;
     reads::run(args, &Track::new(dir.path()), &mut volume, &mut results)?;
+    taps::run(args, &Track::new(dir.path()), &mut results)?;
     if results.is_empty() {
-        let names = CONTESTANTS.iter().map(|c| c.name).chain(LATER).chain(exports::names()).chain(reads::names());
+        let names = CONTESTANTS.iter().map(|c| c.name).chain(LATER).chain(exports::names());
+        let names = names.chain(reads::names()).chain(taps::names());
         let names: Vec<&str> = names.collect();
         bail!("nothing has that in its name; there are: {}", names.join(", "));
     }

@@ -5,7 +5,6 @@
 
 use crate::process::{Running, line, ours, output, wait_for};
 use anyhow::{Context, bail};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -94,13 +93,7 @@ impl Daemon {
     }
 
     /// A clean shutdown.
-    pub fn stop(mut self) -> anyhow::Result<()> {
-        let child = self.running.child();
-        kill_process(Pid::from_child(child), Signal::TERM).context("cannot stop understudyd")?;
-        let status = wait_for("understudyd ends", LIMIT, || Ok(child.try_wait()?))?;
-        match status.success() {
-            true => Ok(()),
-            false => bail!("understudyd ended with {status}"),
-        }
+    pub fn stop(self) -> anyhow::Result<()> {
+        self.running.end(LIMIT).context("understudyd")
     }
 }

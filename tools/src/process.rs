@@ -5,6 +5,7 @@
 
 use crate::clock::{POLL, Stopwatch, pause};
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -100,6 +101,16 @@ impl Running {
     /// The process.
     pub fn child(&mut self) -> &mut Child {
         &mut self.0
+    }
+
+    /// Asks it to end, and waits until it has; fails unless it did well.
+    pub fn end(mut self, limit: Duration) -> anyhow::Result<()> {
+        kill_process(Pid::from_child(&self.0), Signal::TERM).context("cannot be asked to end")?;
+        let status = wait_for("its end", limit, || Ok(self.0.try_wait()?))?;
+        match status.success() {
+            true => Ok(()),
+            false => bail!("ended with {status}"),
+        }
     }
 
     /// The most memory that it has had so far, bytes.

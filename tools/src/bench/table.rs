@@ -1,7 +1,7 @@
 //! Results: medians, ratios, and what was to be reached.
 
 use super::contestant::{BUFFERED_DD, CONTESTANTS, UNCHANGED, UNDERSTUDY};
-use super::{exports, reads};
+use super::{exports, reads, taps};
 use crate::process::Taken;
 use crate::text::{binary, say};
 use serde_json::json;
@@ -74,7 +74,7 @@ impl Line {
     }
 
     fn is_ours(&self) -> bool {
-        !self.is_peer() && self.name != exports::NBDCOPY
+        !self.is_peer() && self.name != exports::NBDCOPY && !self.name.starts_with("nbdkit")
     }
 }
 
@@ -142,6 +142,7 @@ impl Results {
             let reached = if target.is_reached { "reached" } else { "NOT reached" };
             say(&format!("{:<66} {:>8.2}   {reached}", target.text, target.found));
         }
+        taps::notes(|name| self.median_of(name)).iter().for_each(|note| say(note));
     }
 
     fn print_line(&self, line: &Line) {
@@ -208,9 +209,9 @@ impl Results {
             let rate = self.size as f64 / seconds;
             add("incremental with nothing changed, at least 2 GB/s".into(), rate / 1e9, rate >= UNCHANGED_MIN);
         }
-        let (source, served) =
-            (exports::targets(|name| self.median_of(name)), reads::targets(|name| self.median_of(name)));
-        for (text, ratio, wanted) in source.chain(served) {
+        let median = |name: &str| self.median_of(name);
+        for (text, ratio, wanted) in exports::targets(median).chain(reads::targets(median)).chain(taps::targets(median))
+        {
             add(text, ratio, ratio >= wanted);
         }
         let peaks = self.lines.iter().filter(|line| line.is_ours());
@@ -227,7 +228,7 @@ impl Results {
     }
 }
 
-/// What the command had; an NBD read is somebody else's.
+/// What the command had; who reads and writes over NBD is somebody else's.
 fn own_peak(line: &Line) -> u64 {
-    if line.name.starts_with("NBD") { 0 } else { line.peak }
+    if ["NBD", "tap"].iter().any(|client| line.name.starts_with(client)) { 0 } else { line.peak }
 }

@@ -68,7 +68,7 @@ impl Follower {
     }
 
     /// The tap has nothing more, as of now.
-    pub fn is_complete(&self, now_ns: i64) {
+    pub fn complete_as_of(&self, now_ns: i64) {
         lock(&self.shelf).follower.iter_mut().for_each(|follower| follower.complete_ns = now_ns);
     }
 

@@ -117,7 +117,7 @@ fn take_in(mut follower: Follower, mut inbox: mpsc::Receiver<Tap>, outbox: &mpsc
 fn take(follower: &mut Follower, message: &Tap, bytes: &mut Vec<u8>) -> Result<u64> {
     let Tap::Entries { first, length, codec, bytes: stored } = message else { return Ok(follower.durable()) };
     if *length == 0 {
-        follower.is_complete(clock::now_ns());
+        follower.complete_as_of(clock::now_ns());
         return Ok(follower.durable());
     }
     if *codec == Codec::Stored {

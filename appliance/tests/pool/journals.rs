@@ -75,7 +75,7 @@ fn entries_come_in_order_once_and_whole_or_not_at_all() {
         assert_eq!(journals.durable(&name(), &tape.journal), 2);
     }
     assert_eq!(follower.append(1, &both).unwrap(), 4, "the first half was there already");
-    drop(follower);
+    drop((follower, journals));
     lab.also_reopened(pool, |pool| tape.check(&open(pool), 0, 4));
     let mut longer = Tape::new(1);
     longer.size = SIZE + 4096;
@@ -194,9 +194,11 @@ fn a_failing_or_full_disk_loses_nothing_and_it_goes_on_later() {
                     follower = follow(&journals, &tape).unwrap();
                 }
             }
+            let came = lab.disk.failed();
+            assert_eq!(failed, came);
             drop((follower, journals));
             lab.also_reopened(pool, |pool| tape.check(&open(pool), 0, 4));
-            if !failed && !lab.disk.failed() {
+            if !came {
                 assert!(n > 3, "{n} writes and syncs were tried");
                 break;
             }

@@ -20,6 +20,7 @@ use understudy_format::frame::FrameHeader;
 use understudy_format::geometry::BlockId;
 use understudy_format::group::Group;
 use understudy_format::history::{Ended, HistoryHeader, JobHistory, JobRecord, Run, Why, encode as encode_history};
+use understudy_format::journal::Position;
 use understudy_format::layout::{Layout, Row};
 use understudy_format::map::{Builder, Map, Page, Partial, top_level};
 use understudy_format::mapfile::{MapFileHeader, MapFileId, Shape};

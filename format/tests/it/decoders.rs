@@ -27,6 +27,7 @@ use understudy_format::segment::{Kind, NewRecord, RecordHeader, SegmentHeader, T
 use understudy_format::select::PointName;
 use understudy_format::session::{Progress, Unfinished};
 use understudy_format::stream::{Begin, Commit};
+use understudy_format::tap::TapState;
 use understudy_format::wire::Message;
 use understudy_format::{BlockSize, Digest, FormatError, Geometry};
 
@@ -76,6 +77,7 @@ pub fn decode(kind: &str, with: u64, bytes: &[u8]) -> Result<Decoded> {
         "owned" => OwnedPage::decode(bytes, with).and_then(|page| decoded(&page, page.encode(with))),
         "register" => Register::decode(bytes).and_then(|register| decoded(&register, register.encode())),
         "history" => history::decode(bytes).and_then(|jobs| decoded(&jobs, history::encode(&jobs))),
+        "tap" => TapState::decode(bytes).and_then(|state| decoded(&state, state.encode())),
         "journal" => journal_file(bytes),
         "entries" => entries(bytes, Order::new(u64::MAX, with, i64::MIN)).and_then(|run| decoded(&run, joined(&run))),
         "mapfile" => MapFileId::decode(bytes, with).and_then(|id| decoded(&id, id.encode())),
@@ -111,7 +113,7 @@ pub fn split_frame(bytes: &[u8]) -> Result<(FrameHeader, Bytes, &[u8])> {
 pub fn reseal(kind: &str, bytes: &mut [u8]) {
     match kind {
         "frame" | "record" | "segment" | "trailer" | "mapfile" | "begin" | "commit" | "pool" | "secondary"
-        | "follow" | "overlay" | "owned" | "unfinished" | "bitmap" | "history" | "register" => {
+        | "follow" | "overlay" | "owned" | "unfinished" | "bitmap" | "history" | "register" | "tap" => {
             let size = match kind {
                 "frame" => FrameHeader::SIZE,
                 "record" | "segment" | "trailer" => RecordHeader::SIZE,

@@ -494,7 +494,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_a_value_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300), with: u64) {
-        for kind in ["frame", "message", "chunk", "begin", "commit", "segment", "record", "footer", "trailer", "volume", "point", "page", "mapfile", "overlay", "journal", "entries", "lz4", "names"] {
+        for kind in ["frame", "message", "chunk", "begin", "commit", "segment", "record", "footer", "trailer", "volume", "point", "page", "mapfile", "overlay", "journal", "entries", "tap", "lz4", "names"] {
             let mut bytes = bytes.clone();
             let _ = round_trip(kind, with % 70_000, &bytes);
             crate::decoders::reseal(kind, &mut bytes);

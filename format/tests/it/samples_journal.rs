@@ -4,10 +4,13 @@
 
 use crate::samples::{Sample, geometry, part, point, sample, uuid, volume};
 use bytes::Bytes;
+use understudy_format::Digest;
 use understudy_format::codec::{Codec, encode_into};
 use understudy_format::journal::{Change, Entry, EntryHeader, FileHeader, JournalHeader, Order, Position};
 use understudy_format::point::{MOMENT, Point};
+use understudy_format::tap::{Phase, TapRecord, TapState};
 use understudy_format::wire::{Message, Moment, Tap};
+use uuid::Uuid;
 
 /// What was written by the last entry of [`entries`].
 pub const WRITTEN: &[u8; 5] = b"curta";
@@ -47,13 +50,37 @@ fn run() -> Vec<u8> {
     entries().iter().flat_map(|(entry, payload)| [&entry.encode(), *payload].concat()).collect()
 }
 
+/// Of a tap that follows and was closed, and of one that never saw its appliance.
+fn states() -> [TapState; 2] {
+    let state = TapState {
+        phase: Phase::Following,
+        closed: Some(Digest::of_record(b"untouched")),
+        volume: uuid(1),
+        generation: 3,
+        journal: uuid(8),
+        last: 8,
+        last_ns: 1_795_255_200_250_000_001,
+        durable: 6,
+        base: Some(position()),
+        geometry: geometry(),
+        reason: String::new(),
+    };
+    let reason = "nothing of this volume is known here".to_owned();
+    let (volume, journal) = (Uuid::nil(), Uuid::nil());
+    let fresh = TapState { phase: Phase::Dirty, closed: None, volume, journal, base: None, reason, ..state.clone() };
+    [state, TapState { generation: 0, last: 0, last_ns: 0, durable: 0, ..fresh }]
+}
+
 /// A file of a journal, the same entries as they travel, and a point that they were folded into.
 pub fn good() -> Vec<Sample> {
     let parts = [part::<EntryHeader>(); 4];
     let file_parts = [&[part::<JournalHeader>()][..], &parts].concat();
+    let [state, fresh] = states();
     let (file, none) = ([header().encode(), run()].concat(), Vec::<(Entry, &[u8])>::new());
     vec![
         sample("journal", "journal", &(header(), entries()), file, &file_parts),
+        sample("tap", "tap", &state, state.encode(), &[part::<TapRecord>()]),
+        sample("tap-fresh", "tap", &fresh, fresh.encode(), &[part::<TapRecord>()]),
         sample("journal-fresh", "journal", &(header(), none), header().encode(), &file_parts[..1]),
         Sample { with: header().first, ..sample("entries", "entries", &entries(), run(), &parts) },
     ]

@@ -28,10 +28,11 @@ use understudy_format::session::cursor::CursorRecord;
 use understudy_format::session::progress::ProgressRecord;
 use understudy_format::session::unfinished::{self, UnfinishedStream};
 use understudy_format::stream::{BeginRecord, CommitRecord};
+use understudy_format::tap::TapRecord;
 use understudy_format::wire::{OverlayStatus, VolumeStatus};
 use understudy_format::{
     Digest, agent, catalogue, chunk, frame, geometry, group, history, journal, map, mapfile, overlay, point, pool,
-    secondary, segment, session, stream, wire,
+    secondary, segment, session, stream, tap, wire,
 };
 
 fn read(path: &str) -> String {
@@ -108,6 +109,7 @@ fn layouts() -> Vec<(&'static str, usize, &'static [Row])> {
         VolumeFigures,
         JournalHeader,
         EntryHeader,
+        TapRecord,
     ]
 }
 
@@ -282,6 +284,7 @@ fn maximums() -> BTreeSet<(String, u64)> {
         wire::ENTRIES_BYTES_MAX,
         wire::MOMENTS_MAX,
         journal::WRITE_MAX,
+        tap::REASON_MAX,
         agent::OFFERS_MAX,
         agent::TARGETS_MAX,
         agent::BRACKETS_MAX,
@@ -352,6 +355,8 @@ fn magics_and_versions_are_those_of_the_code() {
     check("HistoryHeader", "version", history::HISTORY_VERSION.to_string());
     check("JournalHeader", "magic", magic(journal::JOURNAL_MAGIC));
     check("JournalHeader", "version", journal::JOURNAL_VERSION.to_string());
+    check("TapRecord", "magic", magic(tap::TAP_MAGIC));
+    check("TapRecord", "version", tap::TAP_VERSION.to_string());
     check("ChunkHeader", "version", chunk::CHUNK_VERSION.to_string());
     check("MapFileHeader", "version", mapfile::MAP_FILE_VERSION.to_string());
     check("SegmentHeader", "version", segment::SEGMENT_VERSION.to_string());

@@ -41,6 +41,13 @@ pub fn journals() -> Vec<Bad> {
         sealed("journal", "mark-somewhere", set(entry(1) + 24, [1]), field("offset", 1, 0, 0)),
         sealed("journal", "mark-of-something", set(entry(1) + 32, [1]), field("length", 1, 0, 0)),
         sealed("journal", "mark-with-bytes", set(entry(1) + 4, [1]), no_payload()),
+        raw("tap", "magic", set(0, *b"UMAP"), magic("tap state", "UTAP", "UMAP")),
+        raw("tap", "version", set(4, [2]), version("tap state")),
+        flipped("tap", "crc", 24, "tap state", 162, 0..162),
+        sealed("tap", "phase", set(6, [3]), range("tap state", "phase", 3, 0, 2)),
+        sealed("tap", "closed", set(7, [2]), range("tap state", "closed", 2, 0, 1)),
+        sealed("tap", "durable", set(64, [9]), range("tap state", "durable", 9, 0, 8)),
+        sealed("tap", "reason-long", set(160, [1, 4]), range("tap state", "reason", 1025, 0, 1024)),
         sealed("entries", "number", set(8, [6]), field("sequence", 6, 5, 5)),
     ]
 }

@@ -8,7 +8,6 @@
 
 pub mod driver;
 mod journal;
-pub mod terms;
 
 pub use journal::{Folder, Laid};
 

@@ -3,10 +3,10 @@
 //! One volume at a time. Invariants: a volume that a stream goes into waits; a fold that failed is told with what to do, counted and tried
 //! again; a file is removed only when the point that the oldest moment comes after has all of it.
 
-use super::terms::Terms;
 use crate::clock;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
+use crate::journals::window::Window;
 use crate::pool::VolumeEntry;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ struct Tried {
 /// What is known of a volume when it is asked whether a fold is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Known {
-    terms: Terms,
+    window: Window,
     /// When the newest point was made.
     folded_ns: i64,
     tried: Option<Tried>,
@@ -45,8 +45,8 @@ fn is_due(known: &Known, now_ns: i64) -> bool {
     match known.tried {
         Some(Tried { at_ns, failed: true }) => now_ns.saturating_sub(at_ns) >= RETRY_AFTER_NS,
         _ if known.waiting_bytes >= BYTES_MAX || known.is_closed && known.waiting_bytes > 0 => true,
-        Some(Tried { at_ns, .. }) => known.terms.is_due(known.folded_ns.max(at_ns), now_ns),
-        None => known.terms.is_due(known.folded_ns, now_ns),
+        Some(Tried { at_ns, .. }) => known.window.is_fold_due(known.folded_ns.max(at_ns), now_ns),
+        None => known.window.is_fold_due(known.folded_ns, now_ns),
     }
 }
 
@@ -71,7 +71,7 @@ impl Driver {
             let name = &entry.volume.name;
             match self.known(&entry) {
                 Some(Ok(known)) if is_due(&known, now_ns) => {
-                    let failed = self.fold(&entry, &known.terms, now_ns);
+                    let failed = self.fold(&entry, &known.window, now_ns);
                     self.tried.insert(name.clone(), Tried { at_ns: now_ns, failed });
                 }
                 Some(Err(error)) => tracing::error!(volume = %name, %error, "what is set for its journal is wrong"),
@@ -87,13 +87,13 @@ impl Driver {
         let waiting_bytes = journals.bytes_after(name, &position);
         let is_closed = journals.is_closed(name, &position.journal);
         let (folded_ns, tried) = (newest.created_ns, self.tried.get(name).copied());
-        Some(Terms::of(&entry.settings).map(|terms| Known { terms, folded_ns, tried, waiting_bytes, is_closed }))
+        Some(Window::of(&entry.settings).map(|window| Known { window, folded_ns, tried, waiting_bytes, is_closed }))
     }
 
     /// Folds and trims; whether that failed, or has to wait.
-    fn fold(&self, entry: &VolumeEntry, terms: &Terms, now_ns: i64) -> bool {
+    fn fold(&self, entry: &VolumeEntry, window: &Window, now_ns: i64) -> bool {
         let (daemon, name) = (&self.daemon, &entry.volume.name);
-        match daemon.fold(name).and_then(|_| self.trim(name, terms, now_ns)) {
+        match daemon.fold(name).and_then(|_| self.trim(name, window, now_ns)) {
             Ok(()) => false,
             Err(Error::Busy(reason)) => {
                 tracing::debug!(volume = %name, reason, "its journal is folded later");
@@ -111,11 +111,11 @@ impl Driver {
         }
     }
 
-    fn trim(&self, name: &VolumeName, terms: &Terms, now_ns: i64) -> Result<()> {
+    fn trim(&self, name: &VolumeName, window: &Window, now_ns: i64) -> Result<()> {
         let Some(entry) = self.daemon.pool.volume(name) else { return Ok(()) };
-        let folded = terms.oldest_base(&entry, now_ns).and_then(|base| base.position);
+        let folded = window.oldest_base(&entry.points, now_ns).and_then(|base| base.position);
         let Some(folded) = folded else { return Ok(()) };
-        let bytes = self.daemon.journals.trim(name, folded, terms.keep_from_ns(now_ns))?;
+        let bytes = self.daemon.journals.trim(name, folded, window.from_ns(now_ns))?;
         if bytes > 0 {
             tracing::info!(volume = %name, bytes, "files of its journal are gone that are in points and older than is kept");
         }
@@ -131,9 +131,9 @@ mod tests {
     const MINUTE: i64 = 60_000_000_000;
 
     fn known(tried: Option<(i64, bool)>, waiting_bytes: u64) -> Known {
-        let terms = Terms::of(&Settings::default()).expect("the usual");
+        let window = Window::of(&Settings::default()).expect("the usual");
         let tried = tried.map(|(minute, failed)| Tried { at_ns: minute * MINUTE, failed });
-        Known { terms, folded_ns: 10 * MINUTE, tried, waiting_bytes, is_closed: false }
+        Known { window, folded_ns: 10 * MINUTE, tried, waiting_bytes, is_closed: false }
     }
 
     /// The minutes of the first half hour at which a fold is due.
@@ -164,9 +164,9 @@ mod tests {
     #[test]
     fn what_is_set_counts() {
         let settings = Settings { fold_every: "PT10M".into(), keep_journal: "P2D".into(), ..Settings::default() };
-        let terms = Terms::of(&settings).expect("right");
-        assert_eq!(due(&Known { terms, ..known(None, 0) }).first(), Some(&20));
-        assert_eq!(terms.keep_from_ns(3 * 1440 * MINUTE), 1440 * MINUTE);
-        assert!(Terms::of(&Settings { fold_every: "often".into(), ..Settings::default() }).is_err());
+        let window = Window::of(&settings).expect("right");
+        assert_eq!(due(&Known { window, ..known(None, 0) }).first(), Some(&20));
+        assert_eq!(window.from_ns(3 * 1440 * MINUTE), 1440 * MINUTE);
+        assert!(Window::of(&Settings { fold_every: "often".into(), ..Settings::default() }).is_err());
     }
 }

@@ -4,8 +4,10 @@
 
 use crate::error::Result;
 use crate::retention::age::Age;
+use jiff::tz::TimeZone;
 use std::fmt;
 use understudy_format::catalogue::Settings;
+use understudy_format::point::Point;
 
 /// What is kept of a journal that is in points, when nothing is set.
 const KEEP_JOURNAL: &str = "24h";
@@ -38,6 +40,22 @@ impl Window {
             keep_journal: age(&settings.keep_journal, KEEP_JOURNAL)?,
             fold_every: age(&settings.fold_every, FOLD_EVERY)?,
         })
+    }
+
+    /// From when on any moment can be gone back to.
+    pub fn from_ns(&self, now_ns: i64) -> i64 {
+        self.keep_journal.before(now_ns, &TimeZone::UTC)
+    }
+
+    /// Whether the last fold, or try, is so long ago that the next is due.
+    pub fn is_fold_due(&self, last_ns: i64, now_ns: i64) -> bool {
+        self.fold_every.before(now_ns, &TimeZone::UTC) >= last_ns
+    }
+
+    /// The point that the oldest of these moments comes after: without it, all up to the next point are lost.
+    pub fn oldest_base<'a>(&self, points: &'a [Point], now_ns: i64) -> Option<&'a Point> {
+        let from_ns = self.from_ns(now_ns);
+        points.iter().rev().find(|point| point.position.is_some() && point.created_ns <= from_ns)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Outcome, Upkeep};
 use crate::args;
 use crate::error::{Error, Result};
-use crate::fold::terms::Terms;
+use crate::journals::window::Window;
 use crate::pool::{VolumeEntry, collect};
 use crate::retention::policy::Policy;
 use crate::retention::{Candidate, Decision, plan};
@@ -64,8 +64,8 @@ impl Upkeep<'_> {
     }
 
     fn candidates(&self, entry: &VolumeEntry) -> Result<Vec<Candidate>> {
-        let terms = Terms::of(&entry.settings)?;
-        let oldest = terms.oldest_base(entry, self.now_ns).map(|base| base.number);
+        let window = Window::of(&entry.settings)?;
+        let oldest = window.oldest_base(&entry.points, self.now_ns).map(|base| base.number);
         let candidate = |point: &Point| {
             let users = self.pool.users(&entry.volume.uuid, point.number);
             let is_base = (oldest == Some(point.number)).then_some(BASE);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use understudy_appliance::access::{Access, Peer};
 use understudy_appliance::error::{Error, Result};
 use understudy_appliance::fold::Folder;
-use understudy_appliance::fold::terms::Terms;
 use understudy_appliance::ingest::{Announced, Ingest, Over};
+use understudy_appliance::journals::window::Window;
 use understudy_appliance::journals::{Follower, Journals};
 use understudy_appliance::moments::{self, Opened};
 use understudy_appliance::overlay::Overlays;
@@ -349,8 +349,8 @@ fn the_point_before_the_oldest_moment_that_is_kept_is_known() {
         fold(&pool, &journals, hour * HOUR).unwrap().unwrap();
     }
     let entry = pool.volume(&name()).unwrap();
-    let terms = Terms::of(&entry.settings).unwrap();
-    let base = |now: i64| terms.oldest_base(&entry, now).map(|point| point.number);
+    let window = Window::of(&entry.settings).unwrap();
+    let base = |now: i64| window.oldest_base(&entry.points, now).map(|point| point.number);
     assert_eq!([23, 24, 26, 27, 99].map(|hour| base(hour * HOUR)), [None, None, Some(3), Some(4), Some(6)]);
 }
 

@@ -112,7 +112,9 @@ impl Journal {
         changed: &mut dyn FnMut(Range<u64>),
     ) -> io::Result<Option<u64>> {
         let spans = spans(&*directory, id, volume_size)?;
-        let journal = Self::with(directory, id, 0, Order::new(volume_size, 1, 0), volume_size, spans.clone());
+        // Nothing is appended: what would be the next file is none of these.
+        let next = spans.last().map_or(1, |span| span.first + 1);
+        let journal = Self::with(directory, id, 0, Order::new(volume_size, next, 0), volume_size, spans.clone());
         for (index, span) in spans.iter().enumerate() {
             let mut through = span.first - 1;
             let walked = journal.walk(Cursor::at(span), |batch| {

@@ -16,7 +16,7 @@ pub(super) const PIECE: usize = 4 << 20;
 /// Pieces that are kept for reading although they are written.
 const KEPT: usize = 4;
 /// Full pieces that may wait to be written.
-const UNWRITTEN: usize = 3;
+const UNWRITTEN: usize = 7;
 
 /// A file of a journal.
 #[derive(Debug, Clone, Copy)]

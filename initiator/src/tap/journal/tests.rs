@@ -17,6 +17,12 @@ fn write(journal: &Journal, offset: u64, length: usize) -> u64 {
     journal.append(1, Change::Write { offset, length: length as u64 }, &payload).unwrap()
 }
 
+fn write_all(journal: &Journal, offsets: Range<u64>) {
+    offsets.for_each(|offset| {
+        write(journal, offset, 20_000);
+    });
+}
+
 /// Ranges of all entries after a number, in order, each checked as whoever gets them does.
 fn shipped(journal: &Journal, mut after: u64, max: usize) -> Vec<(u64, u64)> {
     let mut found = Vec::new();
@@ -52,7 +58,7 @@ fn entries_come_back_in_order_from_memory_and_from_files() {
 fn a_journal_that_was_synced_goes_on_after_its_last_entry() {
     let directory = Arc::new(MemoryDirectory::default());
     let journal = begin(&directory, 1 << 20);
-    (0..30).for_each(|offset| _ = write(&journal, offset, 20_000));
+    write_all(&journal, 0..30);
     journal.sync().unwrap();
     let end = journal.end();
     for _ in 0..2 {
@@ -78,7 +84,7 @@ fn a_journal_that_nothing_was_written_to_since_goes_on_as_well() {
 fn files_go_when_all_of_them_is_elsewhere_and_not_before() {
     let directory = Arc::new(MemoryDirectory::default());
     let journal = begin(&directory, 1 << 20);
-    (0..30).for_each(|offset| _ = write(&journal, offset, 20_000));
+    write_all(&journal, 0..30);
     journal.write_out().unwrap();
     let files = || directory.list().unwrap().len();
     assert_eq!((files(), journal.first_kept()), (2, 1), "the last one is not full");
@@ -118,9 +124,9 @@ fn recovered(directory: &Arc<MemoryDirectory>) -> io::Result<(usize, Option<u64>
 fn a_torn_end_is_where_a_journal_ends_and_damage_before_it_is_told() {
     let directory = Arc::new(MemoryDirectory::default());
     let journal = begin(&directory, 1 << 20);
-    (0..30).for_each(|offset| _ = write(&journal, offset, 20_000));
+    write_all(&journal, 0..30);
     journal.sync().unwrap();
-    (30..35).for_each(|offset| _ = write(&journal, offset, 20_000));
+    write_all(&journal, 30..35);
     assert_eq!(recovered(&directory.cut()).unwrap(), (30, Some(1)), "what was synced");
     journal.sync().unwrap();
     let last = directory.list().unwrap().pop().unwrap();
@@ -134,20 +140,14 @@ fn a_torn_end_is_where_a_journal_ends_and_damage_before_it_is_told() {
     assert_eq!(recovered(&directory).unwrap().0, before, "not even its header");
     let first = directory.list().unwrap().remove(0);
     directory.open(&first).unwrap().write_at(&[0xA5; EntryHeader::SIZE], 64).unwrap();
-    assert!(recovered(&directory).is_ok(), "there is no file after it that counts");
-    let other = Arc::new(MemoryDirectory::default());
-    let journal = begin(&other, 1 << 20);
-    (0..30).for_each(|offset| _ = write(&journal, offset, 20_000));
-    journal.sync().unwrap();
-    other.open(&first).unwrap().write_at(&[0xA5; EntryHeader::SIZE], 64).unwrap();
-    assert_eq!(recovered(&other).unwrap_err().to_string(), "entries 1 to 14 are damaged");
+    assert_eq!(recovered(&directory).unwrap_err().to_string(), "entries 1 to 14 are damaged");
 }
 
 #[test]
 fn a_file_that_cannot_be_written_is_told_and_nothing_of_it_is_lost_from_memory() {
     let directory = Arc::new(MemoryDirectory::default());
     let journal = begin(&directory, 64 << 20);
-    (0..3).for_each(|offset| _ = write(&journal, offset, 20_000));
+    write_all(&journal, 0..3);
     directory.fail(true);
     assert!(journal.sync().is_err());
     assert_eq!(shipped(&journal, 0, PIECE).len(), 3);

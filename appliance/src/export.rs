@@ -15,7 +15,6 @@ use crate::error::{Error, Result};
 use crate::moments::{self, Opened};
 use crate::overlay::{Overlays, SUFFIX};
 use crate::pool::VolumeEntry;
-use crate::pool::ephemeral::is_ephemeral;
 use crate::secondary::Secondaries;
 use crate::view::PointView;
 use image::{Image, KnownParts, known_parts};
@@ -158,7 +157,7 @@ fn describe(volume: &Volume, point: &Point) -> String {
     let time = jiff::Timestamp::from_nanosecond(point.created_ns.into());
     let time = time.map_or_else(|_| "an unknown time".into(), |time| format!("{time:.0}"));
     let label = point.label.as_ref().map_or(String::new(), |label| format!(" \"{}\"", label.as_str()));
-    let what = if is_ephemeral(point.number) { "a moment".to_owned() } else { format!("point {}", point.number) };
+    let what = if point.is_moment() { "a moment".to_owned() } else { format!("point {}", point.number) };
     format!("{what}{label} of volume {} from {time}, root {}", volume.name, point.map.root().short())
 }
 
@@ -245,7 +244,7 @@ impl PointExport {
 
 impl Export for PointExport {
     fn name(&self) -> String {
-        moments::name_of(self.view.volume(), self.view.point())
+        PointName::of(&self.view.volume().name, self.view.point()).to_string()
     }
 
     fn describe(&self) -> String {

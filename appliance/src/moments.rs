@@ -7,7 +7,6 @@
 use crate::error::Result;
 use crate::fold::Folder;
 use crate::journals::{Journals, Mark};
-use crate::pool::ephemeral::is_ephemeral;
 use crate::pool::live::Lease;
 use crate::pool::{Pool, VolumeEntry};
 use std::sync::Arc;
@@ -43,19 +42,6 @@ pub fn find(pool: &Arc<Pool>, journals: &Arc<Journals>, wanted: &PointName) -> R
         _ => wanted.selector.find(&entry.points).cloned(),
     };
     point.map(|point| recorded(pool, volume, &point)).transpose()
-}
-
-/// How a point is named: by its number, or a moment by its time, which finds it again.
-pub fn name_of(volume: &Volume, point: &Point) -> String {
-    match is_ephemeral(point.number) {
-        true => format!("{}@{}", volume.name, time(point.created_ns)),
-        false => format!("{}@{}", volume.name, point.number),
-    }
-}
-
-/// A time in UTC, as precise as it takes to name a moment by it.
-pub fn time(ns: i64) -> String {
-    jiff::Timestamp::from_nanosecond(ns.into()).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
 fn recorded(pool: &Arc<Pool>, volume: &Volume, point: &Point) -> Result<Opened> {

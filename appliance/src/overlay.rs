@@ -22,7 +22,6 @@ use crate::error::{Error, Result, at};
 use crate::export::PointExport;
 use crate::locks::lock;
 use crate::pool::Pool;
-use crate::pool::ephemeral::is_ephemeral;
 use crate::pool::live::{Lease, OVERLAY};
 use crate::view::PointView;
 use std::collections::BTreeMap;
@@ -66,7 +65,7 @@ fn check_recorded(volume: &Volume, point: &Point) -> Result<()> {
              and attach that"
         ))
     };
-    if is_ephemeral(point.number) { Err(refused()) } else { Ok(()) }
+    if point.is_moment() { Err(refused()) } else { Ok(()) }
 }
 
 impl Overlays {

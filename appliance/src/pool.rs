@@ -44,7 +44,7 @@ pub use catalogue::VolumeEntry;
 pub use commit::NewPoint;
 use directory::{identity, lock, open_index, prepare};
 use disk::{Disk, Lock};
-use ephemeral::{Ephemerals, is_ephemeral};
+use ephemeral::Ephemerals;
 pub use figures::Figures;
 use index::Index;
 use live::{HolderId, Lease, Live, OVERLAY};
@@ -63,7 +63,7 @@ use understudy_format::Digest;
 use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, Settings};
 use understudy_format::codec::{Codec, encode_into};
 use understudy_format::map::{Page, PageStore};
-use understudy_format::point::{Point, Volume, VolumeName};
+use understudy_format::point::{MOMENT, Point, Volume, VolumeName};
 use understudy_format::segment::{Kind, NewRecord};
 use understudy_format::session::Progress;
 use uuid::Uuid;
@@ -205,7 +205,7 @@ impl Pool {
 
     /// A point by the volume's UUID and its number; also of a moment that is open.
     pub fn point(&self, volume: &Uuid, number: u64) -> Option<(Volume, Point)> {
-        if is_ephemeral(number) {
+        if number >= MOMENT {
             return Some(self.ephemerals.find(volume, number)?.point());
         }
         let entry = locks::read(&self.catalogue).volume_by_uuid(volume)?;
@@ -224,7 +224,7 @@ impl Pool {
 
     /// Keeps a point from being removed while the lease exists; `None` when it is gone already.
     pub fn lease(&self, volume: &Uuid, number: u64, by: &'static str) -> Option<Lease> {
-        if is_ephemeral(number) {
+        if number >= MOMENT {
             let moment = self.ephemerals.find(volume, number)?;
             return Some(self.live.lease(*volume, number, by, Some(moment)));
         }

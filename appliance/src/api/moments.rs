@@ -10,6 +10,7 @@ use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use understudy_format::select::Selector;
+use understudy_format::text::exact_time;
 use understudy_format::wire::Moment;
 
 /// How many are told, unless it is asked for more.
@@ -54,5 +55,5 @@ fn time(context: &Context, text: &str) -> Result<i64, Problem> {
 
 fn moment_json(moment: &Moment) -> Value {
     let Moment { time_ns, sequence, point } = moment;
-    json!({"time": moments::time(*time_ns), "entry": sequence, "after_point": point})
+    json!({"time": exact_time(*time_ns), "entry": sequence, "after_point": point})
 }

@@ -7,7 +7,6 @@ use crate::access::Right;
 use crate::error::Result;
 use crate::moments::{self, Opened};
 use crate::pool::VolumeEntry;
-use crate::pool::ephemeral::is_ephemeral;
 use crate::retention::policy::Policy;
 use crate::upkeep::show_mode;
 use axum::Json;
@@ -17,6 +16,7 @@ use std::sync::Arc;
 use understudy_format::Digest;
 use understudy_format::catalogue::SecondaryMode;
 use understudy_format::point::{Label, Point, VolumeName};
+use understudy_format::select::PointName;
 use understudy_format::text;
 
 /// `GET /v1/volumes`.
@@ -78,11 +78,11 @@ pub(super) async fn attach(
         .ask(move |context| {
             let (entry, Opened { point, .. }) = context.point(&volume, &point)?;
             context.may(Right::Read, Some(&entry.volume.name))?;
-            let export = moments::name_of(&entry.volume, &point);
+            let export = PointName::of(&entry.volume.name, &point).to_string();
             let uri = context.daemon.nbd.uri(&export);
-            let overlay = |name: &str| (!is_ephemeral(point.number)).then(|| format!("{name}+w"));
+            let overlay = |name: &str| (!point.is_moment()).then(|| format!("{name}+w"));
             Ok(Json(json!({
-                "volume": entry.volume.name.as_str(), "point": recorded_number(&point), "export": export, "uri": uri,
+                "volume": entry.volume.name.as_str(), "point": point.recorded(), "export": export, "uri": uri,
                 "overlay_export": overlay(&export), "overlay_uri": overlay(&uri),
             })))
         })
@@ -139,16 +139,11 @@ fn digest_json(digest: &Digest) -> Value {
     if digest.is_zero() { Value::Null } else { digest.to_string().into() }
 }
 
-/// A moment between two points has no number that would be good for anything later.
-fn recorded_number(point: &Point) -> Option<u64> {
-    Some(point.number).filter(|number| !is_ephemeral(*number))
-}
-
 fn point_json(context: &Context, entry: &VolumeEntry, point: &Point) -> Value {
     let point = context.daemon.access.shown(&context.peer, point.clone());
-    let time = if is_ephemeral(point.number) { moments::time(point.created_ns) } else { text::time(point.created_ns) };
+    let time = if point.is_moment() { text::exact_time(point.created_ns) } else { text::time(point.created_ns) };
     json!({
-        "point": recorded_number(&point), "time": time, "label": point.label.as_ref().map(Label::as_str),
+        "point": point.recorded(), "time": time, "label": point.label.as_ref().map(Label::as_str),
         "kind": if point.base.is_some() { "incremental" } else { "full" }, "base": point.base,
         "size": point.map.geometry.volume_size(), "root": point.map.root().to_string(),
         "changed_blocks": point.changed_blocks, "stored_bytes": point.stored_bytes, "new_bytes": point.new_bytes,

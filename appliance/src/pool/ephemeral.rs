@@ -11,18 +11,11 @@ use crate::locks::lock;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 use understudy_format::journal::Position;
-use understudy_format::point::{Point, Volume};
+use understudy_format::point::{MOMENT, Point, Volume};
 use uuid::Uuid;
 
-/// Set in the number of a point that is not recorded.
-const EPHEMERAL: u64 = 1 << 63;
 /// Who uses the point that a moment comes after.
-const MOMENT: &str = "a moment after it that is looked at";
-
-/// Whether a point of this number is not recorded.
-pub fn is_ephemeral(number: u64) -> bool {
-    number & EPHEMERAL != 0
-}
+const BASE: &str = "a moment after it that is looked at";
 
 /// A point that is not recorded; what it needs may go when this is dropped.
 #[derive(Debug)]
@@ -55,7 +48,7 @@ impl Ephemerals {
         let volume = ephemeral.volume.uuid;
         let sequence = ephemeral.point.position.map_or(0, |position| position.sequence);
         let free = |number: &u64| !all.contains_key(&(volume, *number));
-        let number = (sequence..).map(|number| EPHEMERAL | number).find(free).expect("few moments are open");
+        let number = (sequence..).map(|number| MOMENT | number).find(free).expect("few moments are open");
         ephemeral.point.number = number;
         let entered = Arc::new(ephemeral);
         all.insert((volume, number), Arc::downgrade(&entered));
@@ -74,7 +67,7 @@ impl Pool {
     /// Holds what a moment is made of that comes after a point of a volume, until it is [opened](Self::open_moment).
     pub fn begin_moment(self: &Arc<Self>, volume: &Uuid, base: u64) -> Result<(StreamGuard, Lease)> {
         let gone = || Error::Refused(format!("point {base} of volume {volume} was removed just now; ask again"));
-        let base = self.lease(volume, base, MOMENT).ok_or_else(gone)?;
+        let base = self.lease(volume, base, BASE).ok_or_else(gone)?;
         let epoch = self.log.begin()?;
         Ok((StreamGuard { pool: self.clone(), holder: self.live.begin_moment(), epoch }, base))
     }

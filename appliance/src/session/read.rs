@@ -7,13 +7,13 @@ use super::{Session, Shared};
 use crate::access::{Peer, Right};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::moments::name_of;
 use crate::view::PointView;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use understudy_format::chunk::{ChunkHead, Entry};
 use understudy_format::codec::Codec;
 use understudy_format::map::Lookup;
+use understudy_format::select::PointName;
 use understudy_format::session::pack;
 use understudy_format::wire::{BlockRange, Message};
 use understudy_format::{BlockId, Digest};
@@ -56,7 +56,7 @@ fn read(
     let (volume, point) = shared.point(peer, volume, point)?;
     shared.access.may(peer, Right::Read, Some(&volume.name))?;
     if is_another && *peer != Peer::Local {
-        shared.access.audit.record("read", peer, &name_of(&volume, &point))?;
+        shared.access.audit.record("read", peer, &PointName::of(&volume.name, &point).to_string())?;
     }
     let view = PointView::open(&shared.pool, &volume, &point, "a restore")?;
     let mut chunks = Chunks { lookup: view.lookup(), view, stream: clock::random_uuid(), sequence: 0 };

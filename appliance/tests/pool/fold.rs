@@ -9,7 +9,6 @@ use understudy_appliance::error::Result;
 use understudy_appliance::fold::{Folded, Overwrites, fold};
 use understudy_appliance::overlay::Overlays;
 use understudy_appliance::pool::Pool;
-use understudy_appliance::pool::ephemeral::is_ephemeral;
 use understudy_appliance::pool::live::Lease;
 use understudy_appliance::view::PointView;
 use understudy_format::ErrorKind;
@@ -136,7 +135,7 @@ fn a_moment_is_there_as_long_as_it_is_looked_at() {
     replicate(&pool, None, &old, 1).unwrap();
     let written = Writes(vec![(5, vec![9; 3 * BLOCK])]);
     let (point, held) = moment(&pool, 5, 17, &written);
-    assert!(is_ephemeral(point.number) && point.number & u64::from(u32::MAX) == 17);
+    assert!(point.is_moment() && point.number & u64::from(u32::MAX) == 17);
     assert!(read_moment(&pool, &point) == written.over(&old));
     assert_eq!(numbers(&pool), [1], "nobody sees it who does not ask for it");
     let again = moment(&pool, 5, 17, &Writes(Vec::new()));

@@ -302,7 +302,7 @@ fn an_open_moment_is_found_by_its_time_its_number_and_now() {
     tap.write(1_000_000_100, 5, b"first");
     tap.mark(1_000_000_200);
     let opened = open(&pool, &journals, i64::MAX).unwrap();
-    let shown = moments::name_of(&opened.volume, &opened.point);
+    let shown = PointName::of(&opened.volume.name, &opened.point).to_string();
     assert_eq!(shown, "v@1970-01-01T00:00:01.0000002Z");
     for name in [shown, "v@now".into(), format!("v@{}", opened.point.number)] {
         let wanted = PointName::parse(&name, &jiff::tz::TimeZone::UTC).unwrap();

@@ -10,9 +10,11 @@
 pub mod access;
 mod agent;
 mod body;
+mod failover;
 mod tap;
 
 pub use agent::Control;
+pub use failover::Failover;
 pub use tap::{Moment, Tap};
 
 use crate::chunk::{Chunk, ChunkHead};
@@ -283,6 +285,8 @@ pub enum Message {
     Control(Control),
     /// What is said in the session of a tap, or about moments.
     Tap(Tap),
+    /// What is said about which side of a volume is written to.
+    Failover(Failover),
 }
 
 /// A message as bytes: the frame header and all but the payload, then the payload.
@@ -351,7 +355,7 @@ const TAGS: [([u8; 4], &str); 27] = [
 
 /// Every tag of a session, with what it is for; SPEC.md lists the same.
 pub fn tags() -> impl Iterator<Item = ([u8; 4], &'static str)> {
-    TAGS.into_iter().chain(agent::TAGS).chain(tap::TAGS)
+    TAGS.into_iter().chain(agent::TAGS).chain(tap::TAGS).chain(failover::TAGS)
 }
 
 fn name_of(tag: [u8; 4]) -> Option<&'static str> {
@@ -395,6 +399,7 @@ impl Message {
             Self::Identity(_) => IDENTITY,
             Self::Control(control) => control.tag(),
             Self::Tap(tap) => tap.tag(),
+            Self::Failover(failover) => failover.tag(),
         }
     }
 

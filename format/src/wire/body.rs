@@ -5,10 +5,10 @@
 
 use super::tap::{put_position, read_position};
 use super::{
-    ACCEPT, BlockRange, Control, DISCARD, ENROL, FAIL, GET_PAGES, HELLO, IDENTITY, KEEP, LIST_OVERLAYS, LIST_POINTS,
-    LIST_VOLUMES, Message, NEED, NEED_MAX, OVERLAYS, OVERLAYS_MAX, OverlayInfo, PAGES, PAGES_MAX, POINTS, POINTS_MAX,
-    PUSH, RANGES_MAX, READ, READ_END, RENEW, STORED, TEXT_MAX, Tap, VOLUMES, VOLUMES_MAX, VolumeInfo, WAITING, WELCOME,
-    access,
+    ACCEPT, BlockRange, Control, DISCARD, ENROL, FAIL, Failover, GET_PAGES, HELLO, IDENTITY, KEEP, LIST_OVERLAYS,
+    LIST_POINTS, LIST_VOLUMES, Message, NEED, NEED_MAX, OVERLAYS, OVERLAYS_MAX, OverlayInfo, PAGES, PAGES_MAX, POINTS,
+    POINTS_MAX, PUSH, RANGES_MAX, READ, READ_END, RENEW, STORED, TEXT_MAX, Tap, VOLUMES, VOLUMES_MAX, VolumeInfo,
+    WAITING, WELCOME, access,
 };
 use crate::error::{ErrorKind, Result};
 use crate::group::{Group, MEMBERS_MAX};
@@ -92,6 +92,7 @@ impl Message {
             Self::ListVolumes | Self::ReadEnd | Self::ListOverlays => {}
             Self::Control(control) => control.put_body(out),
             Self::Tap(tap) => tap.put_body(out),
+            Self::Failover(failover) => failover.put_body(out),
             Self::Begin(_) | Self::Offer(_) | Self::Chunk(_) | Self::Commit(_) => {
                 unreachable!("stream records are encoded by their own modules")
             }
@@ -154,12 +155,20 @@ impl Message {
                 Self::Discard { volume: r.field()?, point: r.field()?, force: read_bool("Discard", "force", r)? }
             }
             ENROL | RENEW | IDENTITY => access::read(tag, r)?,
-            _ => match Control::read_body(tag, r)? {
-                Some(control) => Self::Control(control),
-                None => Self::Tap(Tap::read_body(tag, r, body)?.expect("the caller looked the tag up")),
-            },
+            _ => read_other(tag, r, body)?.expect("the caller looked the tag up"),
         })
     }
+}
+
+/// The body of a message that belongs to one kind of session.
+fn read_other(tag: [u8; 4], r: &mut Reader<'_>, body: &Bytes) -> Result<Option<Message>> {
+    if let Some(control) = Control::read_body(tag, r)? {
+        return Ok(Some(Message::Control(control)));
+    }
+    if let Some(tap) = Tap::read_body(tag, r, body)? {
+        return Ok(Some(Message::Tap(tap)));
+    }
+    Ok(Failover::read_body(tag, r)?.map(Message::Failover))
 }
 
 pub(super) fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {

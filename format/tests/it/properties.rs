@@ -24,7 +24,7 @@ use understudy_format::select::{PointName, Selector};
 use understudy_format::session::{Cursor, pack};
 use understudy_format::stream::{Base, Begin, Commit, Totals};
 use understudy_format::wire::{
-    BlockRange, Control, Message, Moment, OverlayInfo, OverlayStatus, Tap, VolumeInfo, VolumeStatus,
+    BlockRange, Control, Failover, Message, Moment, OverlayInfo, OverlayStatus, Tap, VolumeInfo, VolumeStatus,
 };
 use understudy_format::{BlockSize, Digest, Geometry};
 use uuid::Uuid;
@@ -347,8 +347,32 @@ fn taps() -> impl Strategy<Value = Message> {
     taps.prop_map(Message::Tap)
 }
 
+fn failovers() -> impl Strategy<Value = Message> {
+    let promoted = (uuid(), any::<[u64; 2]>(), any::<i64>());
+    let all = prop_oneof![
+        (name(), any::<bool>()).prop_map(|(name, force)| Failover::Promote { name, force }),
+        promoted.prop_map(|(volume, [point, generation], at_ns)| Failover::Promoted {
+            volume,
+            point,
+            generation,
+            at_ns
+        }),
+        name().prop_map(|name| Failover::Failback { name }),
+        (uuid(), any::<[u64; 4]>()).prop_map(|(volume, [from, to, generation, durable])| Failover::FailingBack {
+            volume,
+            from,
+            to,
+            generation,
+            durable
+        }),
+        (name(), any::<u64>()).prop_map(|(name, point)| Failover::FailedBack { name, point }),
+        name().prop_map(|name| Failover::Demote { name }),
+    ];
+    all.prop_map(Message::Failover)
+}
+
 fn messages() -> impl Strategy<Value = Message> {
-    prop_oneof![requests(), answers(), controls(), taps()]
+    prop_oneof![requests(), answers(), controls(), taps(), failovers()]
 }
 
 fn contents() -> impl Strategy<Value = Vec<u8>> {

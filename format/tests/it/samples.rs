@@ -185,7 +185,13 @@ fn overlay_info() -> OverlayInfo {
 /// Of a volume that is written to at the appliance.
 fn promoted() -> follow::State {
     let acknowledged = Some(Position { journal: uuid(8), sequence: 9000 });
-    follow::State { volume: uuid(1), generation: 3, role: follow::Role::Promoted { point: 12 }, acknowledged }
+    let role = follow::Role::Promoted { point: 12 };
+    follow::State { volume: uuid(1), generation: 3, role, since_ns: 1_795_255_200_250_000_000, acknowledged }
+}
+
+/// The same volume, on its way back to its primary.
+fn returning() -> follow::State {
+    follow::State { generation: 4, role: follow::Role::Returning { from: 12, to: 13 }, ..promoted() }
 }
 
 fn overlay() -> Header {
@@ -235,7 +241,13 @@ fn points() -> Vec<Point> {
 
 /// Every message, by the name of its vector.
 pub fn messages() -> Vec<(&'static str, Message)> {
-    [session_messages(), crate::samples_agent::messages(), crate::samples_journal::messages()].concat()
+    [
+        session_messages(),
+        crate::samples_agent::messages(),
+        crate::samples_journal::messages(),
+        crate::samples_journal::failover_messages(),
+    ]
+    .concat()
 }
 
 fn session_messages() -> Vec<(&'static str, Message)> {
@@ -490,6 +502,7 @@ fn sealed() -> Vec<Sample> {
         sample("secondary-fresh", "secondary", &fresh, fresh.encode(), &[part::<SecondaryState>()]),
         sample("secondary-device", "secondary", &device, device.encode(), &[part::<SecondaryState>()]),
         sample("follow", "follow", &promoted(), promoted().encode(), &[part::<FollowState>()]),
+        sample("follow-returning", "follow", &returning(), returning().encode(), &[part::<FollowState>()]),
         sample(
             "follow-fresh",
             "follow",

@@ -9,7 +9,7 @@ use understudy_format::codec::{Codec, encode_into};
 use understudy_format::journal::{Change, Entry, EntryHeader, FileHeader, JournalHeader, Order, Position};
 use understudy_format::point::{MOMENT, Point};
 use understudy_format::tap::{Phase, TapRecord, TapState};
-use understudy_format::wire::{Message, Moment, Tap};
+use understudy_format::wire::{Failover, Message, Moment, Tap};
 use uuid::Uuid;
 
 /// What was written by the last entry of [`entries`].
@@ -116,4 +116,18 @@ pub fn messages() -> Vec<(&'static str, Message)> {
 
 fn moment(sequence: u64, seconds: i64) -> Moment {
     Moment { time_ns: 1_795_255_200_250_000_000 + seconds * 1_000_000_000, sequence, point: 7 }
+}
+
+/// Every message about which side is written to, by the name of its vector.
+pub fn failover_messages() -> Vec<(&'static str, Message)> {
+    let name = || volume().name;
+    let all = vec![
+        ("promote", Failover::Promote { name: name(), force: true }),
+        ("promoted", Failover::Promoted { volume: uuid(1), point: 7, generation: 4, at_ns: moment(6, 0).time_ns }),
+        ("failback", Failover::Failback { name: name() }),
+        ("failing-back", Failover::FailingBack { volume: uuid(1), from: 7, to: 8, generation: 5, durable: 9 }),
+        ("failed-back", Failover::FailedBack { name: name(), point: 8 }),
+        ("demote", Failover::Demote { name: name() }),
+    ];
+    all.into_iter().map(|(name, failover)| (name, failover.into())).collect()
 }

@@ -78,6 +78,7 @@ pub fn taps() -> Vec<Bad> {
         sealed("message-entries-none", "left-over", add(3), LeftOver { what: "Entries", count: 3 }),
         sealed("message-moments", "many", set(16, [1, 0, 1]), range("Moments", "moments", 65537, 0, 65536)),
         sealed("message-push-over", "no-name", set(53, [0; 16]), invalid("position", "of a journal without a name")),
+        sealed("message-promote", "force", set(29, [2]), range("Promote", "force", 2, 0, 1)),
         raw("point-folded", "no-name", set(160, [0; 16]), invalid("point record", "a number in no journal")),
     ]
 }

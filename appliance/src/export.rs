@@ -51,7 +51,10 @@ impl PoolCatalog {
     fn find(&self, name: &str, peer: &Peer) -> Result<Arc<dyn Export>> {
         if let Some(name) = name.strip_suffix(SUFFIX) {
             let Opened { volume, point, .. } = self.point(name, peer, Right::Restore)?;
-            return Ok(self.overlays.open(&volume, &point, clock::now_ns())?);
+            let overlay = self.overlays.open(&volume, &point, clock::now_ns())?;
+            // Asked with the overlay in hand, which nobody makes a point of then.
+            self.daemon.journals.check_writable(&volume.name, point.number)?;
+            return Ok(overlay);
         }
         let Opened { volume, point, hold } = self.point(name, peer, Right::Read)?;
         let view = PointView::open(&self.daemon.pool, &volume, &point, USE)?;

@@ -13,12 +13,14 @@ mod changes;
 mod file;
 mod follower;
 mod marks;
+mod role;
 mod scan;
 mod shelf;
 pub mod window;
 
 pub use changes::{Changes, ENTRIES_MAX};
 pub use follower::Follower;
+pub use role::Switch;
 
 use crate::error::{Error, Result, at};
 use crate::locks::lock;
@@ -27,7 +29,6 @@ use shelf::{Run, Shelf};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use understudy_format::follow::Role;
 use understudy_format::journal::Position;
 use understudy_format::point::VolumeName;
 use uuid::Uuid;
@@ -54,11 +55,13 @@ pub struct Figures {
     pub complete_ns: i64,
 }
 
+type Shelves = BTreeMap<VolumeName, Arc<Mutex<Shelf>>>;
+
 /// All journals of a pool.
 #[derive(Debug)]
 pub struct Journals {
     pool: Arc<Pool>,
-    shelves: Mutex<BTreeMap<VolumeName, Arc<Mutex<Shelf>>>>,
+    shelves: Mutex<Shelves>,
 }
 
 impl Journals {
@@ -113,11 +116,11 @@ impl Journals {
         now_ns: i64,
     ) -> Result<Follower> {
         let mut shelves = lock(&self.shelves);
-        let new = || Arc::new(Mutex::new(Shelf::new(self.pool.disk().clone(), self.root().join(name.as_str()))));
-        let shelf = shelves.entry(name.clone()).or_insert_with(new).clone();
+        let shelf = self.shelf_in(&mut shelves, name);
         let mut own = lock(&shelf);
         // Nobody removes it any more.
         drop(shelves);
+        own.check_role(name)?;
         own.check_free(name, &by)?;
         let entry = self.pool.volume(name);
         let volume = entry.as_ref().map_or(Uuid::nil(), |entry| entry.volume.uuid);
@@ -135,6 +138,11 @@ impl Journals {
         Ok(follower)
     }
 
+    fn shelf_in(&self, shelves: &mut Shelves, name: &VolumeName) -> Arc<Mutex<Shelf>> {
+        let new = || Arc::new(Mutex::new(Shelf::new(self.pool.disk().clone(), self.root().join(name.as_str()))));
+        shelves.entry(name.clone()).or_insert_with(new).clone()
+    }
+
     /// The journal that is followed at present, and by whom.
     pub fn followed_by(&self, name: &VolumeName) -> Option<(Uuid, String)> {
         let shelf = self.shelf(name)?;
@@ -144,6 +152,7 @@ impl Journals {
 
     /// Fails when a stream into a volume, over this position if any, would come between a tap and its volume.
     pub fn admit(&self, name: &VolumeName, over: Option<&Position>) -> Result<()> {
+        self.shelf(name).map_or(Ok(()), |shelf| lock(&shelf).check_role(name))?;
         match (self.followed_by(name), over) {
             (Some((journal, _)), Some(over)) if over.journal == journal => Ok(()),
             (None, None) => Ok(()),
@@ -169,13 +178,8 @@ impl Journals {
 
     /// Fails when a primary of this generation (0: it was never told one) must not be followed.
     pub fn check_primary(&self, name: &VolumeName, generation: u64) -> Result<()> {
-        let state = self.shelf(name).map(|shelf| lock(&shelf).state).unwrap_or_default();
-        if let Role::Promoted { point } = state.role {
-            return Err(Error::refused(format!(
-                "volume {name} was promoted here from point {point} on and is written to at the appliance: what is \
-                 written to this primary as well would be a second version of the volume; stop its applications, and fail back first"
-            )));
-        }
+        let state = self.state(name);
+        self.shelf(name).map_or(Ok(()), |shelf| lock(&shelf).check_role(name))?;
         match generation == 0 || generation == state.generation {
             true => Ok(()),
             false => Err(Error::refused(format!(

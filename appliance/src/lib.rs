@@ -29,6 +29,7 @@ pub mod daemon;
 pub mod error;
 pub mod events;
 pub mod export;
+pub mod failover;
 pub mod fold;
 pub mod front;
 pub mod ingest;

@@ -15,7 +15,7 @@ mod scratch;
 mod tests;
 
 use alone::Alone;
-pub use keep::Kept;
+pub use keep::{Given, Kept};
 pub use scratch::Overlay;
 
 use crate::error::{Error, Result, at};

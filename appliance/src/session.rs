@@ -6,6 +6,7 @@
 //! not there.
 
 pub mod enrol;
+mod failover;
 mod follow;
 mod gathering;
 mod groups;
@@ -142,6 +143,7 @@ impl Session {
                 Message::Tap(Tap::Follow { name, journal, geometry, generation }) => {
                     return follow::serve(self, follow::Asked { name, journal, geometry, generation }).await;
                 }
+                Message::Failover(asked) => failover::carry_out(self, asked).await?,
                 Message::Read { volume, point, ranges } => read::send(self, volume, point, ranges).await?,
                 Message::Renew { key } => {
                     let certificate = self.certificate;
@@ -254,7 +256,8 @@ impl Shared {
     }
 
     fn overlays<'a>(&'a self, peer: &'a Peer) -> Asked<'a> {
-        Asked { overlays: &self.overlays, secondaries: &self.secondaries, access: &self.access, peer }
+        let Self { overlays, secondaries, journals, access, .. } = self;
+        Asked { overlays, secondaries, journals, access, peer }
     }
 
     fn info(&self, entry: &VolumeEntry) -> Result<VolumeInfo> {

@@ -55,8 +55,8 @@ impl Context {
 
     /// The overlays, as far as whoever asks may use them.
     pub(super) fn overlays(&self) -> Asked<'_> {
-        let Daemon { overlays, secondaries, access, .. } = &*self.daemon;
-        Asked { overlays, secondaries, access, peer: &self.peer }
+        let Daemon { overlays, secondaries, journals, access, .. } = &*self.daemon;
+        Asked { overlays, secondaries, journals, access, peer: &self.peer }
     }
 
     /// A point as people name it.

@@ -9,6 +9,7 @@ use super::volumes::volume_json;
 use crate::access::Right;
 use crate::clock;
 use crate::error::Result;
+use crate::failover;
 use crate::jobs::scheduler::{Lag, lag, nanoseconds, time};
 use crate::pool::{Figures, VolumeEntry};
 use axum::Json;
@@ -16,6 +17,7 @@ use axum::extract::State;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use understudy_format::follow::Role;
 use understudy_format::history::JobHistory;
 use understudy_format::text;
 
@@ -97,6 +99,12 @@ fn volume(context: &Context, entry: &Arc<VolumeEntry>, now: i64, warnings: &mut 
     told["lag_seconds"] = lag.into();
     told["rpo_seconds"] = target.into();
     told["next"] = next.map(|at| text::time(nanoseconds(at))).into();
+    let state = context.daemon.journals.state(name);
+    told["generation"] = state.generation.into();
+    told["promoted"] = (state.role != Role::Following).into();
+    if let Some(text) = failover::describe(&state) {
+        warnings.add("warning", "volume", name.as_str(), text);
+    }
     if let Some((lag, target)) = lag.zip(target).filter(|(lag, target)| lag > target) {
         warnings.add("critical", "volume", name.as_str(), format!("fell behind: {lag} s old, {target} s allowed"));
     }

@@ -1,7 +1,7 @@
 //! Folding the journal of a volume: over a map, and over its newest point into the next one.
 //!
 //! Invariants: a point is what the volume was at one moment: a mark where there is one, the end of a journal that is closed; a journal is
-//! folded over points of its own alone, so a state that another stream brought is never taken back; nothing is removed here.
+//! folded over points of its own alone, and while the primary is what is written to, so a state that another stream brought is never taken back; nothing is removed here.
 
 use super::{Folded, Overwrites, fold};
 use crate::error::{Error, Result};
@@ -9,6 +9,7 @@ use crate::journals::{Changes, Journals};
 use crate::pool::{NewPoint, Pool, StreamGuard, VolumeEntry};
 use std::ops::Range;
 use std::sync::Arc;
+use understudy_format::follow::Role;
 use understudy_format::journal::Position;
 use understudy_format::map::Map;
 use understudy_format::point::{Point, Volume, VolumeName};
@@ -131,6 +132,9 @@ impl Folder<'_> {
 
     /// What there is after the newest point, if anything.
     fn pending(&self) -> Option<Pending> {
+        if self.journals.state(self.name).role != Role::Following {
+            return None;
+        }
         let entry = self.pool.volume(self.name)?;
         let after = entry.newest()?.position?;
         let end = self.journals.durable(self.name, &after.journal);

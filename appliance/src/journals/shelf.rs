@@ -67,6 +67,8 @@ pub(super) struct Shelf {
     pub state: State,
     pub journals: Vec<Journal>,
     pub follower: Option<FollowedBy>,
+    /// Whether its role is being changed.
+    pub is_switching: bool,
     /// Why nothing can be done with it but removing it.
     pub damage: Option<String>,
 }
@@ -74,7 +76,15 @@ pub(super) struct Shelf {
 impl Shelf {
     /// One that has nothing yet, not even a directory.
     pub fn new(disk: Arc<dyn Disk>, dir: PathBuf) -> Self {
-        Self { disk, dir, state: State::default(), journals: Vec::new(), follower: None, damage: None }
+        Self {
+            disk,
+            dir,
+            state: State::default(),
+            journals: Vec::new(),
+            follower: None,
+            is_switching: false,
+            damage: None,
+        }
     }
 
     /// What is in a directory.
@@ -170,11 +180,14 @@ impl Shelf {
         }
     }
 
+    /// Fails when nothing can be done with it.
+    pub fn check_whole(&self) -> Result<()> {
+        self.damage.as_ref().map_or(Ok(()), |damage| Err(Error::Refused(damage.clone())))
+    }
+
     /// Makes `journal` the newest one; others that no point comes from (`is_used`) are of no use any more.
     pub fn begin(&mut self, journal: Uuid, size: u64, volume: Uuid, is_used: impl Fn(&Uuid) -> bool) -> Result<()> {
-        if let Some(damage) = &self.damage {
-            return Err(Error::Refused(damage.clone()));
-        }
+        self.check_whole()?;
         if !self.state.volume.is_nil() && self.state.volume != volume {
             // They are of a volume that had this name before.
             self.remove()?;

@@ -8,6 +8,7 @@ use crate::jobs::scheduler::{Scheduler, time};
 use crate::journals::Figures;
 use crate::pool::VolumeEntry;
 use crate::{clock, export};
+use understudy_format::follow::Role;
 use understudy_format::history::{JobHistory, Run};
 
 /// All families, each told also when it has no sample.
@@ -98,6 +99,11 @@ fn volumes(daemon: &Daemon) -> Result<Vec<Family>> {
             "volume_rpo_seconds",
             "Age of the newest point: what would be lost now",
             of(&|entry| seconds(now.saturating_sub(newest(entry)))),
+        ),
+        Family::gauge(
+            "promoted",
+            "Whether a volume is written to at the appliance instead of its primary",
+            of(&|entry| f64::from(u8::from(daemon.journals.state(&entry.volume.name).role != Role::Following))),
         ),
         Family::gauge("volume_secondary_behind_blocks", "Blocks that a secondary lacks of the newest point", behind),
     ])

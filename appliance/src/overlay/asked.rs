@@ -6,6 +6,7 @@ use super::{Kept, Overlays};
 use crate::access::{Access, Peer, Right};
 use crate::clock;
 use crate::error::Result;
+use crate::journals::Journals;
 use crate::secondary::Secondaries;
 use understudy_format::point::{Label, Point, Volume, VolumeName};
 use understudy_format::wire::OverlayInfo;
@@ -18,6 +19,8 @@ pub struct Asked<'a> {
     pub overlays: &'a Overlays,
     /// Where what is kept is applied.
     pub secondaries: &'a Secondaries,
+    /// Which side of a volume is written to.
+    pub journals: &'a Journals,
     /// Who may do what.
     pub access: &'a Access,
     /// Who asks.
@@ -33,8 +36,9 @@ impl Asked<'_> {
 
     /// Removes one for good, and tells what it was.
     pub fn discard(&self, volume: &Uuid, point: u64, force: bool) -> Result<OverlayInfo> {
-        self.may_use(volume, point)?;
+        let name = self.may_use(volume, point)?;
         self.access.may_destroy(self.peer)?;
+        self.journals.check_discardable(&name, point)?;
         let what = format!("the scratch overlay over point {point} of volume {volume}");
         self.access.audit.record("discard", self.peer, &what)?;
         self.overlays.discard(volume, point, force)
@@ -53,11 +57,12 @@ impl Asked<'_> {
         Ok((volume, self.access.shown(self.peer, point)))
     }
 
-    /// Fails unless the peer may write to the overlay over a point.
-    fn may_use(&self, volume: &Uuid, point: u64) -> Result<()> {
+    /// Fails unless the peer may write to the overlay over a point; tells of which volume.
+    fn may_use(&self, volume: &Uuid, point: u64) -> Result<VolumeName> {
         let mut seen = self.list().into_iter();
         let overlay = seen.find(|overlay| (overlay.status.volume, overlay.status.point) == (*volume, point));
         let overlay = overlay.ok_or_else(|| Overlays::unknown(point))?;
-        self.access.may(self.peer, Right::Restore, Some(&overlay.name))
+        self.access.may(self.peer, Right::Restore, Some(&overlay.name))?;
+        Ok(overlay.name)
     }
 }

@@ -1,4 +1,4 @@
-//! Keeping an overlay: what it shows becomes the first point of a new volume.
+//! Keeping an overlay: what it shows becomes the first point of a new volume, or the next one of the volume that it is over.
 //!
 //! Invariants: nothing is written to the overlay meanwhile, nor is it opened, so the point is one moment's image; it costs what was written,
 //! for blocks that the overlay owns nothing of are taken over with the map pages above them; the order of a commit is the
@@ -10,6 +10,7 @@ use crate::fold::{Folded, Folding};
 use crate::pool::{NewPoint, StreamGuard};
 use std::sync::Arc;
 use understudy_format::BlockId;
+use understudy_format::journal::Position;
 use understudy_format::map::Map;
 use understudy_format::nbd::Failure;
 use understudy_format::point::{Label, Point, Volume, VolumeName};
@@ -35,6 +36,17 @@ pub struct Kept {
     pub now_ns: i64,
 }
 
+/// What a point is that an overlay becomes in its own volume.
+#[derive(Debug, Clone, Copy)]
+pub struct Given {
+    /// Stands for the stream that would have brought the point.
+    pub stream: Uuid,
+    /// By which the primary knows the point.
+    pub position: Position,
+    /// Nanoseconds since 1970-01-01T00:00:00Z.
+    pub now_ns: i64,
+}
+
 impl Overlays {
     /// Makes a new volume out of the overlay over a point: durable when this returns.
     pub fn keep(&self, volume: &Uuid, number: u64, kept: Kept) -> Result<(Volume, Point)> {
@@ -50,8 +62,7 @@ impl Overlays {
                 overlay.name()
             )));
         }
-        let gone = || Error::refused(format!("there is no point {number} of volume {volume}"));
-        let (_, source) = self.pool.point(volume, number).ok_or_else(gone)?;
+        let (_, source) = self.below(volume, number)?;
         let guard = self.pool.begin_stream(&kept.name, Uuid::nil())?;
         if self.pool.volume(&kept.name).is_some() {
             let name = &kept.name;
@@ -76,6 +87,50 @@ impl Overlays {
         let volume = Volume { uuid: kept.uuid, name: kept.name, block_size, created_ns: kept.now_ns };
         self.pool.commit(vec![NewPoint { guard: &guard, volume: &volume, point: point.clone() }])?;
         Ok((volume, point))
+    }
+
+    /// Makes the next point of its volume out of an overlay that nobody uses: durable when this returns. Nobody uses it before `settle` is done with that.
+    pub fn give_back<T>(
+        &self,
+        volume: &Uuid,
+        number: u64,
+        given: Given,
+        settle: impl FnOnce(&Volume, &Point) -> Result<T>,
+    ) -> Result<T> {
+        let alone = self.to_keep(volume, number)?;
+        let overlay = alone.overlay().expect("one to keep is open");
+        let connections = Arc::strong_count(overlay).saturating_sub(2);
+        if connections > 0 {
+            let name = overlay.name();
+            return Err(Error::Refused(format!(
+                "{name} is used by {connections} connections: unmount and detach it first (`understudy detach {name}`)"
+            )));
+        }
+        let (volume, source) = self.below(volume, number)?;
+        let guard = self.pool.begin_stream(&volume.name, volume.uuid)?;
+        let _still = overlay.hold_still();
+        let folded = self.fold(&guard, overlay, source.map)?;
+        let point = Point {
+            volume: volume.uuid,
+            number: self.pool.next_number(&volume.uuid),
+            base: Some(number),
+            created_ns: given.now_ns,
+            map: folded.map,
+            stream: given.stream,
+            changed_blocks: folded.changed_blocks,
+            stored_bytes: folded.stored_bytes,
+            new_bytes: folded.new_bytes,
+            label: None,
+            position: Some(given.position),
+        };
+        self.pool.commit(vec![NewPoint { guard: &guard, volume: &volume, point: point.clone() }])?;
+        settle(&volume, &point)
+    }
+
+    /// The point that an overlay is over.
+    fn below(&self, volume: &Uuid, number: u64) -> Result<(Volume, Point)> {
+        let gone = || Error::refused(format!("there is no point {number} of volume {volume}"));
+        self.pool.point(volume, number).ok_or_else(gone)
     }
 
     /// Stores the blocks of which the overlay owns anything, as it shows them.

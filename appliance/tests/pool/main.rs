@@ -8,6 +8,7 @@ mod commit;
 mod crash;
 mod damage;
 mod device;
+mod failover;
 mod fold;
 mod full;
 mod group;

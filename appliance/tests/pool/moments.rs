@@ -29,15 +29,15 @@ const BLOCKS: u64 = 12;
 const SIZE: u64 = BLOCKS * BLOCK as u64;
 
 /// A primary whose writes are written down, and what it was at each mark.
-struct Tapped {
+pub(super) struct Tapped {
     follower: Follower,
-    journal: Uuid,
+    pub(super) journal: Uuid,
     order: Order,
-    primary: Vec<u8>,
+    pub(super) primary: Vec<u8>,
     marks: Vec<(i64, Vec<u8>)>,
 }
 
-fn name() -> VolumeName {
+pub(super) fn name() -> VolumeName {
     "v".parse().unwrap()
 }
 
@@ -54,7 +54,7 @@ impl Tapped {
         assert_eq!(durable, entry.sequence);
     }
 
-    fn write(&mut self, time_ns: i64, offset: u64, bytes: &[u8]) {
+    pub(super) fn write(&mut self, time_ns: i64, offset: u64, bytes: &[u8]) {
         self.primary[offset as usize..offset as usize + bytes.len()].copy_from_slice(bytes);
         self.enter(time_ns, Change::Write { offset, length: bytes.len() as u64 }, bytes);
     }
@@ -64,7 +64,7 @@ impl Tapped {
         self.enter(time_ns, Change::Zero { offset, length }, &[]);
     }
 
-    fn mark(&mut self, time_ns: i64) {
+    pub(super) fn mark(&mut self, time_ns: i64) {
         self.enter(time_ns, Change::Mark, &[]);
         self.marks.push((time_ns, self.primary.clone()));
     }
@@ -96,7 +96,7 @@ fn resynchronise(
 }
 
 /// A pool with a volume that is followed, and its first point.
-fn followed(lab: &Lab) -> (Arc<Pool>, Arc<Journals>, Tapped) {
+pub(super) fn followed(lab: &Lab) -> (Arc<Pool>, Arc<Journals>, Tapped) {
     let pool = lab.open();
     let journals = Arc::new(Journals::open(&pool).unwrap());
     let primary = volume(&[1, 2, 3, 4, 0, 6, 7, 8, 9, 10, 11, 12]);

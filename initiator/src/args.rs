@@ -15,11 +15,13 @@ use understudy_format::select::PointName;
 
 mod appliance;
 mod attach;
+mod failover;
 mod points;
 mod tap;
 
 pub use appliance::{ApplianceArguments, Login, RateArguments, StateArguments};
 pub use attach::{Attach, Attached, Attaching, Detach, Discard, Hold, Keep, Overlays};
+pub use failover::{Demote, Failback, Promote};
 pub use points::Points;
 pub use tap::{Place, Sync, Tap};
 
@@ -57,6 +59,12 @@ pub enum Command {
     Attached(Attached),
     /// Serve a volume over NBD, and have the appliance follow whatever is written to it
     Tap(Tap),
+    /// Fail over: have a volume written to at the appliance, from the newest moment on
+    Promote(Promote),
+    /// Fail back: bring what was written there to a primary, which is written to again
+    Failback(Failback),
+    /// Give up what was written at the appliance since a promotion
+    Demote(Demote),
     /// Do what the appliance says, as far as the configuration of this host allows
     Agent(Agent),
     /// Show on one screen how the appliance is; --check for monitoring

@@ -29,6 +29,7 @@ pub mod descend;
 pub mod digest_map;
 pub mod emit;
 pub mod engine;
+pub mod failover;
 pub mod fetch_map;
 pub mod flight;
 pub mod identity;
@@ -100,6 +101,9 @@ async fn dispatch(command: &Command) -> Result<Outcome> {
         Command::Detach(args) => attach::detach::run(args).await,
         Command::Attached(args) => attach::detach::list(args),
         Command::Tap(args) => tap::run::run(args).await,
+        Command::Promote(args) => failover::promote(args).await,
+        Command::Failback(args) => tap::failback::run(args).await,
+        Command::Demote(args) => failover::demote(args).await,
         Command::Agent(args) => agent::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Completions { shell } => Ok(manual::completions(*shell).map(|()| Outcome::Done)?),

@@ -30,10 +30,13 @@ use understudy_format::{BlockId, Digest, Geometry};
 
 /// What was done.
 #[derive(Debug, Default)]
-struct Done {
-    written: u64,
-    zeroed: u64,
-    received: u64,
+pub(crate) struct Done {
+    /// Blocks that were written.
+    pub written: u64,
+    /// Blocks that were made zero.
+    pub zeroed: u64,
+    /// Bytes that came from the appliance.
+    pub received: u64,
 }
 
 /// Runs of blocks that differ.
@@ -86,7 +89,8 @@ async fn write(args: &Restore, point: &Point, target: Target, report: &mut Repor
     Ok(done)
 }
 
-async fn write_differences(
+/// Writes the blocks of a target in which a point differs from its map.
+pub(crate) async fn write_differences(
     appliance: &mut Appliance,
     point: &Point,
     map: &MapFile,
@@ -164,7 +168,7 @@ fn take(left: &mut VecDeque<BlockRange>, head: &ChunkHead, geometry: &Geometry) 
 }
 
 /// The digests of the target, compared or written, must give the point's root.
-fn prove(map: &MapFile, point: &Point) -> Result<()> {
+pub(crate) fn prove(map: &MapFile, point: &Point) -> Result<()> {
     let blocks = point.map.geometry.block_count();
     let mut proof = MapWriter::new(point.map.geometry, None)?;
     let mut extents = map.extents()?;

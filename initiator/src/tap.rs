@@ -4,7 +4,7 @@
 //! order ([`ship`]), and what the appliance has durably is forgotten here. The [`core`] owns where the tap stands: *following*, all that the appliance
 //! lacks is in the journal; *catching up*, the blocks that were dirty when the journal began are on their way as a stream beside it ([`resync`]);
 //! *dirty*, there is no journal, and a bitmap says which blocks may differ from what the appliance has ([`snapshot`], [`bits`]).
-//! What that is when a tap begins, and what the appliance's answer means for it, is decided by [`start`].
+//! What that is when a tap begins, and what the appliance's answer means for it, is decided by [`start`]; a volume that was written to at the appliance comes back by [`failback`].
 //! Whatever goes wrong with journal, state directory, network or appliance ends in the last of these, for a [`reason`] that is told; a
 //! write fails only when the volume fails. All bytes go through [`disk`], which on a machine is [`files`]; clients see an [`export`], which is
 //! served ([`serve`]) from the start of a tap to its end ([`run`]).
@@ -15,6 +15,7 @@ pub mod core;
 mod dirty;
 pub mod disk;
 pub mod export;
+pub mod failback;
 pub mod files;
 mod journal;
 pub mod lag;

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use std::path::PathBuf;
+use understudy_format::point::VolumeName;
 use understudy_format::text::parse_bytes;
 
 /// Which appliance.
@@ -79,6 +80,11 @@ pub struct StateArguments {
 }
 
 impl StateArguments {
+    /// Where the tap of a volume has its state, unless it is said.
+    pub fn of_tap(volume: &VolumeName) -> PathBuf {
+        Self::from_environment().directory().join("taps").join(volume.as_str())
+    }
+
     /// Where state is kept when no argument says it.
     pub(super) fn from_environment() -> Self {
         let directory = std::env::var_os("UNDERSTUDY_STATE_DIR").filter(|value| !value.is_empty());

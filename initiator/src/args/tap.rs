@@ -62,8 +62,7 @@ pub struct Tap {
 impl Tap {
     /// The directory with journal and state.
     pub fn state(&self) -> PathBuf {
-        let usual = || StateArguments::from_environment().directory().join("taps").join(self.volume.as_str());
-        self.state.clone().unwrap_or_else(usual)
+        self.state.clone().unwrap_or_else(|| StateArguments::of_tap(&self.volume))
     }
 }
 

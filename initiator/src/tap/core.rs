@@ -12,6 +12,7 @@
 //! Locks, in the order in which they are taken: claims, `flushing`, `turning`, `place`, then those of the parts.
 
 mod open;
+mod returned;
 #[cfg(test)]
 mod tests;
 mod turn;

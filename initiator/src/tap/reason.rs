@@ -38,6 +38,9 @@ pub enum Reason {
     /// The newest point is none that this tap made or knows.
     #[error("the newest point of the appliance is not the one that is known here: {0}")]
     OtherPoint(String),
+    /// The appliance was promoted, and what was written there comes here.
+    #[error("the volume was failed back")]
+    FailedOver,
     /// As it was told before the tap was started again.
     #[error("{0}")]
     Earlier(String),

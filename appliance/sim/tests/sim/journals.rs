@@ -15,8 +15,11 @@ use uuid::Uuid;
 const SIZE: u64 = 32 << 10;
 const JOURNAL: Uuid = Uuid::from_u128(7);
 
+/// Entries, each with its payload.
+type Entries = Vec<(Entry, Vec<u8>)>;
+
 /// Runs of entries, each a message of a tap: the number of its first entry, and the entries.
-struct Tape(Vec<(u64, Vec<(Entry, Vec<u8>)>)>);
+struct Tape(Vec<(u64, Entries)>);
 
 impl Tape {
     fn new(seed: u64) -> Self {

@@ -15,6 +15,7 @@ use crate::clock::{self, Stopwatch};
 use crate::connection::Appliance;
 use crate::report::Report;
 use crate::retry;
+use crate::text;
 use anyhow::{Result, bail};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -53,6 +54,8 @@ pub struct Shipper {
     next: Uuid,
     /// Since when the appliance has been waited for to make a point of what it has.
     waiting: Option<Stopwatch>,
+    /// Why there is no session, as told last.
+    told: Option<String>,
 }
 
 /// How a session ended that did not fail.
@@ -65,8 +68,8 @@ impl Shipper {
     /// Ships what `core` has.
     pub fn new(core: Arc<Core>, terms: Arc<Terms>, lag: Arc<Mutex<Lag>>) -> Self {
         let report = Report::endless(terms.json);
-        let (followed, next, waiting) = (watch::Sender::new(None), clock::random_id(), None);
-        Self { core, terms, report, lag, followed, next, waiting }
+        let (followed, next) = (watch::Sender::new(None), clock::random_id());
+        Self { core, terms, report, lag, followed, next, waiting: None, told: None }
     }
 
     /// What becomes known of the appliance's journal.
@@ -83,9 +86,18 @@ impl Shipper {
             if let Err(error) = ended {
                 let delay = retry::endless(tries, clock::random_number(), self.terms.reconnect);
                 tries += 1;
-                tell::not_connected(&error, delay, &mut self.report);
+                self.tell_why(&error, delay);
                 tokio::time::sleep(delay).await;
             }
+        }
+    }
+
+    /// The same reason is told once.
+    fn tell_why(&mut self, error: &anyhow::Error, again: Duration) {
+        let reason = text::one_line(error);
+        if self.told.as_ref() != Some(&reason) {
+            tell::not_connected(&reason, again, &mut self.report);
+            self.told = Some(reason);
         }
     }
 
@@ -97,6 +109,7 @@ impl Shipper {
             follow(&mut appliance, &self.terms, &standing, Position { journal: asked, sequence: 0 }).await?;
         let Some(from) = self.agree(asked, &standing, following).await? else { return Ok(Ended::Again) };
         *tries = 0;
+        self.told = None;
         self.lag().begin();
         tell::connected(&appliance.address, &self.core.standing(), &mut self.report);
         self.publish(from);

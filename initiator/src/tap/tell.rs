@@ -64,10 +64,9 @@ pub(super) fn connected(address: &str, standing: &Standing, report: &mut Report)
 }
 
 /// There is none, or none any more.
-pub(super) fn not_connected(error: &anyhow::Error, again: Duration, report: &mut Report) {
-    let (reason, seconds) = (text::one_line(error), rounded(again));
-    let event = json!({"event": "not-connected", "reason": &reason, "seconds": seconds});
-    report.tell(event, &format!("the appliance does not follow: {reason}; next try in {seconds} s"));
+pub(super) fn not_connected(reason: &str, again: Duration, report: &mut Report) {
+    let event = json!({"event": "not-connected", "reason": reason, "seconds": rounded(again)});
+    report.tell(event, &format!("the appliance does not follow, and is tried again as long as it takes: {reason}"));
 }
 
 /// A stream begins.

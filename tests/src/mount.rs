@@ -2,6 +2,7 @@
 //!
 //! Invariants: an unmounted image is complete on disk (unmounting syncs it); nothing stays mounted after a failed test.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -85,8 +86,17 @@ pub struct NbdFuse {
 impl NbdFuse {
     /// Attaches the export read-only; [`NbdFuse::disk`] is the file.
     pub fn new(uri: &str, dir: &Path) -> NbdFuse {
+        NbdFuse::start(args!["-r", dir.join("disk"), uri], dir)
+    }
+
+    /// The same, to be written to.
+    pub fn writable(uri: &str, dir: &Path) -> NbdFuse {
+        NbdFuse::start(args![dir.join("disk"), uri], dir)
+    }
+
+    fn start(arguments: Vec<OsString>, dir: &Path) -> NbdFuse {
         std::fs::create_dir_all(dir).expect("a mount point");
-        let run = Run::peer("nbdfuse").args(args!["-r", dir.join("disk"), uri]);
+        let run = Run::peer("nbdfuse").args(arguments);
         let mut command = run.command();
         let mut child = command.stdout(Stdio::null()).spawn().expect("nbdfuse starts");
         wait_until("nbdfuse shows the export", || {

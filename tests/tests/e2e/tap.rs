@@ -23,21 +23,21 @@ fn volume(lab: &Lab, size: u64) -> PathBuf {
     volume
 }
 
-/// Random writes and flushes, each checked by reading it again.
-fn fio(tap: &Tap, seconds: u32, region: &str) -> Run {
+/// Random writes and flushes over the first bytes of the volume, each block once and 16 MiB a second, and all of them read again and checked.
+fn fio(tap: &Tap, megabytes: u32) -> Run {
     let job = args![
         "--name=t",
         "--ioengine=nbd",
         format!("--uri={}", tap.uri()),
-        "--rw=randrw",
+        "--rw=randwrite",
         "--bs=4k",
         "--iodepth=16",
-        "--fsync=32",
-        format!("--size={region}"),
+        "--fsync=256",
+        format!("--size={megabytes}m"),
+        "--rate=,16m",
         "--verify=crc32c",
         "--verify_fatal=1",
-        "--time_based",
-        format!("--runtime={seconds}"),
+        "--verify_state_save=0",
         format!("--randseed={}", seed() % 1_000_000),
     ];
     Run::peer("fio").args(job)
@@ -80,7 +80,7 @@ fn a_baseline_under_writes_is_one_moment() {
     let appliance = Appliance::start(&lab);
     let volume = volume(&lab, 256 * MIB);
     let mut tap = Tap::start(&lab, &volume, appliance.address(), &[]);
-    let writing = fio(&tap, 8, "64m").start();
+    let writing = fio(&tap, 64).start();
     tap.wait_phase("following");
     assert!(!writing.has_ended(), "the baseline was made while fio wrote");
     writing.finish().expect_code(0);
@@ -98,7 +98,7 @@ fn a_filesystem_in_use_is_consistent_at_every_point() {
     Filesystem::Ext4.make(&volume, lab.path(), &mut rng);
     let appliance = Appliance::start(&lab);
     let mut tap = Tap::start(&lab, &volume, appliance.address(), &[]);
-    let fuse = NbdFuse::new(&tap.uri(), &lab.dir("fuse"));
+    let fuse = NbdFuse::writable(&tap.uri(), &lab.dir("fuse"));
     let mount = Filesystem::Ext4.mount(&fuse.disk(), &lab.dir("mount"));
     let mut days = 0;
     wait_until("the baseline is stored, while files change", || {
@@ -170,8 +170,8 @@ fn a_tap_that_is_killed_reads_what_is_uncertain_and_no_more() {
     let mut tap = Tap::start(&lab, &volume(&lab, 256 * MIB), appliance.address(), &[]);
     tap.wait_phase("following");
     for _ in 0..rounds() {
-        let writing = fio(&tap, 30, "16m").start();
-        let enough = rng.below(400);
+        let writing = fio(&tap, 16).start();
+        let enough = rng.below(1000);
         let before = tap.written();
         wait_until("some of it is written", || match tap.written() - before {
             written if written > enough << 12 => Ok(()),
@@ -183,7 +183,8 @@ fn a_tap_that_is_killed_reads_what_is_uncertain_and_no_more() {
         tap.wait_phase("following");
         for stream in streams(&tap) {
             assert_eq!(stream["kind"], "incremental", "{stream}");
-            assert!(count(&stream, "bytes") <= 32 * MIB, "only what was written lately is read: {stream}");
+            // With the extents that were made ready to be written to: 32 MiB ahead of the last one.
+            assert!(count(&stream, "bytes") <= 52 * MIB, "only what was written lately is read: {stream}");
         }
         assert_follows(&appliance, &tap);
     }
@@ -196,7 +197,7 @@ fn an_appliance_that_is_killed_is_caught_up_with_from_the_journal() {
     let mut tap = Tap::start(&lab, &volume(&lab, 64 * MIB), appliance.address(), &[]);
     tap.wait_phase("following");
     for byte in 1..=rounds() {
-        let writing = fio(&tap, 2, "32m").start();
+        let writing = fio(&tap, 32).start();
         appliance.kill();
         writing.finish().expect_code(0);
         tap.io(&[&format!("write -P {byte} 40M 2M"), "flush"]);

@@ -75,6 +75,13 @@ impl Side {
     }
 }
 
+impl Drop for Side {
+    fn drop(&mut self) {
+        // Who applies points has the pool, too.
+        self.secondaries.stop();
+    }
+}
+
 /// A volume whose primary wrote, flushed, wrote again, and is gone.
 fn orphaned(lab: &Lab) -> (Side, Vec<u8>, Uuid) {
     let (pool, journals, mut tap) = followed(lab);

@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicI64;
 use understudy_format::BlockSize;
 use understudy_format::journal::{Change, Order, entries};
 
-const SIZE: u64 = 1 << 20;
+pub(super) const SIZE: u64 = 1 << 20;
 const BLOCK: u64 = 4096;
-const JOURNAL: Uuid = Uuid::from_u128(1);
+pub(super) const JOURNAL: Uuid = Uuid::from_u128(1);
 
 #[derive(Debug, Default)]
 struct Hands(AtomicI64);
@@ -19,7 +19,7 @@ impl Clock for Hands {
     }
 }
 
-fn parts(volume: &Arc<MemoryVolume>, directory: &Arc<MemoryDirectory>) -> Parts {
+pub(super) fn parts(volume: &Arc<MemoryVolume>, directory: &Arc<MemoryDirectory>) -> Parts {
     Parts {
         volume: volume.clone(),
         directory: directory.clone(),
@@ -30,13 +30,13 @@ fn parts(volume: &Arc<MemoryVolume>, directory: &Arc<MemoryDirectory>) -> Parts 
 }
 
 /// What an appliance makes of what a tap sends.
-struct Appliance {
+pub(super) struct Appliance {
     point: Vec<u8>,
     number: u64,
-    position: Option<Position>,
+    pub(super) position: Option<Position>,
     /// Of the journal that it follows, all entries.
     entries: Vec<u8>,
-    durable: u64,
+    pub(super) durable: u64,
     journal: Uuid,
 }
 
@@ -114,7 +114,7 @@ impl Appliance {
         snapshot.bytes()
     }
 
-    fn check(&mut self, core: &Core, volume: &MemoryVolume) {
+    pub(super) fn check(&mut self, core: &Core, volume: &MemoryVolume) {
         self.take(core);
         self.fold();
         assert!(self.point == volume.content(), "the point is not the volume");
@@ -134,7 +134,7 @@ fn replay(bytes: &[u8], volume: &mut [u8]) {
 }
 
 /// A tap that follows, with the volume full of `1`.
-fn following() -> (Arc<MemoryVolume>, Arc<MemoryDirectory>, Core, Appliance) {
+pub(super) fn following() -> (Arc<MemoryVolume>, Arc<MemoryDirectory>, Core, Appliance) {
     let (volume, directory) = (MemoryVolume::with(vec![1; SIZE as usize]), Arc::new(MemoryDirectory::default()));
     let core = Core::open(parts(&volume, &directory)).unwrap();
     let mut appliance = Appliance::new();

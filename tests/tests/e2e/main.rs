@@ -15,6 +15,7 @@ mod config;
 mod crash;
 mod damage;
 mod extract;
+mod failover;
 mod filesystems;
 mod fleet;
 mod frames;

@@ -71,15 +71,7 @@ impl Image {
 
     /// What a stream from `base` says of the blocks from `first` to before `end`, in runs.
     pub fn entries(&self, base: Option<&Self>, first: u64, end: u64) -> Vec<Entry> {
-        let mut entries: Vec<Entry> = Vec::new();
-        for block in (first..end).map(BlockId) {
-            match (entries.last_mut(), self.entry(base, block)) {
-                (Some(Entry::Zero { count }), Entry::Zero { .. })
-                | (Some(Entry::Unchanged { count }), Entry::Unchanged { .. }) => *count += 1,
-                (_, entry) => entries.push(entry),
-            }
-        }
-        entries
+        in_runs((first..end).map(|block| self.entry(base, BlockId(block))))
     }
 
     fn entry(&self, base: Option<&Self>, block: BlockId) -> Entry {
@@ -88,16 +80,51 @@ impl Image {
         let same = |base: &Self| {
             base.digests.get(block.0 as usize) == Some(&digest) && base.geometry().block_len(block) == block_length
         };
-        match () {
-            () if base.is_some_and(same) => Entry::Unchanged { count: 1 },
-            () if digest.is_zero() => Entry::Zero { count: 1 },
-            () => Entry::Data { digest, codec: Codec::Stored, payload_offset: 0, payload_length: 0, block_length },
-        }
+        if base.is_some_and(same) { Entry::Unchanged { count: 1 } } else { of_block(digest, block_length) }
     }
 }
 
+impl Blocks for Image {
+    fn block(&self, block: BlockId) -> &[u8] {
+        self.block(block)
+    }
+
+    fn digest(&self, block: BlockId) -> Digest {
+        self.digest(block)
+    }
+}
+
+/// The content of a volume, block by block.
+pub trait Blocks {
+    /// The bytes of a block.
+    fn block(&self, block: BlockId) -> &[u8];
+    /// The digest of a block.
+    fn digest(&self, block: BlockId) -> Digest;
+}
+
+/// What a stream says of one block that is brought.
+pub fn of_block(digest: Digest, block_length: u32) -> Entry {
+    match digest.is_zero() {
+        true => Entry::Zero { count: 1 },
+        false => Entry::Data { digest, codec: Codec::Stored, payload_offset: 0, payload_length: 0, block_length },
+    }
+}
+
+/// What is the same of block after block in one entry.
+pub fn in_runs(blocks: impl Iterator<Item = Entry>) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for block in blocks {
+        match (entries.last_mut(), block) {
+            (Some(Entry::Zero { count }), Entry::Zero { .. })
+            | (Some(Entry::Unchanged { count }), Entry::Unchanged { .. }) => *count += 1,
+            (_, entry) => entries.push(entry),
+        }
+    }
+    entries
+}
+
 /// The top of the map by its plain definition.
-fn top(digests: &[Digest]) -> Digest {
+pub(crate) fn top(digests: &[Digest]) -> Digest {
     let mut level = digests.to_vec();
     for _ in 0..top_level(digests.len() as u64) {
         level = level.chunks(FANOUT as usize).map(page).collect();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use understudy_appliance::clock::Clock;
 use understudy_appliance::error::{Error, Result};
+use understudy_appliance::journals::Journals;
 use understudy_appliance::pool::collect::{self, Collected};
 use understudy_appliance::pool::disk::Disk;
 use understudy_appliance::pool::store::Stores;
@@ -44,6 +45,7 @@ pub struct Machine {
     memory: Arc<MemoryStores>,
     segment_size: u64,
     pool: Option<Arc<Pool>>,
+    journals: Option<Arc<Journals>>,
 }
 
 impl Machine {
@@ -67,7 +69,7 @@ impl Machine {
 
     /// A computer with this disk, whose pool has no index.
     pub fn with_disk(disk: SimDisk) -> Self {
-        Self { disk, memory: Arc::default(), segment_size: SEGMENT_SIZE, pool: None }
+        Self { disk, memory: Arc::default(), segment_size: SEGMENT_SIZE, pool: None, journals: None }
     }
 
     /// The disk.
@@ -83,7 +85,9 @@ impl Machine {
             let (now_ns, uuid) = (1, Uuid::from_u128(77));
             let (inline, segment_size, new_volume) = (true, self.segment_size, Settings::default().into());
             let options = Options { disk, stores, inline, segment_size, new_volume, now_ns, uuid };
-            self.pool = Some(Arc::new(Pool::open(Path::new(POOL), options)?));
+            let pool = Arc::new(Pool::open(Path::new(POOL), options)?);
+            self.journals = Some(Arc::new(Journals::open(&pool)?));
+            self.pool = Some(pool);
         }
         self.pool()
     }
@@ -93,9 +97,14 @@ impl Machine {
         self.pool.as_ref().ok_or(Error::Closing)
     }
 
+    /// The journals of its pool.
+    pub fn journals(&self) -> Result<&Arc<Journals>> {
+        self.journals.as_ref().ok_or(Error::Closing)
+    }
+
     /// Ends the appliance in order.
     pub fn stop(&mut self) {
-        self.pool = None;
+        (self.pool, self.journals) = (None, None);
     }
 
     /// The power goes off and on again; at times the index does not survive it at all.

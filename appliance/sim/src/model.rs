@@ -4,14 +4,14 @@
 //! under way when something failed is *in doubt*: its point is there as a whole or not at all, and whichever is found
 //! is what must stay; of a group all points or none. The same holds for removing and protecting points.
 
-use crate::image::Image;
+use crate::image::{Blocks, Image};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use understudy_appliance::pool::{Pool, VolumeEntry};
 use understudy_appliance::view::PointView;
 use understudy_format::catalogue::Settings;
-use understudy_format::point::{Point, VolumeName};
+use understudy_format::point::{Point, Volume as PoolVolume, VolumeName};
 use understudy_format::{BlockId, Digest};
 use uuid::Uuid;
 
@@ -241,7 +241,7 @@ impl Model {
             return Err(Wrong(format!("volume {name}: {expected:?} was set, {found:?} is")));
         }
         let mut both = expected.iter().zip(&entry.points);
-        both.try_for_each(|(kept, point)| check_point(pool, entry, point, &kept.image))
+        both.try_for_each(|(kept, point)| check_point(pool, &entry.volume, point, &*kept.image))
     }
 
     /// The image of a secondary is the newest point, byte for byte.
@@ -259,8 +259,9 @@ impl Model {
     }
 }
 
-fn check_point(pool: &Arc<Pool>, entry: &VolumeEntry, point: &Point, image: &Image) -> Checked {
-    match damage(pool, entry, point, image)?.first() {
+/// A point has this content, and all of it can be read.
+pub fn check_point(pool: &Arc<Pool>, volume: &PoolVolume, point: &Point, content: &impl Blocks) -> Checked {
+    match damage(pool, volume, point, content)?.first() {
         None => Ok(()),
         Some(damage) => Err(Wrong(damage.error.to_string())),
     }
@@ -277,23 +278,28 @@ pub struct Damage {
     pub error: understudy_appliance::error::Error,
 }
 
-/// The blocks of a point that cannot be read; one that can be read and is another than that of `image` is wrong.
-pub fn damage(pool: &Arc<Pool>, entry: &VolumeEntry, point: &Point, image: &Image) -> Checked<Vec<Damage>> {
-    let view = PointView::open(pool, &entry.volume, point, "the simulation");
+/// The blocks of a point that cannot be read; one that can be read and is another one than expected is wrong.
+pub fn damage(
+    pool: &Arc<Pool>,
+    volume: &PoolVolume,
+    point: &Point,
+    expected: &impl Blocks,
+) -> Checked<Vec<Damage>> {
+    let view = PointView::open(pool, volume, point, "the simulation");
     let view = view.map_err(|error| Wrong(format!("a point cannot be opened: {error}")))?;
     let mut lookup = view.lookup();
     let mut damaged = Vec::new();
     for block in (0..view.geometry().block_count()).map(BlockId) {
         let same = match view.block(&mut lookup, block) {
-            Ok(Some(content)) => content == image.block(block),
-            Ok(None) => image.digest(block).is_zero(),
+            Ok(Some(content)) => content == expected.block(block),
+            Ok(None) => expected.digest(block).is_zero(),
             Err(error) => {
-                damaged.push(Damage { block, digest: image.digest(block), error });
+                damaged.push(Damage { block, digest: expected.digest(block), error });
                 continue;
             }
         };
         if !same {
-            let (name, number) = (&entry.volume.name, point.number);
+            let (name, number) = (&volume.name, point.number);
             return Err(Wrong(format!("volume {name}, point {number}, block {block}: wrong bytes were returned")));
         }
     }

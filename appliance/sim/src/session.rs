@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use understudy_appliance::error::{Error, Result};
-use understudy_appliance::ingest::{Announced, Ingest, Ready};
+use understudy_appliance::ingest::{Announced, Ingest, Over, Ready};
+use understudy_appliance::journals::Journals;
 use understudy_appliance::pool::Pool;
+use understudy_format::journal::Position;
 use understudy_format::point::VolumeName;
 use understudy_format::wire::Message;
 use uuid::Uuid;
@@ -15,7 +17,8 @@ const WINDOW: u32 = 3;
 #[derive(Debug)]
 pub struct Session {
     pool: Arc<Pool>,
-    pushed: Option<VolumeName>,
+    journals: Option<Arc<Journals>>,
+    pushed: Option<(VolumeName, Option<Position>)>,
     ingest: Option<Ingest>,
     in_group: bool,
     held: Option<Ready>,
@@ -24,27 +27,28 @@ pub struct Session {
 impl Session {
     /// A connection over which nothing was said yet.
     pub fn new(pool: Arc<Pool>) -> Self {
-        Self { pool, pushed: None, ingest: None, in_group: false, held: None }
+        Self { pool, journals: None, pushed: None, ingest: None, in_group: false, held: None }
+    }
+
+    /// One to an appliance that follows taps.
+    pub fn beside(pool: Arc<Pool>, journals: Arc<Journals>) -> Self {
+        Self { journals: Some(journals), ..Self::new(pool) }
     }
 
     /// Takes a message of the initiator and returns the answer, if one is due; after an error the connection is over.
     pub fn handle(&mut self, message: Message) -> Result<Option<Message>> {
         match (message, &mut self.ingest) {
-            (Message::Push { name, group, .. }, None) => {
-                (self.pushed, self.in_group) = (Some(name), group.is_some());
+            (Message::Push { name, group, over, .. }, None) => {
+                (self.pushed, self.in_group) = (Some((name, over)), group.is_some());
                 Ok(None)
             }
             (Message::Begin(begin), None) => {
-                let name = self.pushed.take().ok_or_else(|| Error::refused("a stream that was not announced"))?;
+                let announced = self.pushed.take();
+                let (name, position) = announced.ok_or_else(|| Error::refused("a stream that was not announced"))?;
+                let over = self.journals.clone().zip(position).map(|(journals, position)| Over { journals, position });
                 // The name of the stream serves as that of its volume, when this is new: both must only be unique.
-                let announced = Announced {
-                    name,
-                    label: None,
-                    new_uuid: begin.stream,
-                    now_ns: begin.created_ns,
-                    learns: true,
-                    over: None,
-                };
+                let (new_uuid, now_ns) = (begin.stream, begin.created_ns);
+                let announced = Announced { name, label: None, new_uuid, now_ns, learns: true, over };
                 let ingest = self.ingest.insert(Ingest::begin(self.pool.clone(), announced, begin)?);
                 Ok(Some(Message::Accept { window: WINDOW, cursor: ingest.cursor(), again: ingest.again()? }))
             }

@@ -64,7 +64,7 @@ impl Link {
     fn speak(&mut self) -> Event {
         match self.initiator.poll() {
             Ok(message) => self.up.extend(message),
-            Err(error) => return Event::Failed(error.into(), None),
+            Err(error) => return Event::Failed(error, None),
         }
         Event::Moved
     }
@@ -119,7 +119,7 @@ impl Link {
     fn answer(&mut self) -> Event {
         let Some(message) = self.down.pop_front() else { return Event::Moved };
         match self.initiator.handle(message) {
-            Err(error) => Event::Failed(error.into(), None),
+            Err(error) => Event::Failed(error, None),
             Ok(()) if self.initiator.stored().is_some() => Event::Over,
             Ok(()) => Event::Moved,
         }

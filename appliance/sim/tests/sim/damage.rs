@@ -66,7 +66,7 @@ fn read(model: &Model, pool: &Arc<Pool>) -> BTreeSet<[u8; 32]> {
     for entry in pool.volumes() {
         for point in &entry.points {
             let kept = model.points(&entry.volume.name).iter().find(|kept| kept.number == point.number);
-            let found = damage(pool, &entry, point, &kept.expect("only what was acknowledged").image).unwrap();
+            let found = damage(pool, &entry.volume, point, &*kept.expect("only what was acknowledged").image).unwrap();
             let digests = found.iter().map(|damage| named(damage, entry.volume.name.as_str(), point.number).0);
             damaged.extend(digests);
         }

@@ -279,12 +279,7 @@ pub struct Damage {
 }
 
 /// The blocks of a point that cannot be read; one that can be read and is another one than expected is wrong.
-pub fn damage(
-    pool: &Arc<Pool>,
-    volume: &PoolVolume,
-    point: &Point,
-    expected: &impl Blocks,
-) -> Checked<Vec<Damage>> {
+pub fn damage(pool: &Arc<Pool>, volume: &PoolVolume, point: &Point, expected: &impl Blocks) -> Checked<Vec<Damage>> {
     let view = PointView::open(pool, volume, point, "the simulation");
     let view = view.map_err(|error| Wrong(format!("a point cannot be opened: {error}")))?;
     let mut lookup = view.lookup();

@@ -71,16 +71,21 @@ pub struct Failure {
     pub wrong: Wrong,
     /// What was done, oldest first.
     pub trace: Vec<String>,
+    /// The test that runs it again.
+    pub test: &'static str,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, wrong, trace } = self;
+        let Self { seed, wrong, trace, test } = self;
         let skipped = trace.len().saturating_sub(TRACE_LINES);
         writeln!(f, "seed {seed}: {wrong}")?;
         writeln!(f, "what was done ({skipped} earlier lines left out):")?;
         trace[skipped..].iter().try_for_each(|line| writeln!(f, "  {line}"))?;
-        write!(f, "replay: UNDERSTUDY_SIM_SEED={seed} UNDERSTUDY_SIM_RUNS=1 cargo test -p understudy-sim world")
+        write!(
+            f,
+            "replay: UNDERSTUDY_SIM_SEED={seed} UNDERSTUDY_SIM_RUNS=1 cargo test -p understudy-sim {test}::random"
+        )
     }
 }
 
@@ -89,7 +94,7 @@ pub fn run(seed: u64, actions: u64, build: impl FnOnce(u64) -> Machine) -> Resul
     let mut world = World::new(seed, build(seed));
     match world.live(actions) {
         Ok(()) => Ok(world.stats),
-        Err(wrong) => Err(Failure { seed, wrong, trace: world.trace }),
+        Err(wrong) => Err(Failure { seed, wrong, trace: world.trace, test: "world" }),
     }
 }
 

@@ -1,10 +1,11 @@
-//! Random lives of a pool, for as long as is asked for: `soak [--minutes N] [--seed N]`.
+//! Random lives of a pool, and of a primary with its appliance, in turn, for as long as is asked for: `soak [--minutes N] [--seed N]`.
 //!
 //! Ends with a failure, its seed and how to replay it as soon as a promise is broken.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use understudy_sim::machine::Machine;
+use understudy_sim::tap::life::{self, Breach};
 use understudy_sim::world::{ACTIONS, Stats, run};
 
 const USAGE: &str = "usage: soak [--minutes N] [--seed N]";
@@ -36,12 +37,13 @@ fn now() -> Instant {
 
 fn soak(arguments: &Arguments) -> Result<String, String> {
     let end = now() + Duration::from_secs(arguments.minutes * 60);
-    let (mut all, mut seed) = (Stats::default(), arguments.seed);
+    let (mut pools, mut taps, mut seed) = (Stats::default(), life::Stats::default(), arguments.seed);
     while now() < end {
-        all.add(&run(seed, ACTIONS, Machine::any).map_err(|failure| failure.to_string())?);
+        pools.add(&run(seed, ACTIONS, Machine::any).map_err(|failure| failure.to_string())?);
+        taps.add(&life::run(seed, life::ACTIONS, Breach::None).map_err(|failure| failure.to_string())?);
         seed += 1;
     }
-    Ok(format!("{} lives from seed {}: {all:?}", seed - arguments.seed, arguments.seed))
+    Ok(format!("{} lives of each from seed {}: {pools:?}, {taps:?}", seed - arguments.seed, arguments.seed))
 }
 
 fn main() -> ExitCode {

@@ -6,4 +6,5 @@ mod damage;
 mod disk;
 mod journals;
 mod overlay;
+mod tap;
 mod world;

@@ -3,7 +3,7 @@
 use understudy_sim::machine::Machine;
 use understudy_sim::world::{ACTIONS, Stats, run};
 
-fn number(variable: &str, default: u64) -> u64 {
+pub fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
 }
 

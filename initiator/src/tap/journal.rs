@@ -130,7 +130,8 @@ impl Journal {
                 }
             }
         }
-        Ok(spans.first().map(|span| span.first))
+        // A file without a header has no entry, and yet says that all before it are elsewhere.
+        Ok(firsts(&*journal.directory, id)?.first().copied())
     }
 
     /// Appends the next entry, and tells its number.
@@ -215,13 +216,12 @@ impl Journal {
         self.appended.notify_all();
     }
 
-    /// Removes the files of which all entries are at most `through`.
+    /// Removes the files of which all entries are at most `through`, but the newest that is there: after an unclean end that one says how
+    /// far those went which are gone.
     pub fn forget(&self, through: u64) -> io::Result<()> {
-        let mut writing = lock(&self.writing);
-        let gone = lock(&self.tail).forget(through);
-        if writing.as_ref().is_some_and(|(first, _)| gone.contains(first)) {
-            *writing = None;
-        }
+        let writing = lock(&self.writing);
+        let newest = writing.as_ref().map(|(first, _)| *first);
+        let gone = lock(&self.tail).forget(through, newest);
         gone.iter().try_for_each(|first| self.directory.remove(&name(self.id, *first)))
     }
 }
@@ -243,12 +243,18 @@ fn parse(name: &str) -> Option<(Uuid, u64)> {
     Some((id.parse().ok()?, u64::from_str_radix(first, 16).ok()?))
 }
 
+/// The first entries of all files of a journal, ascending.
+fn firsts(directory: &dyn Directory, id: Uuid) -> io::Result<Vec<u64>> {
+    let names = directory.list()?;
+    let own = names.iter().filter_map(|name| parse(name)).filter(|(of, _)| *of == id);
+    let mut firsts: Vec<u64> = own.map(|(_, first)| first).collect();
+    firsts.sort_unstable();
+    Ok(firsts)
+}
+
 /// The files of a journal, ascending. The last one counts only when its header was written.
 fn spans(directory: &dyn Directory, id: Uuid, volume_size: u64) -> io::Result<Vec<Span>> {
-    let names = directory.list()?;
-    let mut firsts: Vec<u64> =
-        names.iter().filter_map(|name| parse(name)).filter(|(of, _)| *of == id).map(|(_, first)| first).collect();
-    firsts.sort_unstable();
+    let firsts = firsts(directory, id)?;
     let mut spans = Vec::new();
     for (index, first) in firsts.iter().enumerate() {
         let file = directory.open(&name(id, *first))?;

@@ -206,10 +206,13 @@ impl Tail {
         self.spare.extend(buffer.filter(|_| self.spare.len() < KEPT));
     }
 
-    /// Forgets the files of which all entries are at most `through`, and tells which.
-    pub fn forget(&mut self, through: u64) -> Vec<u64> {
+    /// Forgets the files of which all entries are at most `through`, before the newest that is there, and tells which.
+    pub fn forget(&mut self, through: u64, newest: Option<u64>) -> Vec<u64> {
+        // Nothing is written yet of the file that is filled: the one before it is there.
+        let newest = newest.or_else(|| self.spans.iter().rev().nth(1).map(|span| span.first)).unwrap_or(0);
+        let is_over = |span: &Span, next: &Span| span.first < newest && next.first <= through + 1;
         let mut gone = Vec::new();
-        while self.spans.get(1).is_some_and(|next| next.first <= through + 1) {
+        while self.spans.get(1).is_some_and(|next| is_over(&self.spans[0], next)) {
             gone.extend(self.spans.pop_front().map(|span| span.first));
         }
         while self.pieces.front().is_some_and(|piece| gone.contains(&piece.file)) {

@@ -48,7 +48,7 @@ impl Life {
 
     fn bytes(&mut self, length: usize) -> Vec<u8> {
         let word = if self.rng.chance(10) { 0 } else { self.rng.next_u64() };
-        (0..length as u64 / 8).flat_map(|at| (word ^ at / 100).to_le_bytes()).collect()
+        (0..length as u64 / 8).flat_map(|at| (word ^ (at / 100)).to_le_bytes()).collect()
     }
 
     fn change(

@@ -81,7 +81,8 @@ pub enum Breach {
     /// Nothing.
     #[default]
     None,
-    /// Syncs of the tap's journal do nothing.
+    /// Syncs of the tap's active extents do nothing. (Those of its journal need not do anything: what an unclean end takes from it is in active
+    /// extents.)
     LyingTap,
     /// Syncs of the appliance's journals do nothing.
     LyingAppliance,
@@ -139,7 +140,7 @@ impl Life {
         let geometry = geometry.expect("whole sectors");
         let (site, primary) = (Machine::any(seed), Primary::new(seed, geometry, journal_max));
         match breach {
-            Breach::LyingTap => primary.state.lie(|path| path.extension().is_some_and(|end| end == "journal")),
+            Breach::LyingTap => primary.state.lie(|path| path.ends_with("active")),
             Breach::LyingAppliance => site.disk().lie(|path| path.extension().is_some_and(|end| end == "journal")),
             Breach::None | Breach::HastyAppliance => {}
         }

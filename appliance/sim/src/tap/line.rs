@@ -91,7 +91,7 @@ pub struct Line {
     sent: u64,
     up: VecDeque<Batch>,
     down: VecDeque<u64>,
-    /// Whether the appliance answers what it has not made durable, as one would that has the order wrong.
+    /// Whether the appliance answers as soon as entries are on their way, as one would that has the order wrong.
     hasty: bool,
 }
 
@@ -105,6 +105,7 @@ impl Line {
     pub fn speak(&mut self, core: &Core) -> std::io::Result<()> {
         if let Some(batch) = core.pending(self.sent, MESSAGE_BYTES)? {
             self.sent = batch.through;
+            self.down.extend(self.hasty.then_some(batch.through));
             self.up.push_back(batch);
         }
         Ok(())
@@ -113,9 +114,6 @@ impl Line {
     /// The appliance takes a message.
     pub fn arrive(&mut self) -> Result<()> {
         let Some(batch) = self.up.pop_front() else { return Ok(()) };
-        if self.hasty {
-            self.down.push_back(batch.through);
-        }
         let through = self.follower.append(batch.first, &batch.bytes)?;
         self.down.push_back(through);
         Ok(())

@@ -30,7 +30,7 @@ fn check_caught(breach: Breach) {
 }
 
 #[test]
-fn a_disk_whose_syncs_of_the_taps_journal_lie_is_caught() {
+fn a_disk_whose_syncs_of_active_extents_lie_is_caught() {
     check_caught(Breach::LyingTap);
 }
 

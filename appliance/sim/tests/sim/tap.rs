@@ -9,7 +9,7 @@ const RUNS: u64 = 40;
 
 #[test]
 fn random_lives_break_no_promise() {
-    let (first, runs) = (number("UNDERSTUDY_SIM_SEED", 1), number("UNDERSTUDY_SIM_RUNS", 40));
+    let (first, runs) = (number("UNDERSTUDY_SIM_SEED", 1), number("UNDERSTUDY_SIM_RUNS", 24));
     let mut all = Stats::default();
     for seed in first..first + runs {
         all.add(&run(seed, ACTIONS, Breach::None).unwrap_or_else(|failure| panic!("{failure}")));

@@ -27,6 +27,7 @@ fn volume(lab: &Lab, size: u64) -> PathBuf {
 fn fio(tap: &Tap, megabytes: u32) -> Run {
     let job = args![
         "--name=t",
+        "--thread",
         "--ioengine=nbd",
         format!("--uri={}", tap.uri()),
         "--rw=randwrite",

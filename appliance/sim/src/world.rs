@@ -82,10 +82,7 @@ impl fmt::Display for Failure {
         writeln!(f, "seed {seed}: {wrong}")?;
         writeln!(f, "what was done ({skipped} earlier lines left out):")?;
         trace[skipped..].iter().try_for_each(|line| writeln!(f, "  {line}"))?;
-        write!(
-            f,
-            "replay: UNDERSTUDY_SIM_SEED={seed} UNDERSTUDY_SIM_RUNS=1 cargo test -p understudy-sim {test}::random"
-        )
+        write!(f, "replay: UNDERSTUDY_SIM_SEED={seed} UNDERSTUDY_SIM_RUNS=1 cargo test -p understudy-sim {test}")
     }
 }
 
@@ -94,7 +91,7 @@ pub fn run(seed: u64, actions: u64, build: impl FnOnce(u64) -> Machine) -> Resul
     let mut world = World::new(seed, build(seed));
     match world.live(actions) {
         Ok(()) => Ok(world.stats),
-        Err(wrong) => Err(Failure { seed, wrong, trace: world.trace, test: "world" }),
+        Err(wrong) => Err(Failure { seed, wrong, trace: world.trace, test: "world::random" }),
     }
 }
 

@@ -81,9 +81,10 @@ pub enum Breach {
     /// Nothing.
     #[default]
     None,
-    /// Syncs of the tap's active extents do nothing. (Those of its journal need not do anything: what an unclean end takes from it is in active
-    /// extents.)
-    LyingTap,
+    /// Syncs of the tap's active extents do nothing.
+    LyingExtents,
+    /// Syncs of the tap's journal do nothing; that shows only once extents were cleared which it had the writes to.
+    LyingJournal,
     /// Syncs of the appliance's journals do nothing.
     LyingAppliance,
     /// The appliance says that entries are durable before they are.
@@ -95,7 +96,7 @@ pub fn run(seed: u64, actions: u64, breach: Breach) -> Result<Stats, Failure> {
     let mut life = Life::new(seed, breach);
     match life.live(actions) {
         Ok(()) => Ok(life.stats),
-        Err(wrong) => Err(Failure { seed, wrong, trace: life.trace, test: "tap" }),
+        Err(wrong) => Err(Failure { seed, wrong, trace: life.trace, test: "tap::random" }),
     }
 }
 
@@ -140,7 +141,8 @@ impl Life {
         let geometry = geometry.expect("whole sectors");
         let (site, primary) = (Machine::any(seed), Primary::new(seed, geometry, journal_max));
         match breach {
-            Breach::LyingTap => primary.state.lie(|path| path.ends_with("active")),
+            Breach::LyingExtents => primary.state.lie(|path| path.ends_with("active")),
+            Breach::LyingJournal => primary.state.lie(|path| path.extension().is_some_and(|end| end == "journal")),
             Breach::LyingAppliance => site.disk().lie(|path| path.extension().is_some_and(|end| end == "journal")),
             Breach::None | Breach::HastyAppliance => {}
         }

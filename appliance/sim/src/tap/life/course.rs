@@ -55,8 +55,8 @@ pub enum Place {
 }
 
 /// Runs a course in which something goes wrong at one place, or nothing; to a good end.
-pub fn course(steps: &[Step], seed: u64, fault: Option<(Place, Fault)>) -> Result<Stats, Failure> {
-    let mut life = Life::with(seed, Breach::None, JOURNAL_MAX);
+pub fn course(steps: &[Step], seed: u64, fault: Option<(Place, Fault)>, breach: Breach) -> Result<Stats, Failure> {
+    let mut life = Life::with(seed, breach, JOURNAL_MAX);
     if let Some((place, fault)) = fault {
         life.disk(place).set_fault(Some(fault));
     }
@@ -124,7 +124,7 @@ impl Life {
     }
 
     fn all_arrives(&mut self) -> Checked {
-        for _ in 0..60 {
+        for _ in 0..8 {
             self.connect()?;
             self.exchange()?;
             self.recover()?;

@@ -70,7 +70,11 @@ impl Journals {
         let own = Self { pool: pool.clone(), shelves: Mutex::default() };
         let root = own.root();
         // Without the directory nobody ever followed a volume.
-        for name in pool.disk().list(&root).unwrap_or_default() {
+        let names = match pool.disk().list(&root) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            listed => listed.map_err(at(&root))?,
+        };
+        for name in names {
             match name.parse() {
                 Ok(name) => own.find(&name)?,
                 Err(_) => tracing::error!(name, dir = %root.display(), "is no name of a volume, and left alone"),

@@ -64,7 +64,7 @@ impl Failover<'_> {
         let folder = Folder { pool: self.pool, journals: self.journals, name: self.name };
         // First up to the newest mark, then to the end: so nothing that the primary was told to be here is missing.
         while let Some((volume, _)) = folder.fold(clock::random_uuid(), clock::now_ns())? {
-            self.kick(&volume);
+            self.secondaries.follow(&volume);
         }
         let volume = self.entry()?.volume.clone();
         // A stream that was admitted before would come after the point.
@@ -83,7 +83,7 @@ impl Failover<'_> {
             Role::Promoted { point } => {
                 self.open(&entry.volume, point)?;
                 let state = self.give_back(&switch, &entry.volume, point)?;
-                self.kick(&entry.volume);
+                self.secondaries.follow(&entry.volume);
                 self.returning(&entry.volume, &state)
             }
         }
@@ -169,12 +169,6 @@ impl Failover<'_> {
     fn discard(&self, volume: &Volume, point: u64) {
         if let Err(error) = self.overlays.discard(&volume.uuid, point, true) {
             tracing::warn!(volume = %volume.name, point, %error, "its scratch overlay could not be discarded");
-        }
-    }
-
-    fn kick(&self, volume: &Volume) {
-        if let Err(error) = self.secondaries.kick(volume) {
-            tracing::error!(volume = %volume.name, %error, "the secondary cannot be brought up to date");
         }
     }
 

@@ -16,7 +16,9 @@ use crate::pool::{Pages, Pool, StreamGuard};
 use std::ops::Range;
 use understudy_format::codec::encode_into;
 use understudy_format::map::{Builder, Lookup, Map};
+use understudy_format::point::Point;
 use understudy_format::{BlockId, Digest, Geometry};
+use uuid::Uuid;
 
 /// What was written over a volume.
 pub trait Overwrites {
@@ -43,6 +45,25 @@ impl Folded {
     /// The base itself: nothing was written over it.
     pub fn nothing(base: Map) -> Self {
         Self { map: base, changed_blocks: 0, stored_bytes: 0, new_bytes: 0 }
+    }
+
+    /// The point that it is, brought by what stands for a stream; over no other point and with no name, until somebody says so.
+    pub fn point(&self, volume: Uuid, number: u64, stream: Uuid, created_ns: i64) -> Point {
+        let Self { map, changed_blocks, stored_bytes, new_bytes } = *self;
+        let (base, label, position) = (None, None, None);
+        Point {
+            volume,
+            number,
+            base,
+            created_ns,
+            map,
+            stream,
+            changed_blocks,
+            stored_bytes,
+            new_bytes,
+            label,
+            position,
+        }
     }
 
     /// All of this, after what `before` made.

@@ -121,18 +121,8 @@ impl<'a> Opening<'a> {
         if folded.changed_blocks == 0 {
             return recorded(pool, volume, base);
         }
-        let point = Point {
-            base: Some(base.number),
-            created_ns: mark.time_ns,
-            map: folded.map,
-            stream: Uuid::nil(),
-            changed_blocks: folded.changed_blocks,
-            stored_bytes: folded.stored_bytes,
-            new_bytes: folded.new_bytes,
-            label: None,
-            position: Some(position),
-            ..base.clone()
-        };
+        let made = folded.point(volume.uuid, base.number, Uuid::nil(), mark.time_ns);
+        let point = Point { base: Some(base.number), position: Some(position), ..made };
         let (point, hold) = pool.open_moment(held, volume.clone(), point, USE)?;
         Ok(Opened { volume: volume.clone(), point, hold })
     }

@@ -64,9 +64,14 @@ impl Secondaries {
     /// Brings every secondary up to date, in the background.
     pub fn kick_all(&self) {
         for entry in self.pool.volumes() {
-            if let Err(error) = self.kick(&entry.volume) {
-                tracing::error!(volume = %entry.volume.name, %error, "the secondary cannot be brought up to date");
-            }
+            self.follow(&entry.volume);
+        }
+    }
+
+    /// Brings a secondary up to date, in the background; that it cannot be is told, and is nobody's failure.
+    pub fn follow(&self, volume: &Volume) {
+        if let Err(error) = self.kick(volume) {
+            tracing::error!(volume = %volume.name, %error, "the secondary cannot be brought up to date");
         }
     }
 

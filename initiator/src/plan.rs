@@ -4,6 +4,7 @@
 //! has a reason; a volume that has points is otherwise replicated against its newest one, whatever happened
 //! to the local map. No I/O, no clock.
 
+use crate::connection::Listing;
 use anyhow::{Result, bail};
 use understudy_format::mapfile::MapFileId;
 use understudy_format::point::{Point, Volume};
@@ -18,6 +19,12 @@ pub struct Existing {
     pub volume: Volume,
     /// Its newest point.
     pub newest: Option<Point>,
+}
+
+impl From<Listing> for Existing {
+    fn from(mut found: Listing) -> Self {
+        Self { volume: found.volume, newest: found.points.pop() }
+    }
 }
 
 /// What was asked for.

@@ -107,7 +107,7 @@ impl Run<'_> {
             None => self.connect().await?,
         };
         let found = appliance.points(&self.args.volume, 1).await?;
-        let existing = found.map(|mut found| Existing { volume: found.volume, newest: found.points.pop() });
+        let existing = found.map(Existing::from);
         if let Some(point) = self.stored_before(existing.as_ref()) {
             return Ok(Ended::Stored(Box::new(point)));
         }

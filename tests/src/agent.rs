@@ -6,13 +6,14 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::args;
 use crate::bins::UNDERSTUDY;
 use crate::lab::Lab;
+use crate::process::Process;
 use crate::run::Run;
 use crate::wait::wait_until;
 
@@ -21,7 +22,7 @@ pub struct Agent {
     name: String,
     config: PathBuf,
     log: PathBuf,
-    child: Option<Child>,
+    process: Process,
 }
 
 impl Agent {
@@ -29,7 +30,7 @@ impl Agent {
     pub fn start(lab: &Lab, name: &str, appliance: &str, rest: &str) -> Agent {
         let config = lab.file(&format!("{name}.yaml"));
         let log = lab.file(&format!("{name}.log"));
-        let mut agent = Agent { name: name.to_owned(), config, log, child: None };
+        let mut agent = Agent { name: name.to_owned(), config, log, process: Process::idle("the agent") };
         agent.write(lab, appliance, rest);
         agent.restart();
         agent
@@ -48,14 +49,13 @@ impl Agent {
 
     /// Starts it again. It must not be running.
     pub fn restart(&mut self) {
-        assert!(self.child.is_none(), "the agent is still running");
+        self.process.assert_idle("the agent is still running");
         let log = File::options().create(true).append(true).open(&self.log).expect("the agent's log");
         let run = Run::ours(UNDERSTUDY).args(args!["agent", "--config", &self.config]);
         let mut command = run.command();
         command.stdout(Stdio::piped()).stderr(log);
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", run.line()));
-        let stdout = child.stdout.take().expect("a piped stdout");
-        self.child = Some(child);
+        let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", run.line()));
+        let stdout = self.process.began(child).expect("a piped stdout");
         let lines: Vec<String> = BufReader::new(stdout).lines().take(2).map_while(Result::ok).collect();
         assert_eq!(lines, [format!("agent {}", self.name), "ready".to_owned()], "the log:\n{}", self.log());
     }
@@ -63,7 +63,7 @@ impl Agent {
     /// SIGHUP; waits until the log says `word` once more than before.
     pub fn read_again(&self, word: &str) {
         let before = self.log().matches(word).count();
-        self.signal(Signal::HUP);
+        self.process.signal(Signal::HUP);
         wait_until(&format!("the agent says {word:?}"), || match self.log().matches(word).count() > before {
             true => Ok(()),
             false => Err(self.log()),
@@ -73,15 +73,15 @@ impl Agent {
     /// SIGTERM: a clean end, exit code 0.
     #[track_caller]
     pub fn stop(&mut self) {
-        self.signal(Signal::TERM);
-        let status = self.reap();
+        self.process.signal(Signal::TERM);
+        let status = self.process.reap();
         assert_eq!(status.code(), Some(0), "SIGTERM is a clean end ({status}); the log:\n{}", self.log());
     }
 
     /// SIGKILL.
     pub fn kill(&mut self) {
-        self.signal(Signal::KILL);
-        self.reap();
+        self.process.signal(Signal::KILL);
+        self.process.reap();
     }
 
     /// Waits until the log says this.
@@ -96,27 +96,5 @@ impl Agent {
     /// What the agent logged so far, over all its starts.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    fn signal(&self, signal: Signal) {
-        let child = self.child.as_ref().expect("the agent runs");
-        kill_process(Pid::from_child(child), signal).expect("a signal to the agent");
-    }
-
-    fn reap(&mut self) -> std::process::ExitStatus {
-        let mut child = self.child.take().expect("the agent runs");
-        wait_until("the agent ends", || match child.try_wait() {
-            Ok(Some(status)) => Ok(status),
-            other => Err(format!("{other:?}")),
-        })
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }

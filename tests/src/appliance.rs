@@ -8,16 +8,17 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, ExitStatus, Stdio};
+use std::process::{ChildStdout, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::bins::{TOOLS, UNDERSTUDY, UNDERSTUDYD};
 use crate::lab::Lab;
 use crate::network::Host;
+use crate::process::Process;
 use crate::run::{Outcome, Run, Summary, tool};
 use crate::wait::wait_until;
 use crate::{args, compare};
@@ -35,7 +36,7 @@ pub struct Appliance {
     /// Where it runs, when that is not this host.
     host: Option<Host>,
     ports: Ports,
-    child: Option<Child>,
+    process: Process,
 }
 
 /// What the daemon said when it was ready.
@@ -94,7 +95,7 @@ impl Appliance {
             more,
             host,
             ports,
-            child: None,
+            process: Process::idle("the daemon"),
         };
         appliance.restart();
         appliance
@@ -102,7 +103,7 @@ impl Appliance {
 
     /// Starts the daemon again, on the same pool and ports. It must not be running.
     pub fn restart(&mut self) {
-        assert!(self.child.is_none(), "the daemon is still running");
+        self.process.assert_idle("the daemon is still running");
         let log = File::options().create(true).append(true).open(&self.log).expect("the daemon's log");
         let run = Run::ours(UNDERSTUDYD).args(args![
             "serve",
@@ -119,9 +120,8 @@ impl Appliance {
         let run = if let Some(host) = &self.host { host.on(run) } else { run };
         let mut command = run.command();
         command.stdout(Stdio::piped()).stderr(log);
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", run.line()));
-        let stdout = child.stdout.take().expect("a piped stdout");
-        self.child = Some(child);
+        let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", run.line()));
+        let stdout = self.process.began(child).expect("a piped stdout");
         let lines = read_until_ready(stdout);
         let was = self.ports.uuid.clone();
         self.ports = self.parse(&lines).unwrap_or_else(|why| {
@@ -151,8 +151,8 @@ impl Appliance {
     /// SIGTERM: a clean shutdown, exit code 0.
     #[track_caller]
     pub fn stop(&mut self) {
-        self.signal(Signal::TERM);
-        let status = self.reap();
+        self.process.signal(Signal::TERM);
+        let status = self.process.reap();
         assert_eq!(status.code(), Some(0), "SIGTERM is a clean shutdown ({status}); the log:\n{}", self.log());
     }
 
@@ -161,7 +161,7 @@ impl Appliance {
         let before = self.log().matches(word).count();
         let at = self.more.iter().position(|word| word == "--config").expect("a daemon with a configuration");
         std::fs::write(&self.more[at + 1], config).expect("the configuration");
-        self.signal(Signal::HUP);
+        self.process.signal(Signal::HUP);
         wait_until(&format!("the daemon says {word:?}"), || match self.log().matches(word).count() > before {
             true => Ok(()),
             false => Err(self.log()),
@@ -175,22 +175,9 @@ impl Appliance {
 
     /// SIGKILL to a daemon that cannot end before something else happens: a write that the kernel does not let through.
     pub fn kill_when(&mut self, happens: impl FnOnce()) {
-        self.signal(Signal::KILL);
+        self.process.signal(Signal::KILL);
         happens();
-        self.reap();
-    }
-
-    fn signal(&self, signal: Signal) {
-        let child = self.child.as_ref().expect("the daemon runs");
-        kill_process(Pid::from_child(child), signal).expect("a signal to the daemon");
-    }
-
-    fn reap(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("the daemon runs");
-        wait_until("the daemon ends", || match child.try_wait() {
-            Ok(Some(status)) => Ok(status),
-            other => Err(format!("{other:?}")),
-        })
+        self.process.reap();
     }
 
     /// What the daemon logged so far, over all its starts.
@@ -200,7 +187,7 @@ impl Appliance {
 
     /// Files and sockets that the daemon has open.
     pub fn open_files(&self) -> usize {
-        let pid = self.child.as_ref().expect("the daemon runs").id();
+        let pid = self.process.id();
         std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the daemon's descriptors").count()
     }
 
@@ -389,14 +376,14 @@ impl Appliance {
 
     /// Loses the index, a cache of the segments. The daemon must not be running.
     pub fn lose_index(&self) {
-        assert!(self.child.is_none(), "the index is in use");
+        self.process.assert_idle("the index is in use");
         std::fs::remove_dir_all(self.pool.join("index")).expect("the index can be removed");
     }
 
     /// `pool check` finds nothing wrong. The daemon must not be running.
     #[track_caller]
     pub fn assert_pool_sound(&self) {
-        assert!(self.child.is_none(), "a pool is checked at rest");
+        self.process.assert_idle("a pool is checked at rest");
         pool_check(&self.pool).expect_code(0);
     }
 }
@@ -408,10 +395,7 @@ pub fn pool_check(pool: &Path) -> Outcome {
 
 impl Drop for Appliance {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.process.end();
         if std::thread::panicking() {
             let log = self.log();
             let tail: Vec<&str> = log.lines().rev().take(60).collect();

@@ -20,6 +20,7 @@ mod lab;
 mod mount;
 mod nbd_server;
 mod network;
+mod process;
 mod proxy;
 mod rng;
 mod run;

@@ -6,14 +6,15 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::args;
 use crate::bins::UNDERSTUDY;
 use crate::lab::Lab;
+use crate::process::Process;
 use crate::run::{Run, tool};
 use crate::wait::wait_until;
 
@@ -24,7 +25,7 @@ pub struct Tap {
     socket: PathBuf,
     told: PathBuf,
     log: PathBuf,
-    child: Option<Child>,
+    process: Process,
 }
 
 impl Tap {
@@ -35,19 +36,20 @@ impl Tap {
         arguments.extend(args!["--serve", format!("unix:{}", socket.display()), "--state", lab.file("tap state")]);
         arguments.extend(more.iter().map(OsString::from));
         let (told, log) = (lab.file("tap.json"), lab.file("tap.log"));
-        let mut tap = Tap { volume: volume.to_path_buf(), arguments, socket, told, log, child: None };
+        let mut tap =
+            Tap { volume: volume.to_path_buf(), arguments, socket, told, log, process: Process::idle("the tap") };
         tap.restart();
         tap
     }
 
     /// Starts it again. It must not be running.
     pub fn restart(&mut self) {
-        assert!(self.child.is_none(), "the tap is still running");
+        self.process.assert_idle("the tap is still running");
         let open = |path: &Path| File::options().create(true).append(true).open(path).expect("a file of the lab");
         let (before, run) = (self.count("ready"), Run::ours(UNDERSTUDY).args(self.arguments.clone()));
         let mut command = run.command();
         command.stdout(open(&self.told)).stderr(open(&self.log)).stdin(Stdio::null());
-        self.child = Some(command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", run.line())));
+        self.process.began(command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", run.line())));
         self.wait("it is ready", |tap| tap.count("ready") > before);
     }
 
@@ -73,20 +75,20 @@ impl Tap {
     /// SIGTERM: a clean end, exit code 0.
     #[track_caller]
     pub fn stop(&mut self) {
-        self.signal(Signal::TERM);
-        let status = self.reap();
+        self.process.signal(Signal::TERM);
+        let status = self.process.reap();
         assert_eq!(status.code(), Some(0), "SIGTERM is a clean end ({status}): {}", self.all());
     }
 
     /// SIGKILL: what a crash of the program looks like.
     pub fn kill(&mut self) {
-        self.signal(Signal::KILL);
-        self.reap();
+        self.process.signal(Signal::KILL);
+        self.process.reap();
     }
 
     /// Bytes that it wrote, to whatever, since it was started.
     pub fn written(&self) -> u64 {
-        let pid = self.child.as_ref().expect("the tap runs").id();
+        let pid = self.process.id();
         let io = std::fs::read_to_string(format!("/proc/{pid}/io")).expect("what the tap wrote");
         let written = io.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse().ok());
         written.expect("a number of bytes")
@@ -113,7 +115,7 @@ impl Tap {
     /// Waits until something is so.
     #[track_caller]
     pub fn wait(&mut self, what: &str, is_so: impl Fn(&Tap) -> bool) {
-        let ended = wait_until(what, || match self.has_ended() {
+        let ended = wait_until(what, || match self.process.has_ended() {
             true => Ok(true),
             false if is_so(self) => Ok(false),
             false => Err(self.all()),
@@ -138,31 +140,11 @@ impl Tap {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
         format!("told:\n{}log:\n{}", read(&self.told), read(&self.log))
     }
-
-    fn has_ended(&mut self) -> bool {
-        self.child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
-    }
-
-    fn signal(&self, signal: Signal) {
-        let child = self.child.as_ref().expect("the tap runs");
-        kill_process(Pid::from_child(child), signal).expect("a signal to the tap");
-    }
-
-    fn reap(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("the tap runs");
-        wait_until("the tap ends", || match child.try_wait() {
-            Ok(Some(status)) => Ok(status),
-            other => Err(format!("{other:?}")),
-        })
-    }
 }
 
 impl Drop for Tap {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.process.end();
         if std::thread::panicking() {
             eprintln!("--- the tap ---\n{}", self.all());
         }

@@ -69,13 +69,18 @@ impl Daemon {
         Ok(command)
     }
 
+    /// What is told of a volume; `None` when there is none of that name.
+    pub fn volume(&self, name: &str) -> anyhow::Result<Option<Value>> {
+        let shown = output(self.understudy()?.args(["volumes", "--json"]))?;
+        let shown: Value = serde_json::from_slice(&shown.stdout).context("the volumes are no JSON")?;
+        let volumes = shown.as_array().context("the volumes are no JSON array")?;
+        Ok(volumes.iter().find(|found| found["name"] == name).cloned())
+    }
+
     /// Waits until the secondary of a volume is the newest point.
     pub fn settle(&self, volume: &str) -> anyhow::Result<()> {
         wait_for(&format!("the secondary of {volume} settles"), LIMIT, || {
-            let shown = output(self.understudy()?.args(["volumes", "--json"]))?;
-            let shown: Value = serde_json::from_slice(&shown.stdout).context("the volumes are no JSON")?;
-            let volumes = shown.as_array().context("the volumes are no JSON array")?;
-            let Some(found) = volumes.iter().find(|found| found["name"] == volume) else { return Ok(None) };
+            let Some(found) = self.volume(volume)? else { return Ok(None) };
             let secondary = &found["secondary"];
             let settled = secondary["state"] == "settled" && secondary["settled_root"] == found["newest_root"];
             Ok(settled.then_some(()))

@@ -98,6 +98,14 @@ impl Running {
         Ok(Self(child.with_context(|| format!("cannot run {}", line(command)))?))
     }
 
+    /// Starts a server, and waits until it has its socket; what one before left there, that was killed, is removed.
+    pub fn start_at(command: &mut Command, socket: &Path) -> anyhow::Result<Self> {
+        let _ = std::fs::remove_file(socket);
+        let server = Self::start(command.stdout(Stdio::null()).stderr(Stdio::null()))?;
+        wait_for("the server listens", Duration::from_secs(20), || Ok(socket.exists().then_some(())))?;
+        Ok(server)
+    }
+
     /// The process.
     pub fn child(&mut self) -> &mut Child {
         &mut self.0

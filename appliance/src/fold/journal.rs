@@ -112,20 +112,10 @@ impl Folder<'_> {
         now_ns: i64,
     ) -> Result<Point> {
         let Laid { folded, time_ns, position } = laid;
-        let point = Point {
-            volume: volume.uuid,
-            number: self.pool.next_number(&volume.uuid),
-            base: Some(newest.number),
-            // A primary whose clock is ahead must not hide that it falls behind.
-            created_ns: time_ns.unwrap_or(now_ns).min(now_ns),
-            map: folded.map,
-            stream,
-            changed_blocks: folded.changed_blocks,
-            stored_bytes: folded.stored_bytes,
-            new_bytes: folded.new_bytes,
-            label: None,
-            position,
-        };
+        // A primary whose clock is ahead must not hide that it falls behind.
+        let created_ns = time_ns.unwrap_or(now_ns).min(now_ns);
+        let made = folded.point(volume.uuid, self.pool.next_number(&volume.uuid), stream, created_ns);
+        let point = Point { base: Some(newest.number), position, ..made };
         self.pool.commit(vec![NewPoint { guard, volume, point: point.clone() }])?;
         Ok(point)
     }

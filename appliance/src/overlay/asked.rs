@@ -51,9 +51,7 @@ impl Asked<'_> {
         let (uuid, stream) = (clock::random_uuid(), clock::random_uuid());
         let kept = Kept { name, label, uuid, stream, now_ns: clock::now_ns() };
         let (volume, point) = self.overlays.keep(volume, point, kept)?;
-        if let Err(error) = self.secondaries.kick(&volume) {
-            tracing::error!(volume = %volume.name, %error, "the secondary cannot be brought up to date");
-        }
+        self.secondaries.follow(&volume);
         Ok((volume, self.access.shown(self.peer, point)))
     }
 

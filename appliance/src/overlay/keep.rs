@@ -70,19 +70,7 @@ impl Overlays {
         }
         let _still = overlay.hold_still();
         let folded = self.fold(&guard, overlay, source.map)?;
-        let point = Point {
-            volume: kept.uuid,
-            number: 1,
-            base: None,
-            created_ns: kept.now_ns,
-            map: folded.map,
-            stream: kept.stream,
-            changed_blocks: folded.changed_blocks,
-            stored_bytes: folded.stored_bytes,
-            new_bytes: folded.new_bytes,
-            label: kept.label,
-            position: None,
-        };
+        let point = Point { label: kept.label, ..folded.point(kept.uuid, 1, kept.stream, kept.now_ns) };
         let block_size = source.map.geometry.block_size();
         let volume = Volume { uuid: kept.uuid, name: kept.name, block_size, created_ns: kept.now_ns };
         self.pool.commit(vec![NewPoint { guard: &guard, volume: &volume, point: point.clone() }])?;
@@ -110,19 +98,8 @@ impl Overlays {
         let guard = self.pool.begin_stream(&volume.name, volume.uuid)?;
         let _still = overlay.hold_still();
         let folded = self.fold(&guard, overlay, source.map)?;
-        let point = Point {
-            volume: volume.uuid,
-            number: self.pool.next_number(&volume.uuid),
-            base: Some(number),
-            created_ns: given.now_ns,
-            map: folded.map,
-            stream: given.stream,
-            changed_blocks: folded.changed_blocks,
-            stored_bytes: folded.stored_bytes,
-            new_bytes: folded.new_bytes,
-            label: None,
-            position: Some(given.position),
-        };
+        let made = folded.point(volume.uuid, self.pool.next_number(&volume.uuid), given.stream, given.now_ns);
+        let point = Point { base: Some(number), position: Some(given.position), ..made };
         self.pool.commit(vec![NewPoint { guard: &guard, volume: &volume, point: point.clone() }])?;
         settle(&volume, &point)
     }

@@ -231,9 +231,7 @@ fn commit_all(shared: &Shared, all: &[Ready]) -> Result<()> {
         let (volume, point) = (ready.volume(), ready.point());
         tracing::info!(volume = %volume.name, point = point.number, root = %point.map.root().short(), "committed");
         shared.counters.committed(&volume.name, point);
-        if let Err(error) = shared.secondaries.kick(volume) {
-            tracing::error!(volume = %volume.name, %error, "the secondary cannot be brought up to date");
-        }
+        shared.secondaries.follow(volume);
     }
     Ok(())
 }

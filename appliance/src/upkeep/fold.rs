@@ -40,9 +40,7 @@ impl Upkeep<'_> {
             return Ok(());
         };
         self.tell_folded(name, &point);
-        if let Err(error) = self.secondaries.kick(&volume) {
-            tracing::error!(volume = %name, %error, "the secondary cannot be brought up to date");
-        }
+        self.secondaries.follow(&volume);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! Streams are made by the sans-I/O sender over volumes in memory; the model to compare with is
 //! the plain bytes of each point.
 
+mod client;
 mod collect;
 mod commit;
 mod crash;

@@ -1,19 +1,15 @@
 //! Journals that become points, and moments between points: each is what the primary was, to the byte.
 
+use crate::client::{Client, shared};
 use crate::model::*;
 use std::sync::Arc;
-use std::time::Duration;
-use understudy_appliance::access::{Access, Peer};
 use understudy_appliance::error::{Error, Result};
 use understudy_appliance::fold::Folder;
 use understudy_appliance::ingest::{Announced, Ingest, Over};
 use understudy_appliance::journals::window::Window;
 use understudy_appliance::journals::{Follower, Journals};
 use understudy_appliance::moments::{self, Opened};
-use understudy_appliance::overlay::Overlays;
 use understudy_appliance::pool::Pool;
-use understudy_appliance::secondary::Secondaries;
-use understudy_appliance::session::{self, Guest, Running, Shared};
 use understudy_appliance::view::PointView;
 use understudy_format::chunk::Entry;
 use understudy_format::journal::{Change, Order, Position};
@@ -21,8 +17,8 @@ use understudy_format::point::{Point, VolumeName};
 use understudy_format::select::PointName;
 use understudy_format::session::Sender;
 use understudy_format::stream::Begin;
-use understudy_format::wire::{BlockRange, Message, Moment, SESSION_VERSION, Tap};
-use understudy_net::framed::{Incoming, MessageReader, MessageWriter, Outgoing};
+use understudy_format::wire::{BlockRange, Message, Moment, Tap};
+use understudy_net::framed::{Incoming, MessageReader};
 use uuid::Uuid;
 
 const BLOCKS: u64 = 12;
@@ -401,30 +397,9 @@ fn a_session_lists_opens_reads_and_holds_moments_until_it_ends() {
     let (pool, journals, mut tap) = followed(&lab);
     tap.write(100, 5, b"first");
     tap.mark(200);
-    let shared = Arc::new(Shared {
-        pool: pool.clone(),
-        secondaries: Arc::new(Secondaries::new(pool.clone())),
-        overlays: Arc::new(Overlays::new(pool.clone())),
-        journals: journals.clone(),
-        access: Arc::new(Access::open(pool.clone(), false).unwrap()),
-        nbd: String::new(),
-        counters: Arc::default(),
-        running: Running::default(),
-        agents: Arc::default(),
-        groups: Arc::default(),
-    });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let (here, there) = tokio::io::duplex(1 << 20);
-        let ((from, to), (own_from, own_to)) = (tokio::io::split(there), tokio::io::split(here));
-        let guest = Guest { peer: Peer::Local, certificate: None };
-        let served = tokio::spawn(session::serve(shared, Box::new(from), Box::new(to), guest));
-        let mut reader = MessageReader::new(Box::new(own_from) as Incoming, Duration::from_secs(60));
-        let mut writer = MessageWriter::new(Box::new(own_to) as Outgoing, Duration::from_secs(60));
-        let hello = Message::Hello { version: SESSION_VERSION, software: "a test".into() };
-        writer.send(&hello).await.unwrap();
-        reader.expect("Welcome").await.unwrap();
-
+        let Client { mut reader, mut writer, session } = Client::new(&shared(&pool, &journals)).await;
         writer.send(&Tap::ListMoments { name: name(), from_ns: 0, to_ns: 999, newest: 9 }.into()).await.unwrap();
         let moments = vec![Moment { time_ns: 200, sequence: 2, point: 1 }];
         assert_eq!(reader.expect("Moments").await.unwrap(), Tap::Moments(moments).into());
@@ -450,7 +425,7 @@ fn a_session_lists_opens_reads_and_holds_moments_until_it_ends() {
         }
         assert!(pool.point(&point.volume, point.number).is_some(), "it is held as long as the session");
         writer.close().await.unwrap();
-        served.await.unwrap().unwrap();
+        session.await.unwrap().unwrap();
         assert!(pool.point(&point.volume, point.number).is_none(), "and no longer");
     });
 }

@@ -119,7 +119,7 @@ impl<'a> Run<'a> {
         self.of.followed.wait_for(|at| at.is_some_and(|at| at.journal == journal)).await?;
         let mut appliance = Appliance::connect(&self.of.terms.appliance).await?.limited(self.of.terms.bandwidth);
         let found = appliance.points(&self.of.terms.volume, 1).await?;
-        let existing = found.map(|mut found| Existing { volume: found.volume, newest: found.points.pop() });
+        let existing = found.map(Existing::from);
         if let Some(point) = self.stored_before(existing.as_ref()) {
             return Ok(Some(point));
         }

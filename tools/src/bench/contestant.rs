@@ -5,12 +5,12 @@
 use super::table::Run;
 use crate::clock::Stopwatch;
 use crate::daemon::Daemon;
-use crate::process::{Running, Taken, measure, theirs, wait_for};
+use crate::process::{Running, Taken, measure, theirs};
 use anyhow::Context;
+use serde_json::Value;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 /// The name of our own full replication.
 pub const UNDERSTUDY: &str = "understudy replicate";
@@ -107,9 +107,7 @@ fn nbdcopy(track: &Bench<'_>) -> anyhow::Result<Vec<Run>> {
     let size = fs::metadata(&track.source)?.len();
     File::create(&track.target).and_then(|target| target.set_len(size)).context("cannot make the target")?;
     let mut server = Command::new(theirs("nbdkit")?);
-    server.arg("-f").arg("-U").arg(&socket).arg("file").arg(&track.target).stdout(Stdio::null()).stderr(Stdio::null());
-    let server = Running::start(&mut server)?;
-    wait_for("nbdkit listens", Duration::from_secs(20), || Ok(socket.exists().then_some(())))?;
+    let server = Running::start_at(server.arg("-f").arg("-U").arg(&socket).arg("file").arg(&track.target), &socket)?;
     let mut command = Command::new(theirs("nbdcopy")?);
     command.arg("--flush").arg(&track.source).arg(format!("nbd+unix:///?socket={}", socket.display()));
     let taken = track.copy(&mut command)?;
@@ -140,6 +138,11 @@ impl PoolRun<'_> {
             runs.push(Run { server_peak, ..Run::new("  until the secondary settled", settled) });
         }
         Ok(runs)
+    }
+
+    /// What is told of a volume; `None` when there is none of that name.
+    pub fn volume(&self, name: &str) -> anyhow::Result<Option<Value>> {
+        self.daemon.volume(name)
     }
 
     /// `understudy` for this pool.

@@ -8,11 +8,10 @@ use super::contestant::{Bench as Track, PoolRun};
 use super::table::{Results, Run};
 use super::{Place, is_chosen, rounds};
 use crate::args::Bench;
-use crate::process::{Running, measure, output, theirs, wait_for};
+use crate::process::{Running, measure, output, theirs};
 use anyhow::Context;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::process::Command;
 
 /// Reading by the rival.
 pub const NBDCOPY: &str = "nbdcopy an export to null";
@@ -143,7 +142,7 @@ impl<'a> Scene<'a> {
     fn nbdkit(&self) -> anyhow::Result<Running> {
         let mut command = Command::new(theirs("nbdkit")?);
         command.arg("-f").arg("-r").arg("-U").arg(&self.socket).arg("file").arg(&self.raw);
-        self.serve(&mut command)
+        Running::start_at(&mut command, &self.socket)
     }
 
     /// The image read-only, with its bitmap; it records again when somebody writes to it.
@@ -151,15 +150,8 @@ impl<'a> Scene<'a> {
         self.bitmap(&["--disable"])?;
         let mut command = Command::new(theirs("qemu-nbd")?);
         command.args(["-t", "-r", "-A", "-e", "16", "-f", "qcow2", "-x", "disk", "-B", "b0", "-k"]);
-        let server = self.serve(command.arg(&self.socket).arg(&self.disk))?;
+        let server = Running::start_at(command.arg(&self.socket).arg(&self.disk), &self.socket)?;
         Ok(Disk { server: Some(server), scene: self })
-    }
-
-    fn serve(&self, command: &mut Command) -> anyhow::Result<Running> {
-        remove(&self.socket);
-        let server = Running::start(command.stdout(Stdio::null()).stderr(Stdio::null()))?;
-        wait_for("the server listens", Duration::from_secs(20), || Ok(self.socket.exists().then_some(())))?;
-        Ok(server)
     }
 }
 
@@ -175,9 +167,4 @@ impl Drop for Disk<'_> {
         // A bitmap that does not record makes the next run fail loudly: it lies.
         let _ = self.scene.bitmap(&["--enable"]);
     }
-}
-
-fn remove(socket: &Path) {
-    // It is there when a server before was killed.
-    let _ = std::fs::remove_file(socket);
 }

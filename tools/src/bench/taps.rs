@@ -10,10 +10,9 @@ use super::{is_chosen, rounds};
 use crate::args::Bench;
 use crate::process::{Running, Taken, measure, output, theirs, wait_for};
 use anyhow::Context;
-use serde_json::Value;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 /// One way to write: its name, and what fio is told.
@@ -107,7 +106,7 @@ impl<'a> Stage<'a> {
             true => {
                 let mut command = Command::new(theirs("nbdkit")?);
                 command.arg("-f").arg("-U").arg(&self.socket).arg("file").arg(&self.served);
-                let _server = self.serve(&mut command)?;
+                let _server = Running::start_at(&mut command, &self.socket)?;
                 self.write(name)?
             }
             false => {
@@ -134,21 +133,13 @@ impl<'a> Stage<'a> {
     fn tap(&self, sync: &str) -> anyhow::Result<Running> {
         let mut command = self.pool.understudy()?;
         command.arg("tap").arg(&self.tapped).args(["--volume", "tapped", "--sync", sync]);
-        self.serve(command.arg("--serve").arg(format!("unix:{}", self.socket.display())))
-    }
-
-    fn serve(&self, command: &mut Command) -> anyhow::Result<Running> {
-        remove(&self.socket);
-        let server = Running::start(command.stdout(Stdio::null()).stderr(Stdio::null()))?;
-        wait_for("the server listens", Duration::from_secs(20), || Ok(self.socket.exists().then_some(())))?;
-        Ok(server)
+        command.arg("--serve").arg(format!("unix:{}", self.socket.display()));
+        Running::start_at(&mut command, &self.socket)
     }
 
     fn has_point(&self) -> anyhow::Result<Option<()>> {
-        let shown = output(self.pool.understudy()?.args(["volumes", "--json"]))?;
-        let volumes: Value = serde_json::from_slice(&shown.stdout).context("the volumes are no JSON")?;
-        let has = |volume: &Value| volume["name"] == "tapped" && volume["points"].as_u64() > Some(0);
-        Ok(volumes.as_array().is_some_and(|volumes| volumes.iter().any(has)).then_some(()))
+        let tapped = self.pool.volume("tapped")?;
+        Ok(tapped.filter(|tapped| tapped["points"].as_u64() > Some(0)).map(drop))
     }
 
     /// What the appliance has is what the volume is.
@@ -157,9 +148,4 @@ impl<'a> Stage<'a> {
         [&self.tapped, &self.served].into_iter().try_for_each(fs::remove_file).context("cannot remove a copy")?;
         self.pool.stop()
     }
-}
-
-fn remove(socket: &Path) {
-    // It is there when a server before was killed.
-    let _ = fs::remove_file(socket);
 }

@@ -2,64 +2,23 @@
 
 use super::open;
 use super::tape::*;
+use crate::client::{self, Client};
 use crate::model::*;
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::task::JoinHandle;
-use understudy_appliance::access::{Access, Peer};
-use understudy_appliance::overlay::Overlays;
 use understudy_appliance::pool::Pool;
-use understudy_appliance::secondary::Secondaries;
-use understudy_appliance::session::{self, Guest, Running, Shared};
+use understudy_appliance::session::Shared;
 use understudy_format::codec::{Codec, encode_into};
 use understudy_format::journal::Change;
 use understudy_format::stream::{Commit, Totals};
-use understudy_format::wire::{Message, SESSION_VERSION, Tap};
+use understudy_format::wire::{Message, Tap};
 use understudy_format::{BlockSize, ErrorKind, Geometry};
-use understudy_net::NetError;
-use understudy_net::framed::{Incoming, MessageReader, MessageWriter, Outgoing};
 
 fn shared(pool: &Arc<Pool>) -> Arc<Shared> {
-    Arc::new(Shared {
-        pool: pool.clone(),
-        secondaries: Arc::new(Secondaries::new(pool.clone())),
-        overlays: Arc::new(Overlays::new(pool.clone())),
-        journals: open(pool),
-        access: Arc::new(Access::open(pool.clone(), false).unwrap()),
-        nbd: String::new(),
-        counters: Arc::default(),
-        running: Running::default(),
-        agents: Arc::default(),
-        groups: Arc::default(),
-    })
-}
-
-struct Client {
-    reader: MessageReader<Incoming>,
-    writer: MessageWriter<Outgoing>,
-    session: JoinHandle<Result<(), NetError>>,
+    client::shared(pool, &open(pool))
 }
 
 impl Client {
-    async fn new(shared: &Arc<Shared>) -> Self {
-        let (here, there) = tokio::io::duplex(1 << 16);
-        let ((from, to), (their_from, their_to)) = (tokio::io::split(here), tokio::io::split(there));
-        let guest = Guest { peer: Peer::Local, certificate: None };
-        let session = tokio::spawn(session::serve(shared.clone(), Box::new(their_from), Box::new(their_to), guest));
-        let (minute, from, to): (_, Incoming, Outgoing) = (Duration::from_secs(60), Box::new(from), Box::new(to));
-        let mut own =
-            Self { reader: MessageReader::new(from, minute), writer: MessageWriter::new(to, minute), session };
-        let hello = Message::Hello { version: SESSION_VERSION, software: "a test".to_owned() };
-        assert!(matches!(own.ask(hello).await, Message::Welcome { .. }));
-        own
-    }
-
-    async fn ask(&mut self, message: Message) -> Message {
-        self.writer.send(&message).await.unwrap();
-        self.reader.next().await.unwrap().expect("an answer")
-    }
-
     async fn follow(&mut self, tape: &Tape, generation: u64) -> Message {
         let geometry = Geometry::new(tape.size, BlockSize::new(BLOCK as u32).unwrap()).unwrap();
         self.ask(Tap::Follow { name: name(), journal: tape.journal, geometry, generation }.into()).await
@@ -69,13 +28,6 @@ impl Client {
         let mut bytes = Vec::new();
         let codec = encode_into(entries, &mut bytes);
         self.ask(Tap::Entries { first, length: entries.len() as u32, codec, bytes: bytes.into() }.into()).await
-    }
-
-    /// A session that ended for a reason that it told.
-    async fn ended(mut self) {
-        assert!(self.reader.next().await.unwrap().is_none());
-        drop((self.reader, self.writer));
-        self.session.await.unwrap().unwrap_err();
     }
 }
 

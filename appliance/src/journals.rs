@@ -243,6 +243,11 @@ impl Journals {
         lock(&shelf).journal(journal).map_or(Vec::new(), |journal| journal.runs())
     }
 
+    /// The number of the oldest entry of a journal that is kept.
+    pub fn first(&self, name: &VolumeName, journal: &Uuid) -> Option<u64> {
+        self.runs(name, journal).first().map(|run| run.file.header.first)
+    }
+
     /// Bytes of the files of a journal that have anything after a position.
     pub fn bytes_after(&self, name: &VolumeName, after: &Position) -> u64 {
         let after_it = |run: &Run| run.last > after.sequence;

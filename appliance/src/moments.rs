@@ -1,6 +1,7 @@
 //! Moments: marks between points, opened as points that are not recorded.
 //!
-//! A moment is the newest point before it in its journal, with the entries after that folded over it. Invariants: what is opened is what
+//! A moment is the newest point before it in its journal, with the entries after that folded over it; where some of those are gone with a
+//! file that was kept long enough, it is none. Invariants: what is opened is what
 //! the primary was when it flushed; a moment that equals a point is that point; one that is open is shared by all who ask for it
 //! ([`crate::pool::ephemeral`]), and nothing of it is left when the last of them is gone.
 
@@ -71,16 +72,20 @@ pub fn list(
     let Some(entry) = pool.volume(name) else { return Ok(Vec::new()) };
     let marks = journals.marks(name, from_ns, to_ns, newest.min(MOMENTS_MAX) as usize)?;
     let moment = |(journal, mark): (Uuid, Mark)| {
-        let point = base(&entry, &Position { journal, sequence: mark.sequence })?.number;
+        let point = base(&entry, journals, &Position { journal, sequence: mark.sequence })?.number;
         Some(Moment { time_ns: mark.time_ns, sequence: mark.sequence, point })
     };
     Ok(marks.into_iter().filter_map(moment).collect())
 }
 
-/// The newest point at or before a position of its journal.
-fn base<'a>(entry: &'a VolumeEntry, at: &Position) -> Option<&'a Point> {
-    let is_before = |position: &Position| position.journal == at.journal && position.sequence <= at.sequence;
-    entry.points.iter().rev().find(|point| point.position.as_ref().is_some_and(is_before))
+/// The newest point at or before a position of its journal, when all entries between them are here.
+fn base<'a>(entry: &'a VolumeEntry, journals: &Journals, at: &Position) -> Option<&'a Point> {
+    let before =
+        |point: &'a Point| point.position.filter(|own| own.journal == at.journal && own.sequence <= at.sequence);
+    let (base, position) = entry.points.iter().rev().find_map(|point| Some((point, before(point)?)))?;
+    let is_kept = |first: u64| first <= position.sequence + 1;
+    let is_whole = position == *at || journals.first(&entry.volume.name, &at.journal).is_some_and(is_kept);
+    is_whole.then_some(base)
 }
 
 struct Opening<'a> {
@@ -95,7 +100,7 @@ impl<'a> Opening<'a> {
         let found = journals.mark_at(name, at_ns)?;
         let with_base = |(journal, mark): (Uuid, Mark)| {
             let position = Position { journal, sequence: mark.sequence };
-            Some((base(self.entry, &position)?, position, mark))
+            Some((base(self.entry, journals, &position)?, position, mark))
         };
         let mut opened = found.and_then(with_base);
         if found.is_some() && opened.is_none() {

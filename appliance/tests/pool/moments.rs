@@ -277,6 +277,33 @@ fn every_mark_can_be_opened_and_is_what_the_primary_was() {
 }
 
 #[test]
+fn marks_after_entries_that_are_gone_are_no_moments() {
+    let lab = Lab::quick();
+    let (pool, journals, mut tap) = followed(&lab);
+    let write = |tap: &mut Tapped, times: std::ops::Range<i64>| {
+        for time in times {
+            tap.write(time * 10, time as u64 * 17, &vec![time as u8; 9000]);
+            tap.mark(time * 10 + 1);
+        }
+    };
+    write(&mut tap, 1..100);
+    let folded = fold(&pool, &journals, 1000).unwrap().unwrap();
+    write(&mut tap, 100..200);
+    let through = fold(&pool, &journals, 2000).unwrap().unwrap().position.unwrap();
+    assert!(journals.trim(&name(), through, i64::MAX).unwrap() > 0);
+    remove(&pool, "v", [folded.number]).unwrap();
+    let first = journals.first(&name(), &tap.journal).unwrap();
+    assert!(first > folded.position.unwrap().sequence + 1 && first < through.sequence, "some marks are kept: {first}");
+    let listed = moments::list(&pool, &journals, &name(), (i64::MIN, i64::MAX), 1000).unwrap();
+    assert_eq!(
+        listed.iter().map(|moment| (moment.sequence, moment.point)).collect::<Vec<_>>(),
+        [(through.sequence, 3)]
+    );
+    assert_eq!(open(&pool, &journals, 1990).unwrap().point.number, 1, "the newest that is there");
+    assert_eq!(open(&pool, &journals, 1991).unwrap().point.number, 3);
+}
+
+#[test]
 fn a_moment_that_is_a_point_is_that_point() {
     let lab = Lab::quick();
     let (pool, journals, mut tap) = followed(&lab);

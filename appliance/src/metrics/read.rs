@@ -115,13 +115,17 @@ fn journals(daemon: &Daemon) -> Vec<Family> {
         let labels = |figures: &Figures| vec![("volume", figures.name.to_string())];
         all.iter().filter_map(|figures| Some((labels(figures), value(figures)?))).collect()
     };
+    let is_tapped = |figures: &Figures| {
+        let newest = daemon.pool.volume(&figures.name).and_then(|entry| Some(entry.newest()?.position.is_some()));
+        figures.is_followed || newest.unwrap_or(false)
+    };
     let lag = |figures: &Figures| seconds(now.saturating_sub(figures.complete_ns).max(0));
     vec![
         Family::gauge("journal_bytes", "Bytes of a volume's journals", of(&|figures| Some(figures.bytes as f64))),
         Family::gauge(
             "journal_followed",
-            "Whether a volume's tap has a session",
-            of(&|figures| Some(f64::from(u8::from(figures.is_followed)))),
+            "Whether the tap of a volume has a session; of volumes whose newest point is of a journal",
+            of(&|figures| is_tapped(figures).then(|| f64::from(u8::from(figures.is_followed)))),
         ),
         Family::gauge(
             "journal_lag_seconds",

@@ -216,7 +216,8 @@ fn promtool(words: Vec<OsString>) -> Run {
 fn alerts_fire_when_they_should_and_the_dashboard_is_json() {
     let rules = images().join("prometheus");
     promtool(args!["check", "rules", rules.join("understudy.rules.yaml")]).run().expect_code(0);
-    promtool(args!["test", "rules", rules.join("understudy.rules.test.yaml")]).run().expect_code(0);
+    let tests = ["understudy.rules.test.yaml", "understudy.rules.days.test.yaml"].map(|name| rules.join(name).into());
+    promtool([args!["test", "rules"], tests.into()].concat()).run().expect_code(0);
     let dashboard = std::fs::read_to_string(images().join("grafana/understudy.json")).expect("the dashboard");
     let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");

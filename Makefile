@@ -25,11 +25,12 @@ demo: cargo peers ## watch a real volume being replicated, changed, replicated a
 test: cargo peers ## the gate: format, lints, unit tests, end-to-end tests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo test --workspace
+	@# Half of the end-to-end tests wait for something most of the time.
+	RUST_TEST_THREADS=$$((2 * $$(nproc))) cargo test --workspace
 
-bench: cargo peers ## measure against qemu-img, nbdcopy and dd
+bench: cargo peers ## measure against qemu-img, nbdcopy, nbdkit and dd; plots go to target/plots
 	cargo build --release --workspace --bins
-	target/release/understudy-tools bench
+	target/release/understudy-tools bench --plots target/plots
 
 scale: cargo ## measure 20 million unique blocks, 10,000 points, 64 TiB, and the cost of increments
 	cargo build --release --workspace --bins

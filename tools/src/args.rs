@@ -156,6 +156,9 @@ pub struct Bench {
     /// Run only what has this in its name
     #[arg(long, value_name = "NAME")]
     pub only: Option<String>,
+    /// Write what was measured over time there, as SVG files
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
     /// Work in a new directory inside this one: every contestant writes to its filesystem [default: target/bench]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,

@@ -7,6 +7,7 @@
 
 mod contestant;
 mod exports;
+mod plot;
 mod reads;
 mod table;
 mod taps;

@@ -7,7 +7,8 @@ use crate::process::{Running, line, ours, output, wait_for};
 use anyhow::{Context, bail};
 use serde_json::Value;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -20,6 +21,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 pub struct Daemon {
     running: Running,
     dir: PathBuf,
+    pool: String,
     /// What it printed until it was ready.
     pub said: Vec<String>,
     /// The command line.
@@ -58,7 +60,7 @@ impl Daemon {
             bail!("understudyd did not get ready: {}", log.trim());
         };
         let command = line(&command);
-        Ok(Self { running, dir: dir.to_owned(), said, command, address, nbd })
+        Ok(Self { running, dir: dir.to_owned(), pool: pool.to_owned(), said, command, address, nbd })
     }
 
     /// `understudy`, with this appliance and a state directory in the environment.
@@ -75,6 +77,19 @@ impl Daemon {
         let shown: Value = serde_json::from_slice(&shown.stdout).context("the volumes are no JSON")?;
         let volumes = shown.as_array().context("the volumes are no JSON array")?;
         Ok(volumes.iter().find(|found| found["name"] == name).cloned())
+    }
+
+    /// A figure of the metrics, by its name and labels; `None` when it is not told.
+    pub fn metric(&self, series: &str) -> anyhow::Result<Option<f64>> {
+        let socket = self.dir.join(&self.pool).join("control");
+        let mut told = String::new();
+        let asked = UnixStream::connect(&socket).and_then(|mut stream| {
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+            stream.read_to_string(&mut told)
+        });
+        asked.with_context(|| format!("cannot ask for metrics at {}", socket.display()))?;
+        let value = told.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
+        Ok(value)
     }
 
     /// Waits until the secondary of a volume is the newest point.

@@ -145,6 +145,11 @@ impl PoolRun<'_> {
         self.daemon.volume(name)
     }
 
+    /// A figure of the daemon's metrics, by its name and labels; `None` when it is not told.
+    pub fn metric(&self, series: &str) -> anyhow::Result<Option<f64>> {
+        self.daemon.metric(series)
+    }
+
     /// `understudy` for this pool.
     pub fn understudy(&self) -> anyhow::Result<Command> {
         self.daemon.understudy()

@@ -4,7 +4,7 @@ use super::contestant::{BUFFERED_DD, CONTESTANTS, UNCHANGED, UNDERSTUDY};
 use super::{exports, reads, taps};
 use crate::process::Taken;
 use crate::text::{binary, say};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fmt;
 
 /// The most memory that a process of ours should have, bytes.
@@ -83,9 +83,12 @@ pub struct Results {
     size: u64,
     json: bool,
     lines: Vec<Line>,
+    notes: Vec<(String, Value)>,
+    reached: Vec<Target>,
 }
 
 /// Something that was to be reached.
+#[derive(Debug, Clone)]
 struct Target {
     text: String,
     found: f64,
@@ -95,12 +98,22 @@ struct Target {
 impl Results {
     /// No results yet, of a volume of `size` bytes.
     pub fn new(size: u64, json: bool) -> Self {
-        Self { size, json, lines: Vec::new() }
+        Self { size, json, lines: Vec::new(), notes: Vec::new(), reached: Vec::new() }
     }
 
     /// Whether nothing ran.
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.lines.is_empty() && self.notes.is_empty()
+    }
+
+    /// Takes what is no time, as text and as JSON.
+    pub fn note(&mut self, text: String, value: Value) {
+        self.notes.push((text, value));
+    }
+
+    /// Takes something that was to be reached, and what was found.
+    pub fn reach(&mut self, text: String, found: f64, is_reached: bool) {
+        self.reached.push(Target { text, found, is_reached });
     }
 
     /// Takes a run.
@@ -143,6 +156,7 @@ impl Results {
             say(&format!("{:<66} {:>8.2}   {reached}", target.text, target.found));
         }
         taps::notes(|name| self.median_of(name)).iter().for_each(|note| say(note));
+        self.notes.iter().for_each(|(text, _)| say(text));
     }
 
     fn print_line(&self, line: &Line) {
@@ -175,6 +189,7 @@ impl Results {
                 "runs": line.seconds.len(), "peak_bytes": line.peak, "server_peak_bytes": line.server_peak})
             ));
         }
+        self.notes.iter().for_each(|(_, value)| say(&value.to_string()));
         for target in self.targets() {
             say(&format!(
                 "{}",
@@ -194,7 +209,7 @@ impl Results {
 
     /// As far as what they need was measured.
     fn targets(&self) -> Vec<Target> {
-        let mut targets = Vec::new();
+        let mut targets = self.reached.clone();
         let mut add = |text: String, found: f64, is_reached| targets.push(Target { text, found, is_reached });
         let full = self.median_of(UNDERSTUDY);
         if let (Some(full), Some(fastest)) = (full, self.fastest_peer()) {

@@ -4,6 +4,8 @@
 //! has brought its baseline, and is ended, with everything shipped, before the next contestant starts; in the end what the appliance has
 //! is what the volume is.
 
+mod lag;
+
 use super::contestant::{Bench as Track, PoolRun};
 use super::table::{Results, Run};
 use super::{is_chosen, rounds};
@@ -51,7 +53,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 
 /// Everything that is measured here.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    LOADS.iter().flat_map(|load| [load.tap, load.rival]).chain(FLUSHED)
+    LOADS.iter().flat_map(|load| [load.tap, load.rival]).chain(FLUSHED).chain([lag::NAME])
 }
 
 /// What was to be reached: its text, what was found and what was wanted, as far as it was measured.
@@ -76,7 +78,11 @@ pub fn run(args: &Bench, track: &Track<'_>, results: &mut Results) -> anyhow::Re
         return Ok(());
     }
     let stage = Stage::new(track)?;
-    rounds(args, &chosen, results, |name, _| Ok(vec![stage.run(name).with_context(|| name.to_owned())?]))?;
+    let raced: Vec<&'static str> = chosen.iter().copied().filter(|name| *name != lag::NAME).collect();
+    rounds(args, &raced, results, |name, _| Ok(vec![stage.run(name).with_context(|| name.to_owned())?]))?;
+    if raced.len() < chosen.len() {
+        lag::tell(&stage.lag().context(lag::NAME)?, args.plots.as_deref(), results)?;
+    }
     stage.end()
 }
 
@@ -119,10 +125,27 @@ impl<'a> Stage<'a> {
         Ok(Run::new(name, taken))
     }
 
-    fn write(&self, name: &str) -> anyhow::Result<Taken> {
+    /// How far the appliance is behind during a long load, and while the tap ends after it.
+    fn lag(&self) -> anyhow::Result<lag::Samples> {
+        let tap = self.tap("async")?;
+        let load = || {
+            let mut command = self.fio()?;
+            command.args(["--rw=randwrite", "--bs=4k", "--iodepth=32", "--time_based"]);
+            measure(command.arg(format!("--runtime={}", lag::SECONDS)))?;
+            tap.end(LIMIT)
+        };
+        Ok(lag::during(&self.pool, load)?.1)
+    }
+
+    fn fio(&self) -> anyhow::Result<Command> {
         let mut command = Command::new(theirs("fio")?);
         command.args(["--name=write", "--ioengine=nbd", "--randseed=7", "--end_fsync=1"]);
         command.arg(format!("--uri=nbd+unix:///?socket={}", self.socket.display()));
+        Ok(command)
+    }
+
+    fn write(&self, name: &str) -> anyhow::Result<Taken> {
+        let mut command = self.fio()?;
         match LOADS.iter().find(|load| [load.tap, load.rival].contains(&name)) {
             Some(load) => command.args(load.fio),
             None => command.args(["--rw=randwrite", "--bs=4k", "--fsync=1", &format!("--number_ios={FLUSHES}")]),

@@ -19,6 +19,8 @@ struct Asked {
     count: u64,
     /// Held or waited for, in the order in which they were asked for.
     claims: Vec<(u64, Range<u64>)>,
+    /// Those that wait. Nobody is woken where nobody does: that is a system call.
+    waiting: usize,
 }
 
 /// A range for its holder alone, until this is dropped.
@@ -36,7 +38,9 @@ impl Claims {
         let number = asked.count;
         asked.claims.push((number, range.clone()));
         while asked.has_before(number, &range) {
+            asked.waiting += 1;
             asked = self.given_back.wait(asked).unwrap_or_else(PoisonError::into_inner);
+            asked.waiting -= 1;
         }
         Claim { claims: self, number }
     }
@@ -65,8 +69,11 @@ impl Asked {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.claims.lock().claims.retain(|(number, _)| *number != self.number);
-        self.claims.given_back.notify_all();
+        let mut asked = self.claims.lock();
+        asked.claims.retain(|(number, _)| *number != self.number);
+        if asked.waiting > 0 {
+            self.claims.given_back.notify_all();
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! What an NBD server serves: [`Export`]s, found in a [`Catalog`].
 //!
 //! A server is a stack of layers over [`Export`] (cow, cache, rate limit), each of which implements
-//! it again. All calls block and are made on plain threads, several at once for one export. Ranges
+//! it again. All calls block and are made on plain threads, several at once for one export, but for the two whose names end with
+//! `now`: waking a thread costs more than what memory alone does. Ranges
 //! were already judged by the protocol's receiver: they lie within [`Export::geometry`], and a
 //! method that writes is only reached on an export that said it may be written.
 //!
@@ -105,6 +106,13 @@ pub trait Export: Send + Sync + 'static {
     /// bytes of another export: what is left unfilled on success would be sent.
     fn read(&self, offset: u64, buf: &mut [u8]) -> Result<Content, Failure>;
 
+    /// [`Export::read`], when memory alone can do it: asked for on a task, so it must not wait for a disk. `None` when it would have to,
+    /// or that cannot be told beforehand; what is in `buf` then is not looked at.
+    fn read_now(&self, offset: u64, buf: &mut [u8]) -> Option<Content> {
+        let _ = (offset, buf);
+        None
+    }
+
     /// The extents of `context` from `span.offset` on, in order and without gaps. They may end before
     /// the span does, but not be empty; with `one`, the first is enough. At most
     /// [`understudy_format::nbd::EXTENTS_MAX`] are sent.
@@ -117,6 +125,12 @@ pub trait Export: Send + Sync + 'static {
     fn write(&self, offset: u64, data: &[u8], fua: bool) -> Result<(), Failure> {
         let _ = (offset, data, fua);
         Err(read_only())
+    }
+
+    /// [`Export::write`] without `fua`, when memory alone takes it, as [`Export::read_now`].
+    fn write_now(&self, offset: u64, data: &[u8]) -> Option<Result<(), Failure>> {
+        let _ = (offset, data);
+        None
     }
 
     /// Makes every write that returned durable.

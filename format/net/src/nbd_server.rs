@@ -1,9 +1,9 @@
 //! The NBD server: sockets, tasks and threads around the protocol of [`understudy_format::nbd`].
 //!
-//! The way of a request: a connection's task receives bytes and takes a ticket for the request
+//! The way of a request: a connection's task, on one of a few threads that have nothing else, receives bytes and takes a ticket for the request
 //! (so many requests, so many bytes per connection); a worker thread calls the export and frames the
-//! reply in the buffer that it read into; the connection's task sends what is finished, in the order
-//! of completion, and the ticket is given back once the reply is in the socket.
+//! reply in the buffer that it read into, or the task itself does, if the export has it in memory; the connection's task sends what
+//! is finished, in the order of completion, and the ticket is given back once the reply is in the socket.
 //!
 //! Invariants:
 //! - A client that does not read its replies holds at most its tickets and one partial message:
@@ -14,12 +14,13 @@
 //!   flight are finished, then the connection is closed.
 //! - A client that closes without a disconnect request is normal.
 //!
-//! Must not: touch a disk on a task, or look into an export.
+//! Must not: wait for a disk on a task, or look into an export.
 
 mod answer;
 mod connection;
 mod link;
 mod listener;
+mod reactors;
 mod reception;
 mod seats;
 mod shelf;
@@ -42,6 +43,7 @@ use understudy_format::nbd::TlsPolicy;
 use crate::export::Catalog;
 pub use listener::Listener;
 use listener::Socket;
+use reactors::Reactors;
 use seats::Seats;
 use shelf::Shelf;
 use worker::Workers;
@@ -122,7 +124,7 @@ struct Server {
 /// Serves `catalog` on all `listeners` until `shutdown` completes and every connection is drained.
 ///
 /// # Errors
-/// Worker threads cannot be started. Nothing that a client does, and no failed accept, ends the server.
+/// Its threads cannot be started. Nothing that a client does, and no failed accept, ends the server.
 pub async fn serve(
     listeners: Vec<Listener>,
     catalog: Arc<dyn Catalog>,
@@ -134,14 +136,14 @@ pub async fn serve(
     let (workers, shelf, seats) =
         (Workers::start(limits.workers)?, Arc::default(), Seats::new(limits.connections_per_export));
     let server = Arc::new(Server { catalog, limits, encryption, seats, workers, shelf, draining });
-    let (mut connections, mut shutdown) = (JoinSet::new(), pin!(shutdown));
+    let (mut reactors, mut connections, mut shutdown) = (Reactors::start()?, JoinSet::new(), pin!(shutdown));
     let (accepting, mut accepted) = accept_all(listeners);
     loop {
         tokio::select! {
             biased;
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
-            Some(socket) = accepted.recv() => admit(socket, &server, &mut connections),
+            Some(socket) = accepted.recv() => admit(socket, &server, &mut connections, &mut reactors),
         }
     }
     drain.send_replace(true);
@@ -173,14 +175,17 @@ async fn accept(mut listener: Listener, sockets: mpsc::Sender<Socket>) {
     }
 }
 
-fn admit(socket: Socket, server: &Arc<Server>, connections: &mut JoinSet<()>) {
+fn admit(socket: Socket, server: &Arc<Server>, connections: &mut JoinSet<()>, reactors: &mut Reactors) {
     let peer = socket.peer();
     if connections.len() >= server.limits.connections {
         warn!(peer, "connection refused: too many are open");
         return;
     }
     debug!(peer, "connected");
-    connections.spawn(connection::run(socket, Arc::clone(server)));
+    match socket.detach() {
+        Ok(socket) => drop(connections.spawn_on(connection::run(socket, Arc::clone(server)), reactors.next())),
+        Err(error) => warn!(%error, "connection dropped"),
+    }
 }
 
 async fn finish(mut connections: JoinSet<()>, limit: Duration) {

@@ -1,6 +1,6 @@
 //! One request to its reply: calls the export and frames what it says.
 //!
-//! Runs on a worker thread. A read goes straight into the reply, behind room for the head, so that a
+//! Runs on a worker thread, but for what an export does at once. A read goes straight into the reply, behind room for the head, so that a
 //! reply is one buffer and one write. Every request gets exactly one reply, whatever the export does:
 //! a panic in it is caught and answered with an I/O error.
 
@@ -25,12 +25,36 @@ pub(super) struct Answerer {
 impl Answerer {
     /// The whole reply to `request`.
     pub(super) fn answer(&self, request: &Request) -> Buffer {
-        let called = catch_unwind(AssertUnwindSafe(|| self.call(request)));
+        self.caught(request, || Some(self.call(request))).expect("it was called")
+    }
+
+    /// The whole reply, if the export can do without waiting what is asked for.
+    pub(super) fn answer_now(&self, request: &Request) -> Option<Buffer> {
+        self.caught(request, || self.call_now(request))
+    }
+
+    fn caught(&self, request: &Request, call: impl FnOnce() -> Option<Result<Buffer, Failure>>) -> Option<Buffer> {
+        let called = catch_unwind(AssertUnwindSafe(call));
         let answered = called.unwrap_or_else(|_| {
             error!(export = self.session.export, ?request.cookie, "an export panicked");
-            Err(Failure::new(Errno::Io, "internal error of the server"))
+            Some(Err(Failure::new(Errno::Io, "internal error of the server")))
         });
-        answered.unwrap_or_else(|failure| self.refuse(request.tag(), &failure.in_reply_to(&request.command)))
+        let refused = |failure: Failure| self.refuse(request.tag(), &failure.in_reply_to(&request.command));
+        answered.map(|answered| answered.unwrap_or_else(refused))
+    }
+
+    fn call_now(&self, request: &Request) -> Option<Result<Buffer, Failure>> {
+        let (export, tag) = (&self.export, request.tag());
+        match &request.command {
+            Command::Read { span, .. } if span.length > 0 => {
+                let read = |offset, content: &mut [u8]| export.read_now(offset, content).ok_or(());
+                self.read(tag, *span, read).ok().map(Ok)
+            }
+            Command::Write { offset, data, fua: false } if !data.is_empty() => {
+                export.write_now(*offset, data).map(|written| written.map(|()| self.done(tag)))
+            }
+            _ => None,
+        }
     }
 
     /// The reply to a request that failed.
@@ -54,7 +78,9 @@ impl Answerer {
             | Command::WriteZeroes { span, .. }
                 if span.length == 0 => {}
             Command::Write { data, .. } if data.is_empty() => {}
-            Command::Read { span, .. } => return self.read(tag, *span),
+            Command::Read { span, .. } => {
+                return self.read(tag, *span, |offset, content| export.read(offset, content));
+            }
             Command::BlockStatus { span, one, only } => return self.status(tag, *span, *one, only.as_deref()),
             Command::Write { offset, data, fua } => export.write(*offset, data, *fua)?,
             Command::Flush => export.flush()?,
@@ -65,18 +91,27 @@ impl Answerer {
                 export.write_zeroes(*span, how)?;
             }
         }
-        let mut reply = Vec::new();
-        self.replies().done(&mut reply, tag);
-        Ok(reply.into())
+        Ok(self.done(tag))
     }
 
-    fn read(&self, tag: Tag, Span { offset, length }: Span) -> Result<Buffer, Failure> {
+    fn done(&self, tag: Tag) -> Buffer {
+        let mut reply = Vec::new();
+        self.replies().done(&mut reply, tag);
+        reply.into()
+    }
+
+    fn read<E>(
+        &self,
+        tag: Tag,
+        Span { offset, length }: Span,
+        read: impl FnOnce(u64, &mut [u8]) -> Result<Content, E>,
+    ) -> Result<Buffer, E> {
         let (replies, room) = (self.replies(), self.replies().data_head_len());
         let mut reply = self.shelf.take(room, length as usize);
         let (head, content) = reply.split_at_mut(room);
         // The length of a read was judged against a limit of 32 bits.
         let length = length as u32;
-        if self.export.read(offset, content)? == Content::Zeroes {
+        if read(offset, content)? == Content::Zeroes {
             let mut hole = Vec::new();
             if replies.hole(&mut hole, tag, length) {
                 return Ok(hole.into());

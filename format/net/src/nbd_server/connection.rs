@@ -2,7 +2,7 @@
 //!
 //! Invariants: at most one handshake time passes before transmission, the handshake of TLS included; a request is received only
 //! when the one before it has its ticket; the socket is closed once the last ticket is back. Generic over the byte
-//! stream, so that TLS is one more of them. Must not call an export: workers do.
+//! stream, so that TLS is one more of them. Must not have an export wait for a disk: workers do.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use understudy_format::nbd::{Errno, Failure, Incoming, Receiver, Request, Tag, W
 use super::Server;
 use super::answer::Answerer;
 use super::link::Link;
-use super::listener::Socket;
+use super::listener::{Detached, Socket};
 use super::reception::{Entered, Reception, Said};
 use super::shelf::Buffer;
 use super::tickets::{SMALL_REPLY, Ticket, Tickets, cost};
@@ -42,7 +42,11 @@ pub(super) enum Ended {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn run(socket: Socket, server: Arc<Server>) {
+pub(super) async fn run(socket: Detached, server: Arc<Server>) {
+    let socket = match socket.attach() {
+        Ok(socket) => socket,
+        Err(error) => return debug!(%error, "dropped"),
+    };
     let peer = socket.peer().to_owned();
     let ended = match socket {
         Socket::Tcp(stream, _) => serve(stream, server).await,
@@ -195,6 +199,9 @@ impl<R: AsyncRead + Unpin> Requests<R> {
             drop(ticket);
             let failure = Failure::new(Errno::Shutdown, "the server is shutting down");
             return self.refuse(request.tag(), &failure).await;
+        }
+        if let Some(reply) = self.flow.answerer.answer_now(&request) {
+            return self.flow.send(reply, ticket);
         }
         let flow = Arc::clone(&self.flow);
         self.server.workers.push(Box::new(move || flow.answer(&request, ticket)));

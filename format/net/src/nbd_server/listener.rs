@@ -4,8 +4,8 @@
 //! keep-alive finds clients that vanished without closing.
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
+use std::net::{self, SocketAddr};
+use std::os::unix::{self, fs::FileTypeExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Listener {
     /// killed. Call it within a runtime.
     pub fn bind_unix(path: &Path) -> io::Result<Self> {
         let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-        if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+        if is_socket && unix::net::UnixStream::connect(path).is_err() {
             std::fs::remove_file(path)?;
         }
         UnixListener::bind(path).map(Self::Unix)
@@ -67,7 +67,31 @@ pub(super) enum Socket {
     Unix(UnixStream),
 }
 
+/// An accepted connection between two reactors.
+pub(super) enum Detached {
+    Tcp(net::TcpStream, String),
+    Unix(unix::net::UnixStream),
+}
+
+impl Detached {
+    /// The connection, with the reactor of the thread that this is called on.
+    pub(super) fn attach(self) -> io::Result<Socket> {
+        Ok(match self {
+            Self::Tcp(stream, peer) => Socket::Tcp(TcpStream::from_std(stream)?, peer),
+            Self::Unix(stream) => Socket::Unix(UnixStream::from_std(stream)?),
+        })
+    }
+}
+
 impl Socket {
+    /// Without the reactor that accepted it.
+    pub(super) fn detach(self) -> io::Result<Detached> {
+        Ok(match self {
+            Self::Tcp(stream, peer) => Detached::Tcp(stream.into_std()?, peer),
+            Self::Unix(stream) => Detached::Unix(stream.into_std()?),
+        })
+    }
+
     pub(super) fn peer(&self) -> &str {
         match self {
             Self::Tcp(_, peer) => peer,

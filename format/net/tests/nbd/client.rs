@@ -109,6 +109,10 @@ impl Client {
         self.request(cookie, Command::Read { span, whole: false });
     }
 
+    pub fn write(&mut self, cookie: u64, offset: u64, data: &'static [u8], fua: bool) {
+        self.request(cookie, Command::Write { offset, data: data.into(), fua });
+    }
+
     /// The next simple reply: whose, and how it failed.
     pub fn reply(&mut self) -> (u64, Option<Errno>) {
         match ReplyHead::decode(Form::Simple, &self.receive(16)).unwrap() {

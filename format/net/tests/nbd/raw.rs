@@ -268,6 +268,31 @@ fn replies_come_in_the_order_of_completion() {
 }
 
 #[test]
+fn what_memory_has_is_answered_while_all_threads_wait_for_disks() {
+    let fixture = Fixture::with_limits(Limits { workers: 1, ..Limits::default() });
+    let mut client = Client::using(&fixture, "gate");
+    client.read(1, 0, 4);
+    fixture.entered.recv().unwrap();
+    client.read(2, 1024, 4);
+    assert_eq!((client.reply(), client.receive(4)), ((2, None), vec![7; 4]));
+    client.read(3, 2048, 4);
+    assert_eq!((client.reply(), client.receive(4)), ((3, None), vec![0; 4]));
+    client.read(4, 4096, 4);
+    assert_eq!(client.reply(), (4, Some(Errno::Io)), "a panic");
+    client.write(5, 0, &[7; 4], false);
+    assert_eq!(client.reply(), (5, None));
+    client.write(6, 0, &[8; 4], false);
+    assert_eq!(client.reply(), (6, Some(Errno::NoSpace)));
+    fixture.pass.send(()).unwrap();
+    assert_eq!((client.reply(), client.receive(4)), ((1, None), vec![9; 4]));
+    // Neither is one that must be durable, nor one that memory does not take: the other method refuses both.
+    client.write(7, 0, &[7; 4], true);
+    assert_eq!(client.reply(), (7, Some(Errno::Perm)));
+    client.write(8, 1024, &[7; 4], false);
+    assert_eq!(client.reply(), (8, Some(Errno::Perm)));
+}
+
+#[test]
 fn no_more_requests_than_allowed_are_in_flight() {
     let limits = Limits { requests_in_flight: 2, ..Limits::default() };
     let fixture = Fixture::with_limits(limits);

@@ -6,6 +6,7 @@
 
 use crate::error::{FormatError, Result};
 use crate::layout::check_range;
+use bytes::Bytes;
 
 /// How the bytes of a block, page or record are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,6 +46,28 @@ pub fn encode_into(content: &[u8], out: &mut Vec<u8>) -> Codec {
             Codec::Stored
         }
     }
+}
+
+/// Looked at in a long content, in so many places, to see whether it is worth compressing, bytes.
+const SAMPLE: usize = 8 << 10;
+const SAMPLES: usize = 8;
+
+/// The LZ4 form of `content` when that is shorter, otherwise the content, and which it is. What is long, and does not get a sixteenth
+/// shorter in places, is not tried: that takes as long as what can be compressed, for nothing.
+pub fn encode(content: Bytes) -> (Codec, Bytes) {
+    if content.len() > 4 * SAMPLES * SAMPLE && !is_promising(&content) {
+        return (Codec::Stored, content);
+    }
+    let mut encoded = Vec::new();
+    let codec = encode_into(&content, &mut encoded);
+    (codec, encoded.into())
+}
+
+fn is_promising(content: &[u8]) -> bool {
+    let mut room = vec![0; encoded_room(SAMPLE)];
+    let places = (0..SAMPLES).map(|sample| content.len() / SAMPLES * sample);
+    let length: usize = places.map(|at| encode_to(&content[at..at + SAMPLE], &mut room).1).sum();
+    length <= SAMPLES * SAMPLE / 16 * 15
 }
 
 /// The room that [`encode_to`] needs for a content of `length` bytes.
@@ -88,6 +111,29 @@ pub fn decode_into(codec: Codec, encoded: &[u8], out: &mut [u8]) -> Result<()> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn long_content_that_gets_no_shorter_is_not_copied_and_any_other_is_compressed() {
+        let mut state = 1u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        let random: Bytes = (0..1 << 20).map(|_| random()).collect();
+        let (codec, same) = encode(random.clone());
+        assert_eq!((codec, same.as_ptr()), (Codec::Stored, random.as_ptr()));
+        // An eighth of it can be compressed, wherever that is.
+        for place in 0..8 {
+            let mut mixed = random.to_vec();
+            mixed[place << 17..(place + 1) << 17].fill(7);
+            let (codec, encoded) = encode(mixed.clone().into());
+            assert!(codec == Codec::Lz4 && encoded.len() < mixed.len(), "in part {place}");
+            let mut decoded = vec![0; mixed.len()];
+            decode_into(codec, &encoded, &mut decoded).unwrap();
+            assert!(decoded == mixed);
+        }
+        assert_eq!(encode(Bytes::from(vec![7; 100])).0, Codec::Lz4);
+    }
 
     proptest! {
         #[test]

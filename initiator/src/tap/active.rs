@@ -15,6 +15,11 @@ use understudy_net::claims::Claims;
 
 /// Extents that are made durable before they are needed, where the one before is active: that is how volumes are filled.
 const AHEAD: u64 = 8;
+/// With more active extents than these the volume counts as one that is written to all over: then extents are made durable by the group, so that
+/// a sync is not needed for each. After a loss of power that much more is read.
+const MANY: u64 = 16;
+/// Extents of a group.
+const GROUP: u64 = 16;
 
 /// See the module documentation.
 #[derive(Debug)]
@@ -67,6 +72,17 @@ impl Active {
         file.store(&wanted)?;
         lock(&self.state).durable.merge(&wanted);
         Ok(())
+    }
+
+    /// Whether a range of bytes can be written without anything being made durable before; if so, it is going to be.
+    pub fn touch_now(&self, bytes: &Range<u64>) -> bool {
+        let mut state = lock(&self.state);
+        let extents = extents(bytes);
+        let is_durable = state.durable.contains_all(&extents);
+        if is_durable {
+            state.recent.insert(extents);
+        }
+        is_durable
     }
 
     /// A checkpoint begins, before anything is synced for it: the extents that are to stay for what was written before.
@@ -124,6 +140,9 @@ impl State {
     fn with_ahead(&self, extents: &Range<u64>) -> Bits {
         let mut wanted = self.durable.clone();
         wanted.merge(&self.recent);
+        if wanted.ones() > MANY {
+            wanted.insert(extents.start / GROUP * GROUP..extents.end.div_ceil(GROUP) * GROUP);
+        }
         if extents.start > 0 && self.durable.contains(extents.start - 1) {
             wanted.insert(extents.start..extents.end + AHEAD);
         }
@@ -162,6 +181,34 @@ mod tests {
         assert_eq!(stored(&directory), [(8, 10), (50, 51)]);
         active.touch(&(10 * EXTENT..10 * EXTENT + 1)).unwrap();
         assert_eq!(stored(&directory), [(8, 11 + AHEAD), (50, 51)]);
+    }
+
+    #[test]
+    fn a_volume_that_is_written_to_all_over_is_prepared_by_the_group() {
+        let (directory, active, _) = fresh();
+        let touch = |extent| active.touch(&(extent * EXTENT..extent * EXTENT + 1)).unwrap();
+        (0..MANY / 2).for_each(|at| touch(at * 2 + 64));
+        assert_eq!(stored(&directory).len() as u64, MANY / 2, "those alone");
+        (0..MANY / 2).for_each(|at| touch(at * 2 + 33));
+        assert_eq!(stored(&directory).last(), Some(&(78, 79)));
+        touch(20);
+        assert_eq!(stored(&directory)[0], (GROUP, 2 * GROUP));
+    }
+
+    #[test]
+    fn what_is_not_active_is_not_written_at_once() {
+        let (directory, active, claims) = fresh();
+        assert!(!active.touch_now(&(5..6)));
+        active.touch(&(5..6)).unwrap();
+        assert!(active.touch_now(&(5..6)) && !active.touch_now(&(EXTENT - 1..EXTENT + 1)));
+        let checkpoint = || active.finish(&active.begin(&claims)).unwrap();
+        checkpoint();
+        assert!(active.touch_now(&(5..6)), "and counts as written to");
+        checkpoint();
+        assert_eq!(stored(&directory), [(0, 1)]);
+        checkpoint();
+        checkpoint();
+        assert!(!active.touch_now(&(5..6)));
     }
 
     #[test]

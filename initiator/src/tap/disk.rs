@@ -17,6 +17,11 @@ pub trait Volume: Debug + Send + Sync {
     fn size(&self) -> u64;
     /// Fills `buffer` from `offset`.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Fills `buffer`, if memory has what is asked for: whether it did.
+    fn read_now(&self, buffer: &mut [u8], offset: u64) -> bool {
+        let _ = (buffer, offset);
+        false
+    }
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes a range read as zeros; its storage stays allocated when `keep` says so.

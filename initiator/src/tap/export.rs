@@ -55,6 +55,14 @@ impl Export for TapExport {
         Ok(Content::Data)
     }
 
+    fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Option<Content> {
+        self.core.volume().read_now(buffer, offset).then_some(Content::Data)
+    }
+
+    fn write_now(&self, offset: u64, data: &[u8]) -> Option<Result<(), Failure>> {
+        Some(self.core.write_now(offset, data)?.map_err(Failure::from))
+    }
+
     fn write(&self, offset: u64, data: &[u8], fua: bool) -> Result<(), Failure> {
         if !data.is_empty() {
             self.core.write(offset, data)?;
@@ -111,6 +119,9 @@ mod tests {
         export.write_zeroes(Span { offset: 4096, length: 8192 }, Zeroing { fua: true, ..Zeroing::default() }).unwrap();
         export.trim(Span { offset: 65536, length: 65536 }, false).unwrap();
         export.flush().unwrap();
+        let mut found = vec![0; 1 << 20];
+        assert_eq!(export.read_now(0, &mut found), Some(Content::Data), "just written");
+        assert!(export.write_now(0, &[7; 10]).unwrap().is_ok());
         let fast = Zeroing { fast: true, ..Zeroing::default() };
         assert_eq!(export.write_zeroes(Span { offset: 0, length: 1 }, fast).unwrap_err().errno, Errno::NotSupported);
         let mut expected = vec![7; 1 << 20];

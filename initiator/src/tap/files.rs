@@ -9,8 +9,9 @@ use super::disk::{Directory, StateFile, Volume};
 use crate::{clock, state, target};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, fstat, seek};
+use rustix::io::{ReadWriteFlags, preadv2};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,6 +79,12 @@ impl Volume for FileVolume {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, offset)
+    }
+
+    fn read_now(&self, buffer: &mut [u8], offset: u64) -> bool {
+        let length = buffer.len();
+        let read = preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
+        read.is_ok_and(|read| read == length)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

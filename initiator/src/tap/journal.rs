@@ -16,6 +16,7 @@ pub use read::Batch;
 use read::Cursor;
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 use tail::{Span, Tail};
@@ -42,7 +43,11 @@ pub(super) struct Journal {
     /// The file that is written to, and its first entry. Locked before `tail`.
     writing: Mutex<Option<(u64, Arc<dyn StateFile>)>>,
     tail: Mutex<Tail>,
+    /// There is another entry; who waits for that counts among `awaited`, and nobody is woken where nobody waits.
     appended: Condvar,
+    awaited: AtomicUsize,
+    /// There is another piece to be written.
+    filled: Condvar,
 }
 
 /// Why an entry was not taken.
@@ -86,8 +91,8 @@ impl Journal {
     ) -> Self {
         let file_bytes = (limit / 4).clamp(FILE_BYTES_MIN, FILE_BYTES);
         let tail = Mutex::new(Tail::new(id, volume_size, file_bytes, order, spans));
-        let (cursor, writing, appended) = Default::default();
-        Self { id, limit, directory, cursor, writing, tail, appended }
+        let (cursor, writing, appended, awaited, filled) = Default::default();
+        Self { id, limit, directory, cursor, writing, tail, appended, awaited, filled }
     }
 
     /// Fails unless the files that were found end with entry `last`.
@@ -136,18 +141,28 @@ impl Journal {
 
     /// Appends the next entry, and tells its number.
     pub fn append(&self, now_ns: i64, change: Change, payload: &[u8]) -> Result<u64, Refusal> {
-        let (sequence, is_crowded) = {
+        let (sequence, has_pieces, is_crowded) = {
             let mut tail = lock(&self.tail);
             if tail.bytes_with(&change) > self.limit {
                 return Err(Refusal::Full);
             }
-            (tail.append(now_ns, change, payload), tail.is_crowded())
+            (tail.append(now_ns, change, payload), tail.has_pieces(), tail.is_crowded())
         };
-        self.appended.notify_all();
+        if self.awaited.load(Ordering::SeqCst) > 0 {
+            self.appended.notify_all();
+        }
+        if has_pieces {
+            self.filled.notify_one();
+        }
         if is_crowded {
             self.write_out()?;
         }
         Ok(sequence)
+    }
+
+    /// Whether who appends has to write now.
+    pub fn is_crowded(&self) -> bool {
+        lock(&self.tail).is_crowded()
     }
 
     /// Writes the pieces that are full.
@@ -200,20 +215,24 @@ impl Journal {
     /// Waits until full pieces are to be written, or the journal ends: whether it goes on.
     pub fn wait_for_pieces(&self) -> bool {
         let idle = |tail: &mut Tail| !tail.is_ended && !tail.has_pieces();
-        let waited = self.appended.wait_while(lock(&self.tail), idle);
+        let waited = self.filled.wait_while(lock(&self.tail), idle);
         !waited.unwrap_or_else(PoisonError::into_inner).is_ended
     }
 
     /// Waits until there are entries after number `after`, the journal ends, or `timeout`.
     pub fn wait_for_entries(&self, after: u64, timeout: Duration) {
         let none = |tail: &mut Tail| !tail.is_ended && tail.last().0 <= after;
-        drop(self.appended.wait_timeout_while(lock(&self.tail), timeout, none));
+        let tail = lock(&self.tail);
+        self.awaited.fetch_add(1, Ordering::SeqCst);
+        drop(self.appended.wait_timeout_while(tail, timeout, none));
+        self.awaited.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Nothing is appended any more: whoever waits goes on.
     pub fn end_waiting(&self) {
         lock(&self.tail).is_ended = true;
         self.appended.notify_all();
+        self.filled.notify_all();
     }
 
     /// Removes the files of which all entries are at most `through`, but the newest that is there: after an unclean end that one says how

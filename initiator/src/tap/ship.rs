@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::watch;
 use understudy_format::ErrorKind;
-use understudy_format::codec::{Codec, encode_into};
+use understudy_format::codec::{Codec, encode};
 use understudy_format::journal::Position;
 use understudy_format::wire::{Message, Tap};
 use understudy_net::NetError;
@@ -251,11 +251,10 @@ struct Parcel {
 fn take(core: &Core, after: u64) -> std::io::Result<Option<Parcel>> {
     core.wait_for_entries(after, SIGN);
     let Some(Batch { first, through, oldest_ns, bytes }) = core.pending(after, ENOUGH)? else { return Ok(None) };
-    let (length, mut encoded) = (bytes.len() as u32, Vec::new());
-    let codec = encode_into(&bytes, &mut encoded);
-    let entries = Tap::Entries { first, length, codec, bytes: encoded.into() };
     // The longest entry is a quarter of what is enough.
-    let is_enough = bytes.len() > ENOUGH / 2;
+    let (length, is_enough) = (bytes.len() as u32, bytes.len() > ENOUGH / 2);
+    let (codec, bytes) = encode(bytes);
+    let entries = Tap::Entries { first, length, codec, bytes };
     Ok(Some(Parcel { entries, oldest_ns, through, is_enough }))
 }
 

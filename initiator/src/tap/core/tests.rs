@@ -226,6 +226,23 @@ fn a_host_that_lost_power_makes_the_appliance_the_same_again() {
 }
 
 #[test]
+fn what_needs_no_disk_is_written_at_once_and_nothing_else() {
+    let (volume, directory, core, mut appliance) = following();
+    assert!(core.write_now(5, b"hello").is_none(), "the extent is not active");
+    core.write(5, b"hello").unwrap();
+    core.write_now(6, b"again").unwrap().unwrap();
+    assert!(core.write_now(0, &[7; 100_000]).is_none(), "long");
+    assert_eq!(core.last_sequence(), 2);
+    appliance.check(&core, &volume);
+    assert_eq!(&volume.content()[5..11], b"hagain");
+    directory.fail(true);
+    core.flush().unwrap();
+    assert!(core.write_now(6, b"fails").is_none(), "nothing can be kept");
+    core.close().unwrap_err();
+    assert!(core.write_now(6, b"ended").is_none());
+}
+
+#[test]
 fn a_journal_at_its_limit_becomes_dirty_blocks_and_writes_go_on() {
     let (volume, directory, core, mut appliance) = following();
     for at in 0..20 {

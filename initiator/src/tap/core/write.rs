@@ -12,6 +12,9 @@ use understudy_format::journal::{Change, WRITE_MAX};
 /// Between two checkpoints, nanoseconds, at least.
 const CHECKPOINT_NS: i64 = 10_000_000_000;
 
+/// The longest write that is worth less than waking a thread for it, bytes.
+const QUICK_MAX: usize = 64 << 10;
+
 /// A mark: its journal, and its number in it.
 pub type Mark = Position;
 
@@ -43,6 +46,16 @@ impl Core {
             self.record(Change::Write { offset, length: part.len() as u64 }, part);
         }
         self.parts.volume.write_at(data, offset).map_err(|error| self.volume_failed(error))
+    }
+
+    /// [`Core::write`], when nothing has to be waited for but the memory of this machine; `None` otherwise.
+    pub fn write_now(&self, offset: u64, data: &[u8]) -> Option<io::Result<()>> {
+        let range = offset..offset + data.len() as u64;
+        let is_quick = data.len() <= QUICK_MAX
+            && self.read().is_kept
+            && !self.journal().is_some_and(|journal| journal.is_crowded())
+            && self.active.touch_now(&range);
+        is_quick.then(|| self.write(offset, data))
     }
 
     /// Makes a range read as zeros, of one byte at least; its storage stays allocated when `keep` says so.

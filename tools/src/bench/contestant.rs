@@ -145,6 +145,11 @@ impl PoolRun<'_> {
         self.daemon.volume(name)
     }
 
+    /// Waits until the secondary of a volume is its newest point.
+    pub fn settle(&self, volume: &str) -> anyhow::Result<()> {
+        self.daemon.settle(volume)
+    }
+
     /// A figure of the daemon's metrics, by its name and labels; `None` when it is not told.
     pub fn metric(&self, series: &str) -> anyhow::Result<Option<f64>> {
         self.daemon.metric(series)

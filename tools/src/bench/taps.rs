@@ -1,7 +1,7 @@
 //! Writing through a tap, beside a server of the same raw file that does nothing else; and what a flush costs that waits for the appliance.
 //!
 //! Invariants: everybody is written to by the same client over a unix socket, in turn, and what was written is durable when it counts; a tap
-//! has brought its baseline, and is ended, with everything shipped, before the next contestant starts; in the end what the appliance has
+//! has brought its baseline and is followed when it is written to, and is ended, with everything shipped, before the next contestant starts; in the end what the appliance has
 //! is what the volume is.
 
 mod lag;
@@ -46,6 +46,8 @@ const LOADS: [Load; 3] = [
 const FLUSHED: [&str; 3] = ["tap, 4 KiB and flush", "tap --sync flush, 4 KiB and flush", "nbdkit, 4 KiB and flush"];
 /// Flushes of one run.
 const FLUSHES: u32 = 2000;
+/// Whether the appliance has a session with the tap.
+const FOLLOWED: &str = "understudy_journal_followed{volume=\"tapped\"}";
 /// Writing through a tap, to the rival: how many times as fast.
 const WANTED: f64 = 0.8;
 /// How long a tap may take for its baseline, or for its end.
@@ -104,6 +106,7 @@ impl<'a> Stage<'a> {
         let tap = stage.tap("async")?;
         wait_for("the baseline is a point", LIMIT, || stage.has_point())?;
         tap.end(LIMIT)?;
+        stage.pool.settle("tapped")?;
         Ok(stage)
     }
 
@@ -119,10 +122,19 @@ impl<'a> Stage<'a> {
                 let tap = self.tap(if name.contains("--sync flush") { "flush" } else { "async" })?;
                 let taken = self.write(name)?;
                 tap.end(LIMIT)?;
+                self.ship_all()?;
                 taken
             }
         };
         Ok(Run::new(name, taken))
+    }
+
+    /// A tap that ends does not wait long for the appliance: a flush that does, of another one, shows that it has everything.
+    fn ship_all(&self) -> anyhow::Result<()> {
+        let tap = self.tap("flush")?;
+        let mut command = self.fio()?;
+        output(command.args(["--rw=randwrite", "--bs=4k", "--number_ios=1"]))?;
+        tap.end(LIMIT)
     }
 
     /// How far the appliance is behind during a long load, and while the tap ends after it.
@@ -157,7 +169,10 @@ impl<'a> Stage<'a> {
         let mut command = self.pool.understudy()?;
         command.arg("tap").arg(&self.tapped).args(["--volume", "tapped", "--sync", sync]);
         command.arg("--serve").arg(format!("unix:{}", self.socket.display()));
-        Running::start_at(&mut command, &self.socket)
+        let tap = Running::start_at(&mut command, &self.socket)?;
+        let is_followed = || Ok(self.pool.metric(FOLLOWED)?.filter(|followed| *followed > 0.0));
+        wait_for("the appliance follows", LIMIT, is_followed)?;
+        Ok(tap)
     }
 
     fn has_point(&self) -> anyhow::Result<Option<()>> {
@@ -167,6 +182,7 @@ impl<'a> Stage<'a> {
 
     /// What the appliance has is what the volume is.
     fn end(self) -> anyhow::Result<()> {
+        self.ship_all()?;
         output(self.pool.understudy()?.arg("verify").arg(&self.tapped).arg("tapped@now"))?;
         [&self.tapped, &self.served].into_iter().try_for_each(fs::remove_file).context("cannot remove a copy")?;
         self.pool.stop()

@@ -17,7 +17,7 @@ use crate::overlay::{Overlays, SUFFIX};
 use crate::pool::VolumeEntry;
 use crate::secondary::Secondaries;
 use crate::view::PointView;
-use image::{Image, KnownParts, known_parts};
+use image::{From, Image, KnownParts, known_parts};
 use since::Others;
 use std::ops::ControlFlow;
 use std::pin::Pin;
@@ -225,7 +225,10 @@ impl PointExport {
         let (Some(image), geometry) = (&self.image, self.view.geometry()) else { return false };
         match target.len() == length {
             true => image.fill(geometry, block, digest, target),
-            false => !self.view.pool().has_at_hand(&digest) && image.fill_part(geometry, block, digest, skip, target),
+            false => {
+                !self.view.pool().has_at_hand(&digest)
+                    && image.fill_part(From::Disk, geometry, block, digest, skip, target)
+            }
         }
     }
 
@@ -262,6 +265,24 @@ impl Export for PointExport {
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<Content, Failure> {
         self.read_blocks(offset, buffer).map_err(failure)
+    }
+
+    fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Option<Content> {
+        let (view, geometry) = (&self.view, self.view.geometry());
+        let block = geometry.block_at(offset);
+        let range = geometry.byte_range(block, 1);
+        let skip = (offset - range.start) as usize;
+        // Parts of one block: more of them are worth a thread of their own.
+        let digest = view.digest_at_hand(block).filter(|_| offset + buffer.len() as u64 <= range.end)?;
+        if digest.is_zero() {
+            return Some(Content::Zeroes);
+        }
+        if let Some(content) = view.pool().block_at_hand(&digest) {
+            buffer.copy_from_slice(content.get(skip..skip + buffer.len())?);
+            return Some(Content::Data);
+        }
+        let image = self.image.as_ref()?;
+        image.fill_part(From::Memory, geometry, block, digest, skip, buffer).then_some(Content::Data)
     }
 
     fn contexts(&self) -> Vec<String> {

@@ -406,6 +406,11 @@ impl Pool {
         self.blocks.contains_key(digest)
     }
 
+    /// The content of a block, if that is in memory.
+    pub fn block_at_hand(&self, digest: &Digest) -> Option<Bytes> {
+        self.blocks.get(digest)
+    }
+
     /// The content of a block that will hardly be read again: past the cache.
     pub fn block_once(&self, digest: Digest) -> Result<Bytes> {
         match self.blocks.get(&digest) {
@@ -449,6 +454,22 @@ impl Pool {
     /// The pages of the pool, for reading maps and, for a stream, for building one.
     pub fn pages<'a>(&'a self, guard: Option<&'a StreamGuard>) -> Pages<'a> {
         Pages { pool: self, guard, stored_bytes: 0 }
+    }
+}
+
+/// The map pages that are in memory.
+#[derive(Debug)]
+pub struct PagesAtHand<'a>(pub &'a Pool);
+
+impl PageStore for PagesAtHand<'_> {
+    type Error = Error;
+
+    fn load(&mut self, digest: Digest) -> Result<Arc<Page>> {
+        self.0.pages.get(&digest).ok_or_else(|| Error::refused("a page is not in memory"))
+    }
+
+    fn store(&mut self, _: Digest, _: &Page) -> Result<()> {
+        Err(Error::refused("pages are stored by streams only"))
     }
 }
 

@@ -4,8 +4,8 @@
 //! every failure names volume, point, block and byte offset.
 
 use crate::error::{Error, Result};
-use crate::pool::Pool;
 use crate::pool::live::Lease;
+use crate::pool::{PagesAtHand, Pool};
 use bytes::Bytes;
 use std::sync::Arc;
 use understudy_format::map::{Lookup, span};
@@ -91,6 +91,11 @@ impl PointView {
     /// The digest of a block.
     pub fn digest(&self, lookup: &mut Lookup, block: BlockId) -> Result<Digest> {
         lookup.block(block, &mut self.pool.pages(None)).map_err(self.at(block))
+    }
+
+    /// The digest of a block, if the pages that lead to it are in memory.
+    pub fn digest_at_hand(&self, block: BlockId) -> Option<Digest> {
+        self.lookup().block(block, &mut PagesAtHand(&self.pool)).ok()
     }
 
     /// Names a block in an error.

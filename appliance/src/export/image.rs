@@ -40,6 +40,15 @@ pub(super) fn known_parts() -> KnownParts {
     Cache::with_weighter((PARTS_BYTES / of_a_block) as usize, PARTS_BYTES, ByCount)
 }
 
+/// How far a read goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum From {
+    /// To the disk, if need be.
+    Disk,
+    /// No farther than the memory of this machine.
+    Memory,
+}
+
 /// The image of the secondary.
 #[derive(Debug)]
 pub(super) struct Image {
@@ -57,12 +66,13 @@ impl Image {
 
     /// Fills `target` with a whole block; whether it is that block. If not, `target` holds anything.
     pub(super) fn fill(&self, geometry: &Geometry, block: BlockId, digest: Digest, target: &mut [u8]) -> bool {
-        self.read(geometry.offset(block), target, |content| Digest::of_block(content) == digest)
+        self.read(From::Disk, geometry.offset(block), target, |content| Digest::of_block(content) == digest)
     }
 
     /// Fills `target` with what a block whose parts are known has from `skip` on; whether it is that. If not, `target` holds anything.
     pub(super) fn fill_part(
         &self,
+        from: From,
         geometry: &Geometry,
         block: BlockId,
         digest: Digest,
@@ -74,10 +84,10 @@ impl Image {
         let offset = geometry.offset(block) + (first * PART) as u64;
         let are = |bytes: &[u8]| parts.are(first, bytes);
         if skip.is_multiple_of(PART) && target.len().is_multiple_of(PART) {
-            return self.read(offset, target, are);
+            return self.read(from, offset, target, are);
         }
         let mut whole = vec![0; (end - first) * PART];
-        let is_it = self.read(offset, &mut whole, are);
+        let is_it = self.read(from, offset, &mut whole, are);
         target.copy_from_slice(&whole[skip - first * PART..][..target.len()]);
         is_it
     }
@@ -93,15 +103,20 @@ impl Image {
             Some(_) => false,
             None => Digest::of_block(content) == digest,
         };
-        self.read(geometry.offset(block), &mut content, is).then(|| content.into())
+        self.read(From::Disk, geometry.offset(block), &mut content, is).then(|| content.into())
     }
 
     /// Reads, and asks whether it is what it should be.
-    fn read(&self, offset: u64, target: &mut [u8], is: impl FnOnce(&[u8]) -> bool) -> bool {
+    fn read(&self, from: From, offset: u64, target: &mut [u8], is: impl FnOnce(&[u8]) -> bool) -> bool {
         if self.misses.load(Ordering::Relaxed) >= MISSES_MAX {
             return false;
         }
-        let is_it = self.file.read_at(target, offset).is_ok() && is(target);
+        let is_read = match from {
+            From::Disk => self.file.read_at(target, offset).is_ok(),
+            From::Memory if !self.file.read_now(target, offset) => return false,
+            From::Memory => true,
+        };
+        let is_it = is_read && is(target);
         if !is_it {
             self.misses.fetch_add(1, Ordering::Relaxed);
         }
@@ -146,7 +161,7 @@ mod tests {
         /// What is read of a block whose parts may be known.
         fn part(&self, block: usize, skip: usize, length: usize) -> Option<Vec<u8>> {
             let (mut target, id) = (vec![0; length], BlockId(block as u64));
-            let is_it = self.image.fill_part(&self.geometry, id, self.digest(block), skip, &mut target);
+            let is_it = self.image.fill_part(From::Disk, &self.geometry, id, self.digest(block), skip, &mut target);
             is_it.then_some(target)
         }
 
@@ -170,6 +185,22 @@ mod tests {
             );
         }
         assert_eq!(scene.part(0, 0, PART), None);
+    }
+
+    #[test]
+    fn from_memory_comes_what_is_there_and_is_right() {
+        let (scene, mut target) = (Scene::new(1, 0), vec![0; 100]);
+        let mut fill = |skip| {
+            let filled =
+                scene.image.fill_part(From::Memory, &scene.geometry, BlockId(0), scene.digest(0), skip, &mut target);
+            filled.then(|| target.clone())
+        };
+        assert_eq!(fill(5), None, "its parts are not known");
+        assert!(scene.block(0).is_some());
+        assert_eq!(fill(5).unwrap(), scene.content[5..105]);
+        scene.damage(50);
+        assert_eq!(fill(5), None);
+        assert_eq!(fill(PART).unwrap(), scene.content[PART..PART + 100]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use understudy_net::cached;
 use uuid::Uuid;
 
 /// How a file is opened.
@@ -82,6 +83,11 @@ impl Lock for File {}
 pub trait DiskFile: std::fmt::Debug + Send + Sync {
     /// Fills `buffer` from `offset`; an end of the file before that is an error.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// The same, if memory has all of it: whether it did. If not, `buffer` holds anything.
+    fn read_now(&self, buffer: &mut [u8], offset: u64) -> bool {
+        let _ = (buffer, offset);
+        false
+    }
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes a range read as zeros, and frees its space where that is possible.
@@ -234,6 +240,10 @@ impl DiskFile for RealFile {
             }
         }
         self.buffered.read_exact_at(buffer, offset)
+    }
+
+    fn read_now(&self, buffer: &mut [u8], offset: u64) -> bool {
+        cached::read(&self.buffered, buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

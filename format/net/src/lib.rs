@@ -1,7 +1,7 @@
 //! The only shared code that touches sockets: messages of a session, frames of a file, NBD.
 //!
 //! What is said is decided by the sans-I/O halves in `understudy_format`; this crate moves bytes
-//! ([`framed`] over connections, [`blocking`] over files and pipes, [`nbd_server`] around the [`export`]s
+//! ([`framed`] over connections, [`blocking`] over files and pipes, [`cached`] where no disk is waited for, [`nbd_server`] around the [`export`]s
 //! that somebody gives it, with [`claims`] for those that are written to, [`nbd_client`] for those of others, both under [`tls`] where certificates are, [`http`] for asking the
 //! appliance), and tells which
 //! [`mounts`] use a device, which both ends must know before they write to one.
@@ -9,6 +9,7 @@
 
 pub mod aligned;
 pub mod blocking;
+pub mod cached;
 pub mod claims;
 pub mod error;
 pub mod export;

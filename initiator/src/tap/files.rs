@@ -9,14 +9,14 @@ use super::disk::{Directory, StateFile, Volume};
 use crate::{clock, state, target};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, fstat, seek};
-use rustix::io::{ReadWriteFlags, preadv2};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use understudy_format::Digest;
 use understudy_net::aligned::PAGE;
+use understudy_net::cached;
 
 /// Zeros that are written where nothing better is to be had.
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
@@ -82,9 +82,7 @@ impl Volume for FileVolume {
     }
 
     fn read_now(&self, buffer: &mut [u8], offset: u64) -> bool {
-        let length = buffer.len();
-        let read = preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
-        read.is_ok_and(|read| read == length)
+        cached::read(&self.file, buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -45,6 +45,21 @@ impl Claims {
         Claim { claims: self, number }
     }
 
+    /// The range, unless somebody who asked before has any of it.
+    pub fn take_now(&self, range: Range<u64>) -> Option<Claim<'_>> {
+        let mut asked = self.lock();
+        asked.count += 1;
+        let number = asked.count;
+        asked.claims.push((number, range.clone()));
+        match asked.has_before(number, &range) {
+            true => {
+                asked.claims.pop();
+                None
+            }
+            false => Some(Claim { claims: self, number }),
+        }
+    }
+
     /// Everything.
     pub fn all(&self) -> Claim<'_> {
         self.take(0..u64::MAX)
@@ -86,6 +101,7 @@ mod tests {
     fn ranges_that_meet_wait_and_others_do_not() {
         let claims = Claims::default();
         let (first, beside) = (claims.take(0..4), claims.take(4..5));
+        assert!(claims.take_now(3..5).is_none() && claims.take_now(5..6).is_some());
         let (told, events) = channel();
         std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -30,8 +30,8 @@ use uuid::Uuid;
 
 /// Entries of one message, before they are compressed: of the longest that there may be, half.
 const ENOUGH: usize = 4 << 20;
-/// A message goes to the appliance at least so often.
-const SIGN: Duration = Duration::from_secs(10);
+/// A message goes to the appliance at least so often: it says as of when nothing would be lost.
+const SIGN: Duration = Duration::from_secs(1);
 /// How long it may take to hear why the appliance takes nothing more.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// Without an answer for this long the session counts as lost.

@@ -40,12 +40,16 @@ impl Core {
     pub fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let range = offset..offset + data.len() as u64;
         let _claim = self.claims.take(range.clone());
-        self.prepare(&range)?;
+        self.write_claimed(&range, data)
+    }
+
+    fn write_claimed(&self, range: &Range<u64>, data: &[u8]) -> io::Result<()> {
+        self.prepare(range)?;
         for (index, part) in data.chunks(WRITE_MAX as usize).enumerate() {
-            let offset = offset + index as u64 * WRITE_MAX;
+            let offset = range.start + index as u64 * WRITE_MAX;
             self.record(Change::Write { offset, length: part.len() as u64 }, part);
         }
-        self.parts.volume.write_at(data, offset).map_err(|error| self.volume_failed(error))
+        self.parts.volume.write_at(data, range.start).map_err(|error| self.volume_failed(error))
     }
 
     /// [`Core::write`], when nothing has to be waited for but the memory of this machine; `None` otherwise.
@@ -55,7 +59,8 @@ impl Core {
             && self.read().is_kept
             && !self.journal().is_some_and(|journal| journal.is_crowded())
             && self.active.touch_now(&range);
-        is_quick.then(|| self.write(offset, data))
+        let _claim = is_quick.then(|| self.claims.take_now(range.clone())).flatten()?;
+        Some(self.write_claimed(&range, data))
     }
 
     /// Makes a range read as zeros, of one byte at least; its storage stays allocated when `keep` says so.

@@ -28,6 +28,7 @@ pub mod live;
 pub mod log;
 mod mark;
 mod new_volumes;
+mod pages;
 mod pending;
 pub mod record;
 pub mod recovery;
@@ -50,6 +51,7 @@ use index::Index;
 use live::{HolderId, Lease, Live, OVERLAY};
 use log::{Epoch, Log, Parts, Purpose};
 pub use new_volumes::NewVolumes;
+pub use pages::{Pages, PagesAtHand};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use record::Record;
@@ -61,8 +63,8 @@ use std::sync::{Arc, Mutex, RwLock};
 use store::Stores;
 use understudy_format::Digest;
 use understudy_format::catalogue::{ProtectionRecord, RemovalRecord, Settings};
-use understudy_format::codec::{Codec, encode_into};
-use understudy_format::map::{Page, PageStore};
+use understudy_format::codec::Codec;
+use understudy_format::map::Page;
 use understudy_format::point::{MOMENT, Point, Volume, VolumeName};
 use understudy_format::segment::{Kind, NewRecord};
 use understudy_format::session::Progress;
@@ -454,49 +456,6 @@ impl Pool {
     /// The pages of the pool, for reading maps and, for a stream, for building one.
     pub fn pages<'a>(&'a self, guard: Option<&'a StreamGuard>) -> Pages<'a> {
         Pages { pool: self, guard, stored_bytes: 0 }
-    }
-}
-
-/// The map pages that are in memory.
-#[derive(Debug)]
-pub struct PagesAtHand<'a>(pub &'a Pool);
-
-impl PageStore for PagesAtHand<'_> {
-    type Error = Error;
-
-    fn load(&mut self, digest: Digest) -> Result<Arc<Page>> {
-        self.0.pages.get(&digest).ok_or_else(|| Error::refused("a page is not in memory"))
-    }
-
-    fn store(&mut self, _: Digest, _: &Page) -> Result<()> {
-        Err(Error::refused("pages are stored by streams only"))
-    }
-}
-
-/// The pool as a store of map pages.
-#[derive(Debug)]
-pub struct Pages<'a> {
-    pool: &'a Pool,
-    guard: Option<&'a StreamGuard>,
-    /// Bytes that were added to segments.
-    pub stored_bytes: u64,
-}
-
-impl PageStore for Pages<'_> {
-    type Error = Error;
-
-    fn load(&mut self, digest: Digest) -> Result<Arc<Page>> {
-        self.pool.page(digest)
-    }
-
-    fn store(&mut self, digest: Digest, page: &Page) -> Result<()> {
-        let guard = self.guard.ok_or_else(|| Error::refused("pages are stored by streams only"))?;
-        let mut stored = Vec::new();
-        let codec = encode_into(page.bytes(), &mut stored);
-        let content_length = page.bytes().len() as u32;
-        let record = NewRecord { kind: Kind::Page, codec, digest, content_length, stored: &stored };
-        self.stored_bytes += self.pool.store(guard, &record)?;
-        Ok(())
     }
 }
 

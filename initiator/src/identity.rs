@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rcgen::KeyPair;
 use rustls::pki_types::ServerName;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use tokio::net::TcpStream;
@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use understudy_format::wire::Message;
 use understudy_format::wire::access::{Identity as Issued, PublicKey};
+use understudy_net::NetError;
 use understudy_net::tls::{self, APPLIANCE};
 
 const AUTHORITIES: &str = "ca-cert.pem";
@@ -56,7 +57,7 @@ impl Identity {
     ) -> Result<(TlsStream<TcpStream>, bool)> {
         let connector = TlsConnector::from(tls::appliance_client(&self.dir, protocol)?);
         let stream = connector.connect(ServerName::try_from(APPLIANCE)?, stream).await;
-        let stream = stream.with_context(|| {
+        let stream = stream.map_err(not_shaken).with_context(|| {
             format!("appliance {address}: TLS, as the client in {} (see `understudy login --help`)", self.dir.display())
         })?;
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
@@ -120,7 +121,7 @@ fn remove(dir: &Path) -> Result<()> {
     }
 }
 
-fn gone(removed: std::io::Result<()>, dir: &Path) -> Result<()> {
+fn gone(removed: io::Result<()>, dir: &Path) -> Result<()> {
     match removed {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(|| dir.display().to_string()),
         _ => Ok(()),
@@ -139,4 +140,31 @@ fn write(path: &Path, text: &str) -> Result<()> {
     let open = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let write = |mut file: File| file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     open().and_then(write).with_context(|| path.display().to_string())
+}
+/// Why hands were not shaken: that a connection was cut meanwhile is nobody's refusal, and another one may help.
+fn not_shaken(error: io::Error) -> anyhow::Error {
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    match error.kind() {
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => NetError::Io(error).into(),
+        _ => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retry::may_help;
+
+    #[test]
+    fn hands_that_were_cut_off_are_shaken_again_and_a_stranger_is_not_asked_twice() {
+        for (kind, again) in [
+            (ErrorKind::ConnectionReset, true),
+            (ErrorKind::UnexpectedEof, true),
+            (ErrorKind::InvalidData, false),
+            (ErrorKind::PermissionDenied, false),
+        ] {
+            let error = not_shaken(io::Error::from(kind)).context("TLS");
+            assert_eq!(may_help(&error), again, "{kind}");
+        }
+    }
 }
